@@ -1,0 +1,37 @@
+// Package belay holds the domain of Belay: what is declared in Git
+// (Application, Project, Cluster, Repository), what a commit means (Revision,
+// Object, Plan), what a cluster shows (Live, Health) and what happened (Event).
+//
+// It is values and pure functions over them, on the standard library alone. It
+// must not know how any of it is fetched, rendered, applied, stored or served:
+// no Git, no Kubernetes library, no HTTP, no clock.
+package belay
+
+// Names that Belay writes on the objects it applies. They are the inventory:
+// there is no other record of what was applied.
+const (
+	// FieldManager is the server-side apply field manager of every write.
+	FieldManager = "belay"
+
+	// LabelManaged, set to "true", is the label by which objects are watched.
+	LabelManaged = "belay.dev/managed"
+	// LabelInstance separates several Belays that deliver to one cluster. The
+	// unnamed instance sets no such label and ignores objects that carry one.
+	LabelInstance = "belay.dev/instance"
+	// AnnotationID names the application and the object itself, so that a copy
+	// of the annotation on another object (a ReplicaSet made from a Deployment)
+	// makes nothing ours. See [FormatID].
+	AnnotationID = "belay.dev/id"
+	// AnnotationDigest holds the digest of the manifest as it was applied.
+	AnnotationDigest = "belay.dev/digest"
+
+	// AnnotationWave orders objects of an application: lower waves first, default 0.
+	AnnotationWave = "belay.dev/wave"
+	// AnnotationArgoWave is Argo CD's name for the same; AnnotationWave wins.
+	AnnotationArgoWave = "argocd.argoproj.io/sync-wave"
+	// AnnotationPrune, set to "disabled", keeps an object from being deleted by Belay.
+	AnnotationPrune = "belay.dev/prune"
+)
+
+// APIVersion is the version of the definitions this build understands.
+const APIVersion = "belay.dev/v1alpha1"

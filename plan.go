@@ -1,0 +1,91 @@
+package belay
+
+import "time"
+
+// Verb is what an action does to an object.
+type Verb string
+
+// The verbs of a plan.
+const (
+	VerbCreate Verb = "create" // it is not there
+	VerbUpdate Verb = "update" // Git declares something else than was applied
+	VerbHeal   Verb = "heal"   // Git declares what was applied, but somebody changed it
+	VerbDelete Verb = "delete" // Git no longer declares it
+)
+
+// Drift says how a live object departs from what was applied, and by whom.
+type Drift struct {
+	// Taken are fields that were ours and were changed or removed.
+	Taken []string `json:"taken,omitempty"`
+	// Added are fields that an interactive tool added.
+	Added []string `json:"added,omitempty"`
+	// Manager, Operation, Subresource and Time are of the managedFields entry that did it;
+	// empty when nobody owns the field now (it was removed) and nothing tells.
+	Manager     string    `json:"manager,omitempty"`
+	Operation   string    `json:"operation,omitempty"`
+	Subresource string    `json:"subresource,omitempty"`
+	Time        time.Time `json:"time,omitzero"`
+}
+
+// Action is one write that a plan asks for.
+type Action struct {
+	Verb Verb     `json:"verb"`
+	ID   ObjectID `json:"id"`
+	// Wave and Rank are the place in the order: wave first, then rank.
+	Wave int `json:"wave,omitempty"`
+	Rank int `json:"rank,omitempty"`
+	// Desired is nil for a delete.
+	Desired *Object `json:"-"`
+	// Live is nil for a create.
+	Live *Live `json:"-"`
+	// Drift is set for a heal.
+	Drift *Drift `json:"drift,omitempty"`
+	// TakeOver are field managers whose entries must become ours before the
+	// apply, so that what they added goes away.
+	TakeOver []string `json:"takeOver,omitempty"`
+	Origin   Origin   `json:"origin,omitzero"`
+}
+
+// Plan is what makes a cluster equal to Git for one application. It is a value:
+// the same inputs give the same plan and the same Digest.
+type Plan struct {
+	Application string   `json:"application"`
+	Cluster     string   `json:"cluster"`
+	Actions     []Action `json:"actions"` // in order of execution
+	// Held are deletions that a limit holds back, with the reason and the token.
+	Held *Error `json:"held,omitempty"`
+	// HeldActions are those deletions.
+	HeldActions []Action `json:"heldActions,omitempty"`
+	// Errors belong to single objects; those are not in Actions.
+	Errors []Error `json:"errors,omitempty"`
+	// Unchanged counts the objects that are right.
+	Unchanged int `json:"unchanged"`
+	// Digest identifies verbs, objects and their manifests.
+	Digest string `json:"digest"`
+}
+
+// Preview is a plan for people: what would change, object by object.
+type Preview struct {
+	Application string          `json:"application"`
+	Cluster     string          `json:"cluster"`
+	Revision    string          `json:"revision,omitempty"`
+	Digest      string          `json:"digest"`
+	Changes     []PreviewChange `json:"changes"`
+	Unchanged   int             `json:"unchanged"`
+	Held        *Error          `json:"held,omitempty"`
+	Errors      []Error         `json:"errors,omitempty"`
+}
+
+// PreviewChange is one object of a Preview.
+type PreviewChange struct {
+	Verb  Verb     `json:"verb"`
+	ID    ObjectID `json:"id"`
+	Wave  int      `json:"wave,omitempty"`
+	File  string   `json:"file,omitempty"`
+	Line  int      `json:"line,omitempty"`
+	Drift *Drift   `json:"drift,omitempty"`
+	// Diff is a unified diff of YAML from live to planned, Secret values redacted.
+	Diff string `json:"diff,omitempty"`
+	// Error says why the API server would refuse it.
+	Error string `json:"error,omitempty"`
+}

@@ -1,0 +1,200 @@
+package belay
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+)
+
+// DefaultProject is the project of applications that name none. It allows
+// everything unless a Project of that name is declared.
+const DefaultProject = "default"
+
+// Project limits what its applications may read and touch.
+type Project struct {
+	Name   string      `json:"name"`
+	Spec   ProjectSpec `json:"spec"`
+	Origin Origin      `json:"origin"`
+}
+
+// ProjectSpec is the spec of a Project. An empty list allows nothing, except
+// where a field says otherwise.
+type ProjectSpec struct {
+	Description string `json:"description,omitempty" doc:"What the project is for."`
+	// Sources that applications may use. An application needs one rule that fits both.
+	Sources []SourceRule `json:"sources,omitempty" doc:"Repositories and paths that applications may use."`
+	// Destinations that applications may deliver to.
+	Destinations []DestinationRule `json:"destinations,omitempty" doc:"Clusters and namespaces that applications may deliver to."`
+	// Kinds of namespaced objects, as patterns "group/Kind" ("Secret" is of the
+	// core group, "*" is every kind). Default ["*"].
+	Kinds []string `json:"kinds,omitempty" doc:"Namespaced kinds allowed: \"apps/Deployment\", \"Secret\" (core group), \"batch/*\", \"*\"."`
+	// ClusterKinds are the cluster-scoped kinds allowed, in the same form. Default none.
+	ClusterKinds []string `json:"clusterKinds,omitempty" doc:"Cluster-scoped kinds allowed, in the same form."`
+	// DeniedKinds wins over both.
+	DeniedKinds []string `json:"deniedKinds,omitempty" doc:"Kinds refused even if allowed above."`
+	// InteractiveManagers are field managers whose additions by hand are undone.
+	// Default: [DefaultInteractiveManagers].
+	InteractiveManagers []string `json:"interactiveManagers,omitempty" doc:"Field managers of tools people use by hand; fields they add to a managed object are removed."`
+	// Confirm holds tokens that held removals of whole applications ask for.
+	Confirm []string `json:"confirm,omitempty" doc:"Tokens that held removals of applications printed."`
+}
+
+// SourceRule allows paths of repositories.
+type SourceRule struct {
+	// Repo is a glob over the name of a Repository or its URL; * does not cross "/", ** does.
+	Repo string `json:"repo" doc:"Glob over the Repository's name or URL; * stays within a path segment, ** does not."`
+	// Paths are globs over the application's path. Default ["**"].
+	Paths []string `json:"paths,omitempty" doc:"Globs over the path within the repository. Default: all."`
+}
+
+// DestinationRule allows namespaces of clusters.
+type DestinationRule struct {
+	// Cluster is a glob over the cluster's name. Default "*".
+	Cluster string `json:"cluster,omitempty" doc:"Glob over the cluster's name. Default: all."`
+	// Namespaces are globs. Default ["*"].
+	Namespaces []string `json:"namespaces,omitempty" doc:"Globs over namespaces. Default: all."`
+}
+
+// DefaultProjectSpec is what a declared Project means where it says nothing.
+func DefaultProjectSpec() ProjectSpec {
+	return ProjectSpec{Kinds: []string{"*"}, InteractiveManagers: DefaultInteractiveManagers()}
+}
+
+// OpenProject is the project that applies when no Project named "default" is
+// declared: it allows everything.
+func OpenProject() Project {
+	s := DefaultProjectSpec()
+	s.Description = "Allows everything; declare a Project named default to limit it."
+	s.Sources = []SourceRule{{Repo: "**"}}
+	s.Destinations = []DestinationRule{{}}
+	s.ClusterKinds = []string{"*"}
+	return Project{Name: DefaultProject, Spec: s}
+}
+
+// DefaultInteractiveManagers are the field managers of tools that people type
+// into: kubectl's own verbs as kubectl names them, and common terminal and web clients.
+func DefaultInteractiveManagers() []string {
+	return []string{
+		"kubectl", "kubectl-edit", "kubectl-patch", "kubectl-label", "kubectl-annotate", "kubectl-set", "kubectl-replace",
+		"kubectl-client-side-apply", "kubectl-rollout", "k9s", "Lens", "OpenLens", "freelens", "headlamp", "dashboard", "Mozilla",
+	}
+}
+
+// PermitSource says whether an application of the project may be rendered from
+// a path. repoNames are the names the repository goes by: its Repository's name, its URL.
+func (p *Project) PermitSource(repoNames []string, sourcePath string) error {
+	for _, r := range p.Spec.Sources {
+		if !slices.ContainsFunc(repoNames, func(n string) bool { return MatchGlob(r.Repo, n) }) {
+			continue
+		}
+		if len(r.Paths) == 0 || matchAny(r.Paths, path.Clean(strings.TrimPrefix(sourcePath, "/"))) {
+			return nil
+		}
+	}
+	return &Error{Code: CodeDenied,
+		Message: fmt.Sprintf("project %q does not allow the source %s, path %q", p.Name, strings.Join(repoNames, " or "), sourcePath),
+		Hint:    "add it to spec.sources of the Project, or move the application to another project"}
+}
+
+// Permit is the right to write or delete one object on behalf of an application.
+// Only [Project.Permit] makes one, and the cluster adapter takes nothing else: no
+// write goes around a Project.
+type Permit struct {
+	application string
+	cluster     string
+	id          ObjectID
+}
+
+// Application on whose behalf the permit was given.
+func (p Permit) Application() string { return p.application }
+
+// Cluster the permit is good for.
+func (p Permit) Cluster() string { return p.cluster }
+
+// ID of the only object the permit is good for.
+func (p Permit) ID() ObjectID { return p.id }
+
+// Permit checks one object of an application against the project. namespaced
+// comes from the cluster, not from the manifest.
+func (p *Project) Permit(app *Application, cluster string, id ObjectID, namespaced bool) (Permit, error) {
+	deny := func(format string, args ...any) (Permit, error) {
+		return Permit{}, &Error{Code: CodeDenied, Application: app.Name, Object: id.String(),
+			Message: fmt.Sprintf("project %q does not allow ", p.Name) + fmt.Sprintf(format, args...),
+			Hint:    "change the Project, or move the application to another project"}
+	}
+	allowed, list := p.Spec.Kinds, "kinds"
+	if !namespaced {
+		allowed, list = p.Spec.ClusterKinds, "clusterKinds"
+	}
+	if matchKind(p.Spec.DeniedKinds, id) {
+		return deny("the kind %s (spec.deniedKinds)", id.GroupKind())
+	}
+	if !matchKind(allowed, id) {
+		return deny("the kind %s (spec.%s)", id.GroupKind(), list)
+	}
+	ns := id.Namespace
+	if !namespaced && id.Group == "" && id.Kind == "Namespace" {
+		ns = id.Name // making a namespace is touching it
+	}
+	for _, d := range p.Spec.Destinations {
+		if d.Cluster != "" && !MatchGlob(d.Cluster, cluster) {
+			continue
+		}
+		if ns == "" || len(d.Namespaces) == 0 || matchAny(d.Namespaces, ns) {
+			return Permit{application: app.Name, cluster: cluster, id: id}, nil
+		}
+	}
+	if ns == "" {
+		return deny("the cluster %q (spec.destinations)", cluster)
+	}
+	return deny("the namespace %q of cluster %q (spec.destinations)", ns, cluster)
+}
+
+func matchKind(patterns []string, id ObjectID) bool {
+	return slices.ContainsFunc(patterns, func(pat string) bool {
+		if pat == "*" || pat == "*/*" {
+			return true
+		}
+		group, kind := "", pat
+		if i := strings.LastIndexByte(pat, '/'); i >= 0 {
+			group, kind = pat[:i], pat[i+1:]
+		}
+		return (group == "*" || group == id.Group) && MatchGlob(kind, id.Kind)
+	})
+}
+
+func matchAny(patterns []string, s string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool { return MatchGlob(p, s) })
+}
+
+// MatchGlob matches s against a slash-separated pattern: ? and [..] and *
+// stay within a segment, ** stands for any number of segments. A malformed
+// pattern matches nothing.
+func MatchGlob(pattern, s string) bool {
+	return matchSegments(strings.Split(pattern, "/"), strings.Split(s, "/"))
+}
+
+func matchSegments(pat, s []string) bool {
+	for len(pat) > 0 {
+		if pat[0] == "**" {
+			if len(pat) == 1 {
+				return true
+			}
+			for i := 0; i <= len(s); i++ {
+				if matchSegments(pat[1:], s[i:]) {
+					return true
+				}
+			}
+			return false
+		}
+		if len(s) == 0 {
+			return false
+		}
+		if ok, err := path.Match(pat[0], s[0]); err != nil || !ok {
+			return false
+		}
+		pat, s = pat[1:], s[1:]
+	}
+	return len(s) == 0
+}

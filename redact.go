@@ -1,0 +1,109 @@
+package belay
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// RedactedPrefix begins what stands in place of a secret value.
+const RedactedPrefix = "redacted:"
+
+// RedactSecret returns a Secret's manifest with each value of data and
+// stringData replaced by a keyed digest, so that a change shows and the value
+// does not. stringData is folded into data, as the API server does. It also
+// replaces kubectl's last-applied annotation, which repeats the values.
+func RedactSecret(manifest, key []byte) (json.RawMessage, error) {
+	var m map[string]any
+	if err := json.Unmarshal(manifest, &m); err != nil {
+		return nil, fmt.Errorf("redact the Secret: not a JSON object")
+	}
+	out := map[string]any{}
+	if d, ok := m["data"].(map[string]any); ok {
+		for k, v := range d {
+			s, _ := v.(string)
+			plain, err := base64.StdEncoding.DecodeString(s)
+			if err != nil {
+				plain = []byte(s)
+			}
+			out[k] = keyedDigest(key, plain)
+		}
+	}
+	if d, ok := m["stringData"].(map[string]any); ok {
+		for k, v := range d {
+			s, ok := v.(string)
+			if !ok {
+				s = fmt.Sprint(v)
+			}
+			out[k] = keyedDigest(key, []byte(s))
+		}
+	}
+	delete(m, "stringData")
+	if len(out) > 0 || m["data"] != nil {
+		m["data"] = out
+	}
+	if meta, ok := m["metadata"].(map[string]any); ok {
+		if ann, ok := meta["annotations"].(map[string]any); ok {
+			delete(ann, "kubectl.kubernetes.io/last-applied-configuration")
+		}
+	}
+	return json.Marshal(m)
+}
+
+func keyedDigest(key, value []byte) string {
+	return RedactedPrefix + KeyedDigest(key, value)[:12]
+}
+
+// KeyedDigest is an HMAC-SHA-256 of data, 16 bytes in hex: a digest that tells
+// nobody without the key whether a guess at data is right.
+func KeyedDigest(key, data []byte) string {
+	h := hmac.New(sha256.New, key)
+	h.Write(data)
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// SecretValues lists the values of a Secret's manifest in every form in which a
+// message might repeat them: as written and decoded. Values shorter than 4
+// bytes are left out: hiding them would garble every message.
+func SecretValues(manifest []byte) []string {
+	var m struct {
+		Data       map[string]any `json:"data"`
+		StringData map[string]any `json:"stringData"`
+	}
+	if json.Unmarshal(manifest, &m) != nil {
+		return nil
+	}
+	var out []string
+	add := func(s string) {
+		if len(s) >= 4 {
+			out = append(out, s)
+		}
+	}
+	for _, v := range m.Data {
+		s := fmt.Sprint(v)
+		add(s)
+		if plain, err := base64.StdEncoding.DecodeString(s); err == nil {
+			add(string(plain))
+		}
+	}
+	for _, v := range m.StringData {
+		s := fmt.Sprint(v)
+		add(s)
+		add(base64.StdEncoding.EncodeToString([]byte(s)))
+	}
+	slices.SortFunc(out, func(a, b string) int { return len(b) - len(a) })
+	return out
+}
+
+// Scrub replaces each of the values in a message.
+func Scrub(message string, values []string) string {
+	for _, v := range values {
+		message = strings.ReplaceAll(message, v, "[redacted]")
+	}
+	return message
+}
