@@ -91,7 +91,11 @@ type Object struct {
 	APIVersion string   `json:"apiVersion"`
 	// Raw is the manifest as compact JSON with sorted keys and without nulls.
 	Raw json.RawMessage `json:"raw,omitempty"`
-	// Digest identifies Raw. It is set by [NewObject] and renewed by stamping.
+	// Redacted is true when Raw is a Secret's with digests in place of its values:
+	// good to compare field names with, never to apply.
+	Redacted bool `json:"redacted,omitempty"`
+	// Digest identifies the manifest. It is set by [NewObject], replaced by a keyed
+	// digest for a Secret, and renewed by stamping.
 	Digest string `json:"digest"`
 	// Wave orders the object within its application. Default 0.
 	Wave int `json:"wave,omitempty"`

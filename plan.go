@@ -43,7 +43,9 @@ type Action struct {
 	// TakeOver are field managers whose entries must become ours before the
 	// apply, so that what they added goes away.
 	TakeOver []string `json:"takeOver,omitempty"`
-	Origin   Origin   `json:"origin,omitzero"`
+	// Blocked says why the action cannot run: denied, claimed twice, unknown kind, ….
+	Blocked *Error `json:"blocked,omitempty"`
+	Origin  Origin `json:"origin,omitzero"`
 }
 
 // Plan is what makes a cluster equal to Git for one application. It is a value:
@@ -56,8 +58,6 @@ type Plan struct {
 	Held *Error `json:"held,omitempty"`
 	// HeldActions are those deletions.
 	HeldActions []Action `json:"heldActions,omitempty"`
-	// Errors belong to single objects; those are not in Actions.
-	Errors []Error `json:"errors,omitempty"`
 	// Unchanged counts the objects that are right.
 	Unchanged int `json:"unchanged"`
 	// Digest identifies verbs, objects and their manifests.

@@ -73,11 +73,13 @@ func OpenProject() Project {
 }
 
 // DefaultInteractiveManagers are the field managers of tools that people type
-// into: kubectl's own verbs as kubectl names them, and common terminal and web clients.
+// into: kubectl's own verbs as kubectl names them, and common terminal and web
+// clients. kubectl-rollout is not among them: what "kubectl rollout restart" adds
+// is a request to the Deployment, and to undo it would restart the pods again.
 func DefaultInteractiveManagers() []string {
 	return []string{
 		"kubectl", "kubectl-edit", "kubectl-patch", "kubectl-label", "kubectl-annotate", "kubectl-set", "kubectl-replace",
-		"kubectl-client-side-apply", "kubectl-rollout", "k9s", "Lens", "OpenLens", "freelens", "headlamp", "dashboard", "Mozilla",
+		"kubectl-client-side-apply", "k9s", "Lens", "OpenLens", "freelens", "headlamp", "dashboard", "Mozilla",
 	}
 }
 
