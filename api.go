@@ -1,0 +1,54 @@
+package belay
+
+import "time"
+
+// PlanRequest asks what would change in the clusters. With neither Revision nor
+// Rendered it asks about the commits that are followed now.
+type PlanRequest struct {
+	// Applications to plan; empty means all.
+	Applications []string `json:"applications,omitempty" doc:"Applications to plan; none means all."`
+	// Revision is a branch, tag or commit to plan instead of the one that is followed.
+	Revision string `json:"revision,omitempty" doc:"Branch, tag or commit to plan instead of the one that is followed."`
+	// Rendered is what a working directory declares; it takes the place of
+	// Revision. Applications that are not in it are not planned.
+	Rendered []RenderedApplication `json:"rendered,omitempty" doc:"What a working directory declares, instead of a revision."`
+}
+
+// RenderedApplication is an application with the objects that it declares.
+type RenderedApplication struct {
+	Application Application `json:"application"`
+	// Objects with their manifests, Secrets included: they are compared, never stored or shown.
+	Objects []Object `json:"objects,omitempty"`
+}
+
+// SyncRequest asks for a sync of some applications or of all.
+type SyncRequest struct {
+	// Applications by name. Exactly one of Applications and All is set.
+	Applications []string `json:"applications,omitempty" doc:"Applications to sync."`
+	// All applications.
+	All bool `json:"all,omitempty" doc:"Sync every application."`
+}
+
+// SyncAccepted answers a [SyncRequest]. It marks the moment from which results count.
+type SyncAccepted struct {
+	// Applications that were asked for, sorted.
+	Applications []string `json:"applications" doc:"Applications that were asked for, sorted by name."`
+	// Since is the resume point of the event stream just before the request.
+	Since string `json:"since" doc:"Resume point of the event stream just before the request."`
+	// RequestedAt is the server's time of the request. A repository checked
+	// later than that has seen what was pushed before the request.
+	RequestedAt time.Time `json:"requestedAt" doc:"Time of the request by the server's clock."`
+}
+
+// Build says what a binary was made from.
+type Build struct {
+	// Version of the module, "v1.2.3", or "devel" where the build knows none.
+	Version string `json:"version" doc:"Version of the module, or devel."`
+	Commit  string `json:"commit,omitempty" doc:"Commit the binary was built from."`
+	// Time of that commit.
+	Time time.Time `json:"time,omitzero" doc:"Time of that commit."`
+	// Modified is true when files differed from Commit.
+	Modified bool   `json:"modified,omitempty" doc:"Whether files differed from that commit."`
+	Go       string `json:"go" doc:"Version of the Go toolchain."`
+	Platform string `json:"platform" doc:"Operating system and architecture, such as linux/amd64."`
+}
