@@ -44,20 +44,27 @@ trap 'exit 130' INT TERM HUP
 terminal=
 if [ -t 2 ]; then terminal=1; fi
 
-# Counts the lines of its input that match $1, on a terminal in place, else now
-# and then. Other lines are kept for the case of an error.
+# Counts the lines of its input that are progress, on a terminal in place, else
+# now and then, and keeps the other lines for the case of an error. progress
+# WHAT OF; the shell reads, because not every awk does so line by line.
 progress() {
-	awk -v pattern="$1" -v terminal="$terminal" -v what="$2" -v of="$3" -v errors="$work/errors" '
-		$0 ~ pattern {
-			n++
-			if (terminal) printf "\rdevcluster: %s %d%s", what, n, of
-			else if (n % 250 == 0) printf "devcluster: %s %d%s\n", what, n, of
-			fflush()
-			next
-		}
-		{ print > errors }
-		END { if (terminal && n) printf "\n" }
-	' >&2
+	n=0
+	while IFS= read -r line; do
+		case $line in
+		'go: downloading '*) ;;
+		*[\ :\#]* | '')
+			printf '%s\n' "$line" >>"$work/errors"
+			continue
+			;;
+		esac
+		n=$((n + 1))
+		if [ -n "$terminal" ]; then
+			printf '\rdevcluster: %s %d%s' "$1" "$n" "$2"
+		elif [ $((n % 250)) -eq 0 ]; then
+			printf 'devcluster: %s %d%s\n' "$1" "$n" "$2"
+		fi
+	done >&2
+	if [ -n "$terminal" ] && [ "$n" -gt 0 ]; then echo >&2; fi
 }
 
 fail() {
@@ -70,7 +77,7 @@ fail() {
 : >"$work/errors"
 {
 	go list -deps . 2>&1 >"$work/packages" || echo >"$work/failed"
-} | progress '^go: downloading' 'downloaded modules:' ''
+} | progress 'downloading module' ''
 if [ -e "$work/failed" ]; then fail "the list of packages could not be made"; fi
 packages=$(($(wc -l <"$work/packages")))
 
@@ -85,7 +92,7 @@ echo "devcluster: building Kubernetes $version: minutes the first time, seconds 
 : >"$work/errors"
 {
 	go build -v -ldflags "$ldflags" -o "$work/devcluster" . 2>&1 || echo >"$work/failed"
-} | progress '^[^ :#]+$' 'compiled' " of at most $packages packages"
+} | progress 'compiled' " of at most $packages packages"
 if [ -e "$work/failed" ]; then fail "the build failed"; fi
 
 mv "$work/devcluster" "$output"
