@@ -1,0 +1,210 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/belaydev/belay"
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// ActorHeader says who asks, for the record. Nothing is allowed because of it.
+const ActorHeader = "Belay-Actor"
+
+// defaultActor is who asks where the request does not say.
+const defaultActor = "api"
+
+// ActorParam is the header of requests that change something.
+type ActorParam struct {
+	Actor string `header:"Belay-Actor" doc:"Who asks, for the record; nothing is allowed because of it. Default: api." maxLength:"128" pattern:"^[ -~]*$"`
+}
+
+func (a ActorParam) name() string {
+	if a.Actor == "" {
+		return defaultActor
+	}
+	return a.Actor
+}
+
+// previews is the answer to a plan request.
+type previews struct {
+	Previews []belay.Preview `json:"previews" doc:"What would change, sorted by application."`
+}
+
+// poked is the answer to a hook.
+type poked struct {
+	Repositories int `json:"repositories" doc:"How many repositories are looked at now."`
+}
+
+func (s *Server) registerActions(api huma.API) {
+	operation(api, handlerTimeout, huma.Operation{
+		OperationID: "sync-application", Method: http.MethodPost, Path: "/api/v1/applications/{name}/sync", Tags: []string{tagAction},
+		DefaultStatus: http.StatusAccepted,
+		Summary:       "Sync one application",
+		Description:   "Looks for new commits of its repository, compares the application with Git and makes the cluster equal to it. The answer comes at once; events and the application's state tell the outcome.",
+	}, func(ctx context.Context, in *struct {
+		ActorParam
+		Name string `path:"name" doc:"Name of the application." maxLength:"253"`
+	}) (*reply[belay.SyncAccepted], error) {
+		return s.sync(ctx, []string{in.Name}, in.name())
+	})
+	operation(api, handlerTimeout, huma.Operation{
+		OperationID: "sync", Method: http.MethodPost, Path: "/api/v1/sync", Tags: []string{tagAction},
+		DefaultStatus: http.StatusAccepted,
+		Summary:       "Sync several applications or all",
+		Description:   "As for one application. An unknown name refuses the whole request.",
+	}, func(ctx context.Context, in *struct {
+		ActorParam
+		Body belay.SyncRequest
+	}) (*reply[belay.SyncAccepted], error) {
+		if in.Body.All == (len(in.Body.Applications) > 0) {
+			return nil, &belay.Error{Code: belay.CodeInvalid, Message: "either applications or all must be given", Hint: `send {"applications": ["NAME"]} or {"all": true}`}
+		}
+		return s.sync(ctx, in.Body.Applications, in.name())
+	})
+	operation(api, planTimeout, huma.Operation{
+		OperationID: "plan", Method: http.MethodPost, Path: "/api/v1/plan", Tags: []string{tagAction},
+		MaxBodyBytes: maxPlanBody,
+		Summary:      "What would change",
+		Description:  "Compares a revision, or what a working directory renders to, with the clusters. Nothing is changed. Secret values are redacted in the answer.",
+	}, func(ctx context.Context, in *struct{ Body belay.PlanRequest }) (*reply[previews], error) {
+		if in.Body.Revision != "" && len(in.Body.Rendered) > 0 {
+			return nil, &belay.Error{Code: belay.CodeInvalid, Message: "a plan is of a revision or of rendered objects, not of both"}
+		}
+		ps, err := s.Engine.Plan(ctx, in.Body)
+		if err != nil {
+			return nil, err
+		}
+		return &reply[previews]{previews{sortedPreviews(ps)}}, nil
+	})
+	s.registerHook(api)
+}
+
+// registerHook declares the hook of repositories. It takes any content type,
+// because what calls it is often a line of shell.
+func (s *Server) registerHook(api huma.API) {
+	body := &huma.RequestBody{
+		Description: "The repository that was pushed to; without a body, every repository.",
+		Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{
+			Type: huma.TypeObject, AdditionalProperties: false,
+			Properties: map[string]*huma.Schema{"repo": {Type: huma.TypeString, Description: "URL of the repository as it is declared, or its name."}},
+		}}},
+	}
+	operation(api, handlerTimeout, huma.Operation{
+		OperationID: "push-hook", Method: http.MethodPost, Path: "/hooks/push", Tags: []string{tagAction},
+		DefaultStatus: http.StatusAccepted,
+		Summary:       "Look for new commits now",
+		Description:   "For the hook of a repository: it cuts the wait until the next look. The answer comes at once.",
+	}, func(_ context.Context, in *struct{ RawBody []byte }) (*reply[poked], error) {
+		repo, err := hookRepo(in.RawBody)
+		if err != nil {
+			return nil, err
+		}
+		n, err := s.Engine.Poke(repo)
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 && repo != "" {
+			return nil, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("no repository %q is in use", repo),
+				Hint: "name it by its URL as the definitions spell it; \"belay status -o json\" lists the repositories in use"}
+		}
+		return &reply[poked]{poked{n}}, nil
+	})
+	api.OpenAPI().Paths["/hooks/push"].Post.RequestBody = body
+}
+
+// hookRepo is the repository that a hook's body names, "" for all.
+func hookRepo(raw []byte) (string, error) {
+	if len(raw) == 0 {
+		return "", nil
+	}
+	var fields map[string]json.RawMessage
+	invalid := func(what string) error {
+		return &belay.Error{Code: belay.CodeInvalid, Message: what, Hint: `send {"repo": "URL"}, or no body for every repository`}
+	}
+	if err := json.Unmarshal(raw, &fields); err != nil {
+		return "", invalid("the body is not a JSON object")
+	}
+	var repo string
+	for name, v := range fields {
+		if name != "repo" {
+			return "", invalid("the body has an unknown field " + strconv.Quote(name))
+		}
+		if err := json.Unmarshal(v, &repo); err != nil {
+			return "", invalid("repo is not a string")
+		}
+	}
+	return repo, nil
+}
+
+// sync pokes the repositories of the applications, all of them for no names, and asks for the sync.
+func (s *Server) sync(ctx context.Context, names []string, who string) (*reply[belay.SyncAccepted], error) {
+	// Read before anything is asked for: what happens from here on belongs to this request.
+	accepted := belay.SyncAccepted{Since: s.resumePoint(s.Events.Latest()), RequestedAt: time.Now().UTC(), Applications: []string{}}
+	if len(names) == 0 {
+		for _, a := range s.Engine.Status().Applications {
+			accepted.Applications = append(accepted.Applications, a.Name)
+		}
+		if _, err := s.Engine.Poke(""); err != nil {
+			return nil, err
+		}
+	} else {
+		accepted.Applications = slices.Clone(names)
+		if err := s.pokeSources(names); err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(accepted.Applications)
+	accepted.Applications = slices.Compact(accepted.Applications)
+	if len(names) > 0 {
+		names = accepted.Applications
+	}
+	if err := s.Engine.Sync(ctx, names, who); err != nil {
+		return nil, err
+	}
+	return &reply[belay.SyncAccepted]{accepted}, nil
+}
+
+func (s *Server) pokeSources(names []string) error {
+	repos := map[string]bool{}
+	for _, n := range names {
+		a, err := s.Engine.Application(n)
+		if err != nil {
+			return err
+		}
+		if a.Repo != "" {
+			repos[a.Repo] = true
+		}
+	}
+	for r := range repos {
+		if _, err := s.Engine.Poke(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sortedPreviews is the documented form: sorted, with lists instead of null.
+func sortedPreviews(ps []belay.Preview) []belay.Preview {
+	ps = append([]belay.Preview{}, ps...)
+	slices.SortStableFunc(ps, func(a, b belay.Preview) int {
+		if a.Application != b.Application {
+			if a.Application < b.Application {
+				return -1
+			}
+			return 1
+		}
+		return 0
+	})
+	for i := range ps {
+		if ps[i].Changes == nil {
+			ps[i].Changes = []belay.PreviewChange{}
+		}
+	}
+	return ps
+}

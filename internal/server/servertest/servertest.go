@@ -1,0 +1,184 @@
+// Package servertest has an engine that does what a test tells it to, for tests
+// of the server and of what talks to it. It must not imitate a real engine:
+// nothing happens in it by itself.
+package servertest
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/events"
+	"github.com/belaydev/belay/internal/server"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// SyncCall is one call of Engine.Sync.
+type SyncCall struct {
+	Names []string
+	Actor string
+}
+
+// Engine is a scripted server.Engine. Set changes it at any time.
+type Engine struct {
+	mu sync.Mutex
+	State
+}
+
+// State is what an Engine answers and what it was asked.
+type State struct {
+	Fleet belay.Status
+	// Clusters by name.
+	Clusters map[string]belay.ClusterFacts
+	NotReady error
+	Previews []belay.Preview
+	// Failure is returned by Sync and Plan.
+	Failure error
+	// OnSync and OnPoke are called without a lock.
+	OnSync func(names []string)
+	OnPoke func(repo string)
+
+	Syncs []SyncCall
+	Pokes []string
+	Plans []belay.PlanRequest
+}
+
+// Set changes the state.
+func (e *Engine) Set(f func(*State)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	f(&e.State)
+}
+
+// Get reads the state; what f keeps must not be changed.
+func (e *Engine) Get(f func(State)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	f(e.State)
+}
+
+// Status implements server.Reader.
+func (e *Engine) Status() belay.Status {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	st := e.Fleet
+	st.Applications = slices.Clone(st.Applications)
+	st.Repositories = slices.Clone(st.Repositories)
+	return st
+}
+
+// Application implements server.Reader.
+func (e *Engine) Application(name string) (belay.ApplicationStatus, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	i := slices.IndexFunc(e.Fleet.Applications, func(a belay.ApplicationStatus) bool { return a.Name == name })
+	if i < 0 {
+		return belay.ApplicationStatus{}, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no application %q", name), Hint: "belay get apps lists them"}
+	}
+	return e.Fleet.Applications[i], nil
+}
+
+// Facts implements server.Reader.
+func (e *Engine) Facts(_ context.Context, cluster string) (belay.ClusterFacts, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	f, ok := e.Clusters[cluster]
+	if !ok {
+		return f, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no cluster %q", cluster)}
+	}
+	return f, nil
+}
+
+// Ready implements server.Reader.
+func (e *Engine) Ready() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.NotReady
+}
+
+// Sync implements server.Actor.
+func (e *Engine) Sync(_ context.Context, names []string, actor string) error {
+	e.mu.Lock()
+	e.Syncs = append(e.Syncs, SyncCall{slices.Clone(names), actor})
+	err, on := e.Failure, e.OnSync
+	e.mu.Unlock()
+	if err == nil && on != nil {
+		on(names)
+	}
+	return err
+}
+
+// Plan implements server.Actor.
+func (e *Engine) Plan(_ context.Context, req belay.PlanRequest) ([]belay.Preview, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.Plans = append(e.Plans, req)
+	return e.Previews, e.Failure
+}
+
+// Poke implements server.Actor.
+func (e *Engine) Poke(repo string) (int, error) {
+	e.mu.Lock()
+	e.Pokes = append(e.Pokes, repo)
+	n, on := 0, e.OnPoke
+	for _, r := range e.Fleet.Repositories {
+		if repo == "" || r.URL == repo {
+			n++
+		}
+	}
+	e.mu.Unlock()
+	if on != nil {
+		on(repo)
+	}
+	return n, nil
+}
+
+// Config is what a server over e and bus is made of.
+func Config(e *Engine, bus *events.Bus) server.Config {
+	return server.Config{
+		Engine: e, Events: bus, Metrics: prometheus.NewRegistry(),
+		Build: belay.Build{Version: "v0.0.0-test", Go: "go1.0.0", Platform: "test/test"},
+		Log:   slog.New(slog.DiscardHandler),
+	}
+}
+
+// Start serves c on a free port until the test ends, and returns the URL.
+func Start(t *testing.T, c server.Config) string {
+	t.Helper()
+	url, stop, err := Serve(c, "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Errorf("stop the server: %v", err)
+		}
+	})
+	return url
+}
+
+// Serve serves c on addr until stop is called.
+func Serve(c server.Config, addr string) (url string, stop func() error, err error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	l, err := server.Listen(ctx, addr)
+	if err != nil {
+		cancel()
+		return "", nil, err
+	}
+	done := make(chan error, 1)
+	go func() { done <- server.New(c).Serve(ctx, l) }()
+	stop = sync.OnceValue(func() error {
+		cancel()
+		return <-done
+	})
+	return "http://" + l.Addr().String(), stop, nil
+}
+
+var (
+	_ server.Engine = (*Engine)(nil)
+	_ server.Events = (*events.Bus)(nil)
+)
