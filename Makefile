@@ -1,0 +1,65 @@
+# Every target does its own set-up. Needs: git, Go, make, a POSIX shell.
+SHELL := /bin/sh
+export CGO_ENABLED ?= 0
+BIN := $(CURDIR)/bin
+GO ?= go
+LINT_VERSION := v2.15.0
+VERSION_PKG := github.com/belaydev/belay/internal/version
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show the targets
+	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: belay devcluster ## Build bin/belay and bin/devcluster
+
+.PHONY: belay
+belay:
+	@scripts/progress.sh bin/belay ./cmd/belay
+
+.PHONY: devcluster
+devcluster:
+	@devcluster/build.sh $(BIN)/devcluster
+
+.PHONY: demo
+demo: build ## Run a sample fleet on a control plane of its own, until Ctrl-C
+	@$(BIN)/belay demo
+
+.PHONY: test
+test: setup devcluster ## Run all tests, on one control plane
+	@$(BIN)/devcluster run --audit -- $(GO) test $(TESTFLAGS) ./...
+	@cd devcluster && $(GO) test $(TESTFLAGS) ./...
+
+.PHONY: race
+race: setup devcluster ## Run all tests under the race detector (needs a C compiler)
+	@CGO_ENABLED=1 $(BIN)/devcluster run --audit -- $(GO) test -race $(TESTFLAGS) ./...
+
+.PHONY: bench
+bench: devcluster ## Run the benchmarks
+	@$(BIN)/devcluster run -- $(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: setup
+setup:
+	@scripts/setup.sh
+
+.PHONY: generate
+generate: ## Write generated files anew: schemas, reference pages
+	@$(GO) generate ./...
+
+.PHONY: lint
+lint: $(BIN)/golangci-lint-$(LINT_VERSION) ## Check style, vet, generated files and cross-compilation
+	@$(BIN)/golangci-lint-$(LINT_VERSION) run ./...
+	@scripts/generated.sh
+	@for t in linux/amd64 linux/arm64 darwin/arm64; do \
+		echo "build $$t"; GOOS=$${t%/*} GOARCH=$${t#*/} $(GO) build -o /dev/null ./cmd/belay || exit 1; done
+
+$(BIN)/golangci-lint-$(LINT_VERSION):
+	@echo "installing golangci-lint $(LINT_VERSION) (a few minutes, once)"
+	@GOBIN=$(BIN) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	@mv $(BIN)/golangci-lint $@
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf $(BIN)
