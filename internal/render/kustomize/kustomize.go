@@ -1,0 +1,185 @@
+// Package kustomize renders kustomizations.
+//
+// It must not touch the disk or the network: Kustomize sees only the Tree.
+// Kustomize keeps what it knows of kinds in process-wide state, so one process
+// renders one kustomization at a time, and an Output that says Retire means
+// that this process knows things that are not true for others.
+package kustomize
+
+import (
+	"encoding/json"
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/kustomize/api/konfig"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/api/resmap"
+	"sigs.k8s.io/kustomize/api/resource"
+	"sigs.k8s.io/kustomize/api/types"
+	"sigs.k8s.io/yaml"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/render/manifest"
+	"github.com/belaydev/belay/internal/render/wire"
+)
+
+// Kind is what an Output of this package calls itself.
+const Kind = "kustomize"
+
+// FileNames are the names that make a directory a kustomization.
+func FileNames() []string { return konfig.RecognizedKustomizationFileNames() }
+
+// Render builds the kustomization at the job's path and returns its manifests
+// in Kustomize's order.
+func Render(tree wire.Tree, job wire.Job) *wire.Output {
+	out := &wire.Output{Kind: Kind}
+	root := path.Clean(job.Source.Path)
+	src := newSource(tree)
+	if st := src.stat(root)[0]; st.Err != nil || !st.Dir {
+		out.Fail(rootProblem(root, st))
+		return out
+	}
+	in := &inspector{src: src, out: out, seen: map[string]bool{}}
+	in.visit(root, nil, wire.Problem{Hint: "correct spec.source of the Application"})
+	if len(out.Problems) > 0 {
+		return out
+	}
+	wanted, err := in.trackOrigins()
+	if err != nil {
+		out.Fail(wire.Problem{File: in.layers[0].file, Message: "not a valid kustomization"})
+		return out
+	}
+	opts := krusty.MakeDefaultOptions()
+	// The application may read all of its repository anyhow; the Tree is the fence.
+	opts.LoadRestrictions = types.LoadRestrictionsNone
+	resources, err := build(krusty.MakeKustomizer(opts), src, "/"+root)
+	if err != nil {
+		in.explain(err)
+		return out
+	}
+	in.collect(resources, wanted)
+	return out
+}
+
+func rootProblem(root string, st wire.Stat) wire.Problem {
+	p := wire.Problem{Code: belay.CodeNotFound, Message: fmt.Sprintf("the path %q does not exist in the repository", root),
+		Hint: "correct spec.source.path of the Application, or commit the files"}
+	if st.Err == nil {
+		p = wire.Problem{Message: fmt.Sprintf("%q is a file, but a kustomization is a directory", root),
+			Hint: "let spec.source.path name the directory of the kustomization.yaml"}
+	}
+	return p
+}
+
+// build runs Kustomize. A panic of it is an error: some malformed input reaches
+// places that do not expect it.
+func build(k *krusty.Kustomizer, src *source, root string) (m resmap.ResMap, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			if b, ok := r.(wire.Broken); ok {
+				panic(b)
+			}
+			err = fmt.Errorf("kustomize gave up on this input (%T)", r) // the panic's text could repeat values
+		}
+	}()
+	return k.Run(src, path.Clean(root))
+}
+
+// trackOrigins makes Kustomize annotate each object with where it came from, by
+// adding to buildMetadata of the outermost kustomization as Kustomize reads it.
+// wanted reports whether the user asked for these annotations anyway.
+func (in *inspector) trackOrigins() (wanted bool, err error) {
+	top := in.layers[0]
+	if slices.Contains(top.k.BuildMetadata, types.OriginAnnotations) {
+		return true, nil
+	}
+	j, err := yaml.YAMLToJSON(top.text)
+	if err != nil {
+		return false, err
+	}
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal(j, &m); err != nil {
+		return false, err
+	}
+	for key := range m {
+		if strings.EqualFold(key, "buildMetadata") {
+			delete(m, key)
+		}
+	}
+	m["buildMetadata"], err = json.Marshal(append(slices.Clone(top.k.BuildMetadata), types.OriginAnnotations))
+	if err != nil {
+		return false, err
+	}
+	text, err := json.Marshal(m)
+	if err != nil {
+		return false, err
+	}
+	in.src.replaced[top.file] = text
+	return false, nil
+}
+
+// collect turns resources into manifests with their places.
+func (in *inspector) collect(m resmap.ResMap, keepAnnotations bool) {
+	docs := map[string][]manifest.Doc{} // by file, split once
+	for _, r := range m.Resources() {
+		file, line := in.place(r, docs)
+		if !keepAnnotations {
+			if err := r.SetOrigin(nil); err != nil {
+				in.out.Fail(wire.Problem{Code: belay.CodeInternal, File: file, Message: "remove the origin annotation"})
+				return
+			}
+		}
+		j, err := r.MarshalJSON()
+		if err != nil {
+			in.out.Fail(wire.Problem{File: file, Line: line, Message: "the built object cannot be written as JSON"})
+			continue
+		}
+		in.out.Add(file, line, j)
+	}
+}
+
+// place is where a resource was declared: its file, or the kustomization that
+// generates it.
+func (in *inspector) place(r *resource.Resource, docs map[string][]manifest.Doc) (string, int) {
+	top := in.layers[0]
+	origin, err := r.GetOrigin()
+	if err != nil || origin == nil {
+		return top.file, 0
+	}
+	if origin.ConfiguredIn != "" {
+		file := path.Join(top.dir, origin.ConfiguredIn)
+		for _, l := range in.layers {
+			if l.file == file {
+				return file, l.generatorLine(r.GetName())
+			}
+		}
+		return file, 0
+	}
+	file := path.Join(top.dir, origin.Path)
+	c, ok := in.src.files[file]
+	if !ok || c.Err != nil {
+		return file, 0
+	}
+	if _, ok := docs[file]; !ok {
+		docs[file] = manifest.Split(c.Data)
+	}
+	return file, manifest.Locate(docs[file], r.GetKind(), r.GetName())
+}
+
+var nameEntry = regexp.MustCompile(`^[\s-]*["']?name["']?:\s*["']?([^"'\s#]+)`)
+
+// generatorLine finds the entry that generates an object: the one with the
+// longest name that the object's name contains, which prefixes and the hash leave whole.
+func (l *layer) generatorLine(object string) int {
+	line, longest, n := 0, 0, 0
+	for text := range strings.Lines(string(l.text)) {
+		n++
+		if m := nameEntry.FindStringSubmatch(text); m != nil && len(m[1]) > longest && strings.Contains(object, m[1]) {
+			line, longest = n, len(m[1])
+		}
+	}
+	return line
+}

@@ -1,0 +1,113 @@
+package manifest
+
+import (
+	"bytes"
+	"encoding/base64"
+	"regexp"
+	"strings"
+
+	"github.com/belaydev/belay"
+)
+
+// SecretTexts lists what must not be repeated of a file: the values of the
+// Secrets in it, or every value of a document that could be a Secret but cannot
+// be read. Hand it to [belay.Scrub].
+func SecretTexts(data []byte) []string {
+	var out []string
+	for _, d := range Split(data) {
+		if !d.MaySecret() {
+			continue
+		}
+		items, err := d.LenientManifests()
+		if err != nil {
+			out = append(out, LineTexts(d.Text)...)
+			continue
+		}
+		for _, it := range items {
+			out = append(out, belay.SecretValues(it.Manifest)...)
+		}
+	}
+	return out
+}
+
+// LineTexts lists the lines of a text and the parts after the first "=" and the
+// first ": ", without quotes, each also in base64. It is for texts that are
+// secret as a whole, such as an env file.
+func LineTexts(data []byte) []string {
+	var out []string
+	add := func(s string) {
+		s = strings.Trim(strings.TrimSpace(s), `"'`)
+		if len(s) >= 4 {
+			out = append(out, s, base64.StdEncoding.EncodeToString([]byte(s)))
+		}
+	}
+	for line := range strings.Lines(string(data)) {
+		line = strings.TrimLeft(strings.TrimSpace(line), "- ")
+		add(line)
+		if _, v, ok := strings.Cut(line, "="); ok {
+			add(v)
+		}
+		if _, v, ok := strings.Cut(line, ":"); ok {
+			add(v)
+		}
+	}
+	return out
+}
+
+var (
+	topKind = regexp.MustCompile(`(?m)^["']?kind["']?:[ \t]*["']?([A-Za-z0-9]+)`)
+	topMeta = regexp.MustCompile(`^["']?metadata["']?:[ \t\r\n]*$`)
+	subName = regexp.MustCompile(`^["']?name["']?:[ \t]*["']?([^"'\s#]+)`)
+)
+
+// Locate finds the line on which the object of that kind and name begins, where
+// the name may have got a prefix or suffix since it was written. It looks at the
+// text only, which is cheap; 0 when it is not sure.
+func Locate(docs []Doc, kind, name string) int {
+	var same, similar []int
+	for _, d := range docs {
+		m := topKind.FindSubmatch(d.Text)
+		if m == nil || string(m[1]) != kind {
+			continue
+		}
+		switch written := nameOf(d.Text); {
+		case written == name:
+			same = append(same, d.Line)
+		case written != "" && strings.Contains(name, written):
+			similar = append(similar, d.Line)
+		}
+	}
+	switch {
+	case len(same) == 1:
+		return same[0]
+	case len(same) == 0 && len(similar) == 1:
+		return similar[0]
+	case len(docs) == 1:
+		return docs[0].Line
+	}
+	return 0
+}
+
+// nameOf is metadata.name of a document in block style, or "".
+func nameOf(text []byte) string {
+	inside, indent := false, 0
+	for line := range bytes.Lines(text) {
+		trimmed := bytes.TrimLeft(line, " ")
+		depth := len(line) - len(trimmed)
+		switch {
+		case !content(line):
+		case !inside:
+			inside = topMeta.Match(line)
+		case depth == 0:
+			return ""
+		default:
+			if indent == 0 {
+				indent = depth
+			}
+			if m := subName.FindSubmatch(trimmed); depth == indent && m != nil {
+				return string(m[1])
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,175 @@
+package wire
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+
+	"github.com/belaydev/belay"
+)
+
+// Limits are what a worker imposes on itself before it meets any input. The
+// parent enforces time and output again from the outside.
+type Limits struct {
+	// Memory in bytes that the worker may hold.
+	Memory int64 `json:"memory"`
+	// Output is the largest Done frame, in bytes.
+	Output int64 `json:"output"`
+	// Deadline of one render, for information.
+	Deadline time.Duration `json:"deadline"`
+}
+
+// Greeting is what a worker says once it is locked down.
+type Greeting struct {
+	// Sandbox describes the restrictions in force, for people.
+	Sandbox string `json:"sandbox"`
+}
+
+// Job asks for one render.
+type Job struct {
+	Application string       `json:"application"`
+	Source      belay.Source `json:"source"`
+	Namespace   string       `json:"namespace,omitempty"`
+	KubeVersion string       `json:"kubeVersion,omitempty"`
+	APIVersions []string     `json:"apiVersions,omitempty"`
+}
+
+// Op is what a Question asks about each of its paths.
+type Op string
+
+// The operations of a Question.
+const (
+	OpStat Op = "stat"
+	OpList Op = "list"
+	OpRead Op = "read"
+)
+
+// Question asks the same of several paths. Paths are slash-separated, clean
+// and relative to the root of the repository, which is ".".
+type Question struct {
+	Op    Op       `json:"op"`
+	Paths []string `json:"paths"`
+}
+
+// Answers has one answer for each path of a Question, in order.
+type Answers struct {
+	Items []Item `json:"items"`
+}
+
+// Item is what is known of one path. For OpRead, Size bytes of the body belong to it.
+type Item struct {
+	Error   *PathError `json:"error,omitempty"`
+	Dir     bool       `json:"dir,omitempty"`
+	Size    int64      `json:"size,omitempty"`
+	Entries []Entry    `json:"entries,omitempty"`
+}
+
+// Entry is one name of a directory.
+type Entry struct {
+	Name string `json:"n"`
+	Dir  bool   `json:"d,omitempty"`
+}
+
+// PathError says why a path could not be read. It travels on the wire, so it
+// keeps of the cause only the text and whether the path is absent.
+type PathError struct {
+	Path    string `json:"path"`
+	Missing bool   `json:"missing,omitempty"`
+	Reason  string `json:"reason"`
+}
+
+// Error names the path.
+func (e *PathError) Error() string { return fmt.Sprintf("%s: %s", e.Path, e.Reason) }
+
+// Is makes a missing path an fs.ErrNotExist.
+func (e *PathError) Is(target error) bool { return e.Missing && target == fs.ErrNotExist }
+
+// Doc is one manifest that a render produced.
+type Doc struct {
+	// File it came from, relative to the root of the repository.
+	File string `json:"f"`
+	// Line its first key stands on, 0 when not known.
+	Line int `json:"l,omitempty"`
+	// Size in bytes of the manifest in the frame's body.
+	Size int64 `json:"s"`
+	// Manifest is one JSON object. It travels in the body.
+	Manifest json.RawMessage `json:"-"`
+}
+
+// Problem is one thing wrong with the source. Its texts hold no secret values.
+type Problem struct {
+	Code    belay.Code `json:"code,omitempty"` // CodeInvalid when empty
+	File    string     `json:"file,omitempty"`
+	Line    int        `json:"line,omitempty"`
+	Object  string     `json:"object,omitempty"`
+	Message string     `json:"message"`
+	Hint    string     `json:"hint,omitempty"`
+}
+
+// Output is the outcome of a render. With any Problem the Docs are incomplete.
+type Output struct {
+	// Kind of renderer: "plain", "kustomize" or "helm".
+	Kind             string    `json:"kind"`
+	Docs             []Doc     `json:"docs,omitempty"`
+	Problems         []Problem `json:"problems,omitempty"`
+	Warnings         []string  `json:"warnings,omitempty"`
+	UsesCapabilities bool      `json:"usesCapabilities,omitempty"`
+	// Retire is set when the process must not render anything else.
+	Retire bool `json:"retire,omitempty"`
+}
+
+// Add appends a manifest.
+func (o *Output) Add(file string, line int, manifest []byte) {
+	o.Docs = append(o.Docs, Doc{File: file, Line: line, Size: int64(len(manifest)), Manifest: manifest})
+}
+
+// Fail appends a problem.
+func (o *Output) Fail(p Problem) { o.Problems = append(o.Problems, p) }
+
+// Warn appends a warning.
+func (o *Output) Warn(format string, args ...any) {
+	o.Warnings = append(o.Warnings, fmt.Sprintf(format, args...))
+}
+
+// Size is the number of bytes of all manifests.
+func (o *Output) Size() int64 {
+	var n int64
+	for i := range o.Docs {
+		n += o.Docs[i].Size
+	}
+	return n
+}
+
+// WriteOutput sends a Done frame.
+func WriteOutput(w io.Writer, o *Output) error {
+	body := make([][]byte, len(o.Docs))
+	for i := range o.Docs {
+		o.Docs[i].Size = int64(len(o.Docs[i].Manifest))
+		body[i] = o.Docs[i].Manifest
+	}
+	return Write(w, Done, o, body...)
+}
+
+// Output decodes a Done frame.
+func (f Frame) Output() (*Output, error) {
+	var o Output
+	if err := f.Decode(Done, &o); err != nil {
+		return nil, err
+	}
+	parts, err := Cut(f.Body, func(yield func(int64) bool) {
+		for i := range o.Docs {
+			if !yield(o.Docs[i].Size) {
+				return
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i := range o.Docs {
+		o.Docs[i].Manifest = parts[i]
+	}
+	return &o, nil
+}
