@@ -1,0 +1,115 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/belaydev/belay"
+)
+
+// Delete deletes an object that is ours. Dependents are deleted in the
+// background. That it is gone already is success; that it was replaced by
+// another of the same name, too.
+//
+// The deletion holds for the object in the state in which it was last seen to
+// be ours. If it changed meanwhile it is looked at again: should it have been
+// taken out of Belay's hands, the error has [belay.CodeConflict].
+func (c *Cluster) Delete(ctx context.Context, permit belay.Permit, live belay.Live) error {
+	if err := c.checkPermit(permit, live.ID); err != nil {
+		return err
+	}
+	if live.Application == "" || live.Application != permit.Application() || live.UID == "" || live.PruneDisabled {
+		return c.defect(live.ID, fmt.Sprintf("a deletion for application %q of an object of application %q", permit.Application(), live.Application))
+	}
+	r, err := c.resolve(live.APIVersion, live.ID)
+	if belay.CodeOf(err) == belay.CodeUnknownKind {
+		return nil // with its kind gone, so is the object
+	}
+	if err != nil {
+		return err
+	}
+	version := live.ResourceVersion
+	if now, ok := c.objects.lookup(live.ID); ok && now.UID == live.UID && now.Application == live.Application && !now.PruneDisabled {
+		version = now.ResourceVersion
+	}
+	if err := c.remove(ctx, r, live, version); err != nil {
+		return c.apiError(err, live.ID, nil)
+	}
+	return nil
+}
+
+func (c *Cluster) remove(ctx context.Context, r resource, live belay.Live, version string) error {
+	for attempt := 1; ; attempt++ {
+		answer, err := c.sendDelete(ctx, r, live, version)
+		switch {
+		case apierrors.IsNotFound(err):
+			c.objects.deleted(live.ID, live.UID)
+			return nil
+		case err == nil && answer.Kind == "PartialObjectMetadata" && answer.DeletionTimestamp != nil:
+			c.objects.terminating(live.ID, live.UID)
+			return nil
+		case err == nil:
+			c.objects.deleted(live.ID, live.UID)
+			return nil
+		case !apierrors.IsConflict(err) || attempt == applyAttempts:
+			return err
+		}
+		m, err := c.getMetadata(ctx, r, live.ID)
+		if apierrors.IsNotFound(err) || (err == nil && string(m.UID) != live.UID) {
+			c.objects.deleted(live.ID, live.UID)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if app, ours := ownerOf(live.ID, &m.ObjectMeta, c.instance); !ours || app != live.Application || m.Labels[belay.LabelManaged] != "true" ||
+			m.Annotations[belay.AnnotationPrune] == "disabled" {
+			return &belay.Error{Code: belay.CodeConflict, Object: live.ID.String(),
+				Message: "it was to be deleted, but somebody has just taken it out of Belay's hands",
+				Hint:    "nothing was deleted"}
+		}
+		version = m.ResourceVersion
+	}
+}
+
+func (c *Cluster) sendDelete(ctx context.Context, r resource, live belay.Live, version string) (*metav1.PartialObjectMetadata, error) {
+	uid, background := types.UID(live.UID), metav1.DeletePropagationBackground
+	options := metav1.DeleteOptions{
+		TypeMeta:          metav1.TypeMeta{APIVersion: "v1", Kind: "DeleteOptions"},
+		Preconditions:     &metav1.Preconditions{UID: &uid},
+		PropagationPolicy: &background,
+	}
+	if version != "" {
+		options.Preconditions.ResourceVersion = &version
+	}
+	body, err := json.Marshal(options)
+	if err != nil {
+		return nil, err
+	}
+	return c.metadataCall(ctx, call{verb: http.MethodDelete, resource: r, id: live.ID, content: contentJSON, body: body})
+}
+
+// EnsureNamespace makes the namespace that the permit is for, if it is
+// missing. It is not labelled: nothing that Belay does later deletes it.
+func (c *Cluster) EnsureNamespace(ctx context.Context, permit belay.Permit) error {
+	id := permit.ID()
+	if permit.Cluster() != c.name || id.GroupKind() != (belay.Kind{Kind: "Namespace"}) {
+		return c.defect(id, "a namespace to make with a permit for something else")
+	}
+	body, err := json.Marshal(map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": id.Name}})
+	if err != nil {
+		return c.apiError(err, id, nil)
+	}
+	_, err = c.metadataCall(ctx, call{verb: http.MethodPost, resource: coreResource("namespaces", "Namespace", false), id: id, collection: true,
+		content: contentJSON, body: body, query: map[string]string{"fieldManager": belay.FieldManager}})
+	if err == nil || apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	return c.apiError(err, id, nil)
+}

@@ -1,0 +1,243 @@
+package kube
+
+import (
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/belaydev/belay"
+)
+
+// store holds what is known of the objects that are ours. Its methods that
+// change it return the applications for which something changed that they
+// would want to know: not a new resourceVersion alone.
+type store struct {
+	mu    sync.RWMutex
+	kinds map[belay.Kind]map[belay.ObjectID]*record
+	apps  map[string]map[belay.ObjectID]*record
+}
+
+func newStore() *store {
+	return &store{kinds: map[belay.Kind]map[belay.ObjectID]*record{}, apps: map[string]map[belay.ObjectID]*record{}}
+}
+
+func (s *store) lookup(id belay.ObjectID) (belay.Live, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	r := s.kinds[id.GroupKind()][id]
+	if r == nil {
+		return belay.Live{}, false
+	}
+	return r.live, true
+}
+
+func (s *store) application(name string) []belay.Live {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	out := make([]belay.Live, 0, len(s.apps[name]))
+	for _, r := range s.apps[name] {
+		out = append(out, r.live)
+	}
+	slices.SortFunc(out, func(a, b belay.Live) int { return a.ID.Compare(b.ID) })
+	return out
+}
+
+func (s *store) applications() []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Sorted(maps.Keys(s.apps))
+}
+
+func (s *store) count(k belay.Kind) int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.kinds[k])
+}
+
+func (s *store) verified(id belay.ObjectID, fingerprint string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.kinds[id.GroupKind()][id]
+	if r == nil || r.live.Fingerprint != fingerprint {
+		return // it changed meanwhile; whoever verified it hears of that
+	}
+	r.verified = fingerprint
+	r.live.Managers = nil
+}
+
+// observed takes in what a watch delivered: added or changed.
+func (s *store) observed(t *trimmed) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.take(t)
+}
+
+func (s *store) take(t *trimmed) []string {
+	old := s.kinds[t.live.ID.GroupKind()][t.live.ID]
+	if old != nil && older(&t.record, old) {
+		return nil // the answer to a write of our own was faster
+	}
+	if !t.ours {
+		return s.remove(old)
+	}
+	return s.put(t.record, old)
+}
+
+// older reports whether an arrived state was overtaken by what is known. The
+// same version may still tell the health, which an answer to a write does not.
+func older(arrived, known *record) bool {
+	return arrived.version != 0 && arrived.version < known.version
+}
+
+// written takes in the answer to a write. It was asked for, so nobody needs to
+// be told. Health is not part of the answer and is guessed: a changed
+// generation has not been acted on yet. It returns the state as it is now known.
+func (s *store) written(t *trimmed, hasStatus bool) belay.Live {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.kinds[t.live.ID.GroupKind()][t.live.ID]
+	if old != nil && older(&t.record, old) {
+		return old.live
+	}
+	r := t.record
+	switch {
+	case !hasStatus:
+	case old != nil && old.version == r.version:
+		// The watch was faster, and knows the health.
+		r.live.Health, r.live.HealthMessage, r.live.Established = old.live.Health, old.live.HealthMessage, old.live.Established
+	case old != nil && old.live.UID == r.live.UID && old.generation == r.generation:
+		r.live.Health, r.live.HealthMessage, r.live.Established = old.live.Health, old.live.HealthMessage, old.live.Established
+	default:
+		crd := r.live.ID.Group == "apiextensions.k8s.io" && r.live.ID.Kind == "CustomResourceDefinition"
+		known := old != nil && old.live.UID == r.live.UID && old.live.Established
+		r.live.Health, r.live.HealthMessage, r.live.Established = belay.Progressing, "just applied", !crd || known
+	}
+	if !t.ours { // another manager stripped what we stamped within the same moment
+		s.remove(old)
+		return r.live
+	}
+	s.put(r, old)
+	return r.live
+}
+
+// gone takes in that a watch reported an object deleted, or no longer selected.
+func (s *store) gone(t *trimmed) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.kinds[t.live.ID.GroupKind()][t.live.ID]
+	if old == nil || older(&t.record, old) {
+		return nil
+	}
+	return s.remove(old)
+}
+
+// deleted takes in that a deletion of our own succeeded.
+func (s *store) deleted(id belay.ObjectID, uid string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old := s.kinds[id.GroupKind()][id]; old != nil && old.live.UID == uid {
+		s.remove(old)
+	}
+}
+
+// terminating takes in that a deletion of our own was accepted and takes time.
+func (s *store) terminating(id belay.ObjectID, uid string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if old := s.kinds[id.GroupKind()][id]; old != nil && old.live.UID == uid {
+		old.live.Deleting, old.live.Health, old.live.HealthMessage = true, belay.Progressing, terminating
+	}
+}
+
+// replace takes in a complete list of one kind as of a version.
+func (s *store) replace(kind belay.Kind, items []*trimmed, version uint64) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var touched []string
+	listed := make(map[belay.ObjectID]bool, len(items))
+	for _, t := range items {
+		listed[t.live.ID] = true
+		touched = append(touched, s.take(t)...)
+	}
+	for id, r := range s.kinds[kind] {
+		if !listed[id] && (version == 0 || r.version <= version) {
+			touched = append(touched, s.remove(r)...)
+		}
+	}
+	return touched
+}
+
+// forget drops a kind that the cluster no longer serves.
+func (s *store) forget(kind belay.Kind) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var touched []string
+	for _, r := range s.kinds[kind] {
+		touched = append(touched, s.remove(r)...)
+	}
+	return touched
+}
+
+// put stores a record in the place of old, which may be nil.
+func (s *store) put(r record, old *record) []string {
+	id := r.live.ID
+	var touched []string
+	if old == nil {
+		touched = []string{r.live.Application}
+	} else {
+		if old.live.UID == r.live.UID {
+			r.verified = old.verified
+		}
+		if differs(&old.live, &r.live) {
+			touched = []string{old.live.Application, r.live.Application}
+		}
+		if old.live.Application != r.live.Application {
+			s.unlink(old)
+		}
+	}
+	if r.verified == r.live.Fingerprint {
+		r.live.Managers = nil
+	} else {
+		r.verified = ""
+	}
+	kind := id.GroupKind()
+	if s.kinds[kind] == nil {
+		s.kinds[kind] = map[belay.ObjectID]*record{}
+	}
+	s.kinds[kind][id] = &r
+	if app := r.live.Application; app != "" {
+		if s.apps[app] == nil {
+			s.apps[app] = map[belay.ObjectID]*record{}
+		}
+		s.apps[app][id] = &r
+	}
+	return touched
+}
+
+// differs says whether a change is worth waking anybody for.
+func differs(a, b *belay.Live) bool {
+	return a.UID != b.UID || a.Application != b.Application || a.Digest != b.Digest || a.Fingerprint != b.Fingerprint ||
+		a.PruneDisabled != b.PruneDisabled || a.Deleting != b.Deleting || a.Established != b.Established ||
+		a.Health != b.Health || a.HealthMessage != b.HealthMessage
+}
+
+func (s *store) remove(r *record) []string {
+	if r == nil {
+		return nil
+	}
+	s.unlink(r)
+	kind := r.live.ID.GroupKind()
+	delete(s.kinds[kind], r.live.ID)
+	if len(s.kinds[kind]) == 0 {
+		delete(s.kinds, kind)
+	}
+	return []string{r.live.Application}
+}
+
+func (s *store) unlink(r *record) {
+	app := r.live.Application
+	delete(s.apps[app], r.live.ID)
+	if len(s.apps[app]) == 0 {
+		delete(s.apps, app)
+	}
+}

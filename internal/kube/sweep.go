@@ -1,0 +1,178 @@
+package kube
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/belaydev/belay"
+)
+
+const (
+	sweepWorkers = 4
+	sweepPage    = 500
+	sweepTimeout = 20 * time.Second
+)
+
+// sweepForever looks for kinds that are in use and not watched: at once, and at
+// each interval. What could not be looked at for a passing reason is looked at
+// again sooner, but ever less often.
+func (c *Cluster) sweepForever(ctx context.Context) {
+	const first = 5 * time.Second
+	retry, full := first, true
+	for ctx.Err() == nil {
+		passing := c.sweep(ctx, full)
+		wait := c.sweeping
+		if passing {
+			wait = min(jittered(retry), c.sweeping)
+			retry *= 3
+		} else {
+			retry = first
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.resweep:
+			full = false
+		case <-time.After(wait):
+			full = !passing
+		}
+	}
+}
+
+// outcome is what a sweep found of one kind.
+type outcome struct {
+	resource resource
+	used     bool
+	err      error
+}
+
+// sweep lists metadata of every kind that can be listed and deleted, and is not
+// watched, until it meets an object that is ours. It reports whether
+// something could not be looked at for a reason that may pass. If not full, it
+// leaves out what was looked at before.
+func (c *Cluster) sweep(ctx context.Context, full bool) (passing bool) {
+	c.mu.Lock()
+	if full {
+		clear(c.looked)
+	}
+	var todo []resource
+	for _, r := range c.known.preferred {
+		if !r.deletable || isEvent(r.kind) || c.looked[r.kind] {
+			continue
+		}
+		if w := c.watches[r.kind]; w != nil && !w.refused {
+			continue
+		}
+		todo = append(todo, r)
+	}
+	c.mu.Unlock()
+
+	queue := make(chan resource)
+	results := make(chan outcome)
+	var wg sync.WaitGroup
+	for range sweepWorkers {
+		wg.Go(func() {
+			for r := range queue {
+				used, err := c.inUse(ctx, r)
+				results <- outcome{r, used, err}
+			}
+		})
+	}
+	go func() {
+		for _, r := range todo {
+			queue <- r
+		}
+		close(queue)
+		wg.Wait()
+		close(results)
+	}()
+	var found []outcome
+	for o := range results {
+		found = append(found, o)
+	}
+	if ctx.Err() != nil {
+		return true
+	}
+	return c.finishSweep(found)
+}
+
+// finishSweep watches the kinds found in use, and leaves those that no longer are.
+func (c *Cluster) finishSweep(found []outcome) (passing bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	failed := 0
+	for _, o := range found {
+		kind := o.resource.kind
+		old := c.watches[kind]
+		delete(c.unlisted, kind)
+		c.looked[kind] = o.err == nil || lasting(o.err)
+		switch {
+		case o.err != nil && lasting(o.err):
+			if !apierrors.IsNotFound(o.err) && !apierrors.IsMethodNotSupported(o.err) {
+				c.unlisted[kind] = plainCause(o.err)
+			}
+		case o.err != nil:
+			c.unlisted[kind] = plainCause(o.err)
+			failed++
+		case old != nil && old.refused: // it was refused, and no longer is
+			delete(c.watches, kind)
+			if w := c.ensureWatch(kind); w != nil {
+				w.wanted = old.wanted
+			}
+		case o.used:
+			c.ensureWatch(kind)
+		}
+	}
+	maps.DeleteFunc(c.watches, func(k belay.Kind, w *watch) bool {
+		idle := w.delivered && !w.wanted && c.objects.count(k) == 0
+		if idle {
+			w.cancel()
+		}
+		return idle
+	})
+	// With nothing found out, nothing is known: the connection was lost meanwhile.
+	if len(found) == 0 || failed < len(found) {
+		c.swept = true
+	}
+	c.checkComplete()
+	return failed > 0
+}
+
+// lasting reports whether asking again soon is no use.
+func lasting(err error) bool {
+	return apierrors.IsForbidden(err) || apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err)
+}
+
+// isEvent reports whether a kind is Kubernetes' own record of events: numerous,
+// short-lived, and nothing to declare.
+func isEvent(k belay.Kind) bool {
+	return k.Kind == "Event" && (k.Group == "" || k.Group == "events.k8s.io")
+}
+
+// inUse reports whether anything of a kind is ours. Copies of our label on
+// objects of others, such as the EndpointSlices of a Service, do not count.
+func (c *Cluster) inUse(ctx context.Context, r resource) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
+	defer cancel()
+	t := trimmer{resource: r, instance: c.instance}
+	o := metav1.ListOptions{LabelSelector: c.selector, Limit: sweepPage}
+	for {
+		list, err := c.metadata.Resource(r.gvr).List(ctx, o)
+		if err != nil {
+			return false, err
+		}
+		for i := range list.Items {
+			if t.meta(&list.Items[i].ObjectMeta).ours {
+				return true, nil
+			}
+		}
+		if o.Continue = list.Continue; o.Continue == "" {
+			return false, nil
+		}
+	}
+}
