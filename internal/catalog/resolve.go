@@ -1,0 +1,178 @@
+package catalog
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/belaydev/belay"
+)
+
+// A resolution is an application with its defaults filled in and checked
+// against everything else that is declared.
+type resolution struct {
+	doc *document
+	app belay.Application
+	// url is where the source is; empty if that cannot be told.
+	url string
+	// err says why the application must not be synced.
+	err      *belay.Error
+	problems []*belay.Error
+}
+
+func (r *resolution) same(o *resolution) bool {
+	if r == o {
+		return true
+	}
+	if (r.err == nil) != (o.err == nil) || r.err != nil && r.err.Message != o.err.Message {
+		return false
+	}
+	return r.url == o.url && maps.Equal(r.app.Labels, o.app.Labels) && maps.Equal(r.app.Annotations, o.app.Annotations) &&
+		equal(r.app.Spec, o.app.Spec)
+}
+
+// resolve fills in and checks one application.
+func (c *Catalog) resolve(d *document, prev *Catalog) *resolution {
+	spec := d.spec.(belay.ApplicationSpec)
+	r := &resolution{doc: d, app: belay.Application{
+		Name: d.key.name, Labels: d.labels, Annotations: d.annotations, Spec: spec, Origin: c.originOf(d),
+	}}
+	fail := func(field string, code belay.Code, message, hint string) {
+		if d.state == partial {
+			return // what it lacks is told already, and the rest may be half of a thought
+		}
+		e := c.problem(code, c.origin(d.file, d.lineOf(field), d.revision), message, hint)
+		e.Application = d.key.name
+		r.problems = append(r.problems, e)
+		if r.err == nil {
+			r.err = e
+		}
+	}
+	if d.state == partial {
+		r.err = c.problem(belay.CodeInvalid, c.origin(d.file, d.problem.line, ""), d.problem.message, d.problem.hint)
+		r.err.Application = d.key.name
+	}
+	names := c.resolveSource(r, fail)
+	project, ok := c.resolveProject(spec.Project, fail)
+	if ok && names != nil {
+		if err := project.PermitSource(names, r.app.Spec.Source.Path); err != nil {
+			e, _ := errors.AsType[*belay.Error](err)
+			fail("spec.source", e.Code, e.Message, e.Hint)
+		}
+	}
+	c.resolveCluster(r, prev, fail)
+	return r
+}
+
+type failFunc func(field string, code belay.Code, message, hint string)
+
+// resolveSource fills in repo and ref, and returns the names that the repository
+// goes by, or nil if it is not known.
+func (c *Catalog) resolveSource(r *resolution, fail failFunc) (names []string) {
+	src := &r.app.Spec.Source
+	switch repo, declared := c.Repository(src.Repo); {
+	case src.Repo == "":
+		src.Repo, r.url = c.opts.Repo, c.opts.Repo
+	case declared:
+		r.url = repo.Spec.URL
+		if src.Repo != repo.Name && src.Repo != r.url {
+			names = append(names, src.Repo) // another spelling of the URL
+		}
+	case c.env.docs[key{"Repository", src.Repo}] != nil:
+		fail("spec.source.repo", belay.CodeInvalid, fmt.Sprintf("Repository %q is declared, but wrong (%s)", src.Repo,
+			c.originOf(c.env.docs[key{"Repository", src.Repo}])), "mend the Repository")
+	default:
+		fail("spec.source.repo", belay.CodeNotFound, c.missing("Repository", src.Repo), "declare it, or write the repository's URL")
+	}
+	own := src.Repo == c.opts.Repo || r.url != "" && normalURL(r.url) == normalURL(c.opts.Repo)
+	if src.Ref == "" {
+		src.Ref = "HEAD"
+		if own && c.opts.Ref != "" {
+			src.Ref = c.opts.Ref
+		}
+	}
+	switch {
+	case r.url != "":
+		names = append(names, r.url)
+	case own: // a working directory, which has no URL
+		return []string{"this repository"}
+	default:
+		return nil
+	}
+	names = append(names, c.byURL[normalURL(r.url)]...)
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// missing says that something named is not declared, with the nearest that is.
+func (c *Catalog) missing(kind, name string) string {
+	declared := c.env.names(kind)
+	message := fmt.Sprintf("%s %q is not declared", kind, name)
+	if n := nearest(name, declared); n != "" {
+		message += fmt.Sprintf(", did you mean %q?", n)
+	} else if len(declared) > 0 && len(declared) <= 8 {
+		message += "; there are " + strings.Join(declared, ", ")
+	}
+	if f := c.hiding(kind); f != "" {
+		message += "; it may be in " + f + ", which cannot be read"
+	}
+	return message
+}
+
+func (c *Catalog) resolveProject(name string, fail failFunc) (p belay.Project, ok bool) {
+	if p, ok = c.Projects[name]; ok {
+		return p, true
+	}
+	if d := c.env.docs[key{"Project", name}]; d != nil {
+		fail("spec.project", belay.CodeInvalid, fmt.Sprintf("Project %q is declared, but wrong (%s)", name, c.originOf(d)), "mend the Project")
+		return p, false
+	}
+	if name == belay.DefaultProject {
+		fail("spec.project", belay.CodeInvalid,
+			fmt.Sprintf("what the default project allows cannot be told: %s cannot be read and may declare it", c.env.openUnknown), "mend "+c.env.openUnknown)
+		return p, false
+	}
+	fail("spec.project", belay.CodeNotFound, c.missing("Project", name), "declare it, or leave spec.project out")
+	return p, false
+}
+
+// resolveCluster fills in the cluster. Where that is not possible, the cluster
+// that the application had before stays, for showing.
+func (c *Catalog) resolveCluster(r *resolution, prev *Catalog, fail failFunc) {
+	dest := &r.app.Spec.Destination
+	if dest.Cluster == "" {
+		if dest.Cluster = c.env.only; dest.Cluster == "" {
+			dest.Cluster = prev.Applications[r.app.Name].Spec.Destination.Cluster
+			if f := c.env.onlyUnknown; f != "" {
+				fail("spec.destination", belay.CodeInvalid,
+					fmt.Sprintf("the cluster cannot be told: none is named, and %s cannot be read and may declare one", f),
+					"name it in spec.destination.cluster, or mend "+f)
+				return
+			}
+			fail("spec.destination", belay.CodeInvalid,
+				"spec.destination.cluster is missing: there are several clusters, "+strings.Join(c.env.clusters, ", "), "name one of them")
+			return
+		}
+	}
+	declared := c.env.clusters
+	if len(declared) == 0 && dest.Cluster == belay.LocalCluster && c.env.onlyUnknown == "" {
+		return
+	}
+	if _, ok := c.Clusters[dest.Cluster]; ok {
+		return
+	}
+	if d := c.env.docs[key{"Cluster", dest.Cluster}]; d != nil {
+		fail("spec.destination.cluster", belay.CodeInvalid, fmt.Sprintf("Cluster %q is declared, but wrong (%s)", dest.Cluster, c.originOf(d)), "mend the Cluster")
+		return
+	}
+	hint := "declare it, or name another"
+	switch {
+	case dest.Cluster == belay.LocalCluster:
+		hint = fmt.Sprintf("since others are declared, declare a Cluster named %q with an empty spec for the server's own", belay.LocalCluster)
+	case len(declared) == 0:
+		hint = fmt.Sprintf("no Cluster is declared; without one there is only %q", belay.LocalCluster)
+	}
+	fail("spec.destination.cluster", belay.CodeNotFound, c.missing("Cluster", dest.Cluster), hint)
+}
