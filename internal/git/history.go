@@ -1,0 +1,118 @@
+package git
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/belaydev/belay/internal/xec"
+)
+
+// IsAncestor says whether commit a is b or one that b builds on.
+func (m *Mirror) IsAncestor(ctx context.Context, a, b string) (bool, error) {
+	if !validID(a) || !validID(b) {
+		return false, fmt.Errorf("%q or %q is not a commit id", a, b)
+	}
+	_, err := m.output(ctx, "merge-base", "--is-ancestor", a, b)
+	if e, ok := errors.AsType[*xec.ExitError](err); ok && e.Code == 1 {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("compare %s and %s in %s: %w", a, b, m.display, err)
+	}
+	return true, nil
+}
+
+// logArgs follow every line of history: a line that came with one parent of a
+// merge and left with another stood there all the same.
+var logArgs = []string{"log", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--full-history", "-m", "--text"}
+
+// EverDeclared says whether a line that matches expr, a POSIX extended regular
+// expression, ever stood below path in commit or its history, and names the
+// newest commit that brought or removed such a line.
+func (m *Mirror) EverDeclared(ctx context.Context, commit, path, expr string) (string, bool, error) {
+	found, err := m.log(ctx, commit, path, append(logArgs, "-1", "--format=%H", "-G"+expr)...)
+	if err != nil || len(found) == 0 {
+		return "", false, err
+	}
+	return found[0], true, nil
+}
+
+// removalCandidates bounds how many commits that touch a line are looked at.
+const removalCandidates = 64
+
+// Removal finds the newest commit at or before commit after which no line below
+// path matches expr, and the parent of it that still has one. It is not found
+// when commit itself has such a line, or none ever stood there.
+func (m *Mirror) Removal(ctx context.Context, commit, path, expr string) (removed, parent string, found bool, err error) {
+	if has, err := m.grep(ctx, commit, path, expr); err != nil || has {
+		return "", "", false, err
+	}
+	// A merge shows once for each of its parents.
+	lines, err := m.log(ctx, commit, path, append(logArgs, "-"+strconv.Itoa(removalCandidates), "--format=%H %P", "-G"+expr)...)
+	if err != nil {
+		return "", "", false, err
+	}
+	for _, line := range lines {
+		ids := strings.Fields(line)
+		for _, p := range ids[1:] {
+			if has, err := m.grep(ctx, p, path, expr); err != nil {
+				return "", "", false, err
+			} else if has {
+				return ids[0], p, true, nil
+			}
+		}
+	}
+	return "", "", false, nil
+}
+
+// grep says whether a line below path matches at a commit.
+func (m *Mirror) grep(ctx context.Context, commit, path, expr string) (bool, error) {
+	if !validID(commit) {
+		return false, fmt.Errorf("%q is not a commit id", commit)
+	}
+	args := []string{"grep", "--quiet", "--text", "--no-textconv", "-E", "-e", expr, commit}
+	_, err := m.output(ctx, append(args, below(path)...)...)
+	if e, ok := errors.AsType[*xec.ExitError](err); ok && e.Code == 1 {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("search %s in %s: %w", commit, m.display, err)
+	}
+	return true, nil
+}
+
+// FileHistory lists the commits, newest first and max at most, that changed path
+// or something below it, going back from commit.
+func (m *Mirror) FileHistory(ctx context.Context, commit, path string, max int) ([]string, error) {
+	return m.log(ctx, commit, path, "log", "--no-color", "-"+strconv.Itoa(max), "--format=%H")
+}
+
+func (m *Mirror) log(ctx context.Context, commit, path string, args ...string) ([]string, error) {
+	if !validID(commit) {
+		return nil, fmt.Errorf("%q is not a commit id", commit)
+	}
+	args = append(append([]string(nil), args...), "--end-of-options", commit)
+	out, err := m.output(ctx, append(args, below(path)...)...)
+	if err != nil {
+		return nil, fmt.Errorf("history of %s in %s: %w", path, m.display, err)
+	}
+	var lines []string
+	for line := range strings.SplitSeq(strings.TrimSpace(string(out)), "\n") {
+		if line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return lines, nil
+}
+
+// below limits a command to a path; "" and "." are everything.
+func below(path string) []string {
+	path = strings.Trim(path, "/")
+	if path == "" || path == "." {
+		return []string{"--"}
+	}
+	return []string{"--", path}
+}
