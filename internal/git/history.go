@@ -27,17 +27,26 @@ func (m *Mirror) IsAncestor(ctx context.Context, a, b string) (bool, error) {
 
 // logArgs follow every line of history: a line that came with one parent of a
 // merge and left with another stood there all the same.
-var logArgs = []string{"log", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--full-history", "-m", "--text"}
+var logArgs = []string{"log", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames", "--full-history", "--text"}
+
+// passes are asked in turn: ordinary commits first, then also merges, compared
+// with each of their parents, for a line that came or went in a merge itself.
+var passes = [][]string{logArgs, append(logArgs[:len(logArgs):len(logArgs)], "-m")}
 
 // EverDeclared says whether a line that matches expr, a POSIX extended regular
 // expression, ever stood below path in commit or its history, and names the
 // newest commit that brought or removed such a line.
 func (m *Mirror) EverDeclared(ctx context.Context, commit, path, expr string) (string, bool, error) {
-	found, err := m.log(ctx, commit, path, append(logArgs, "-1", "--format=%H", "-G"+expr)...)
-	if err != nil || len(found) == 0 {
-		return "", false, err
+	for _, args := range passes {
+		found, err := m.log(ctx, commit, path, append(args[:len(args):len(args)], "-1", "--format=%H", "-G"+expr)...)
+		if err != nil {
+			return "", false, err
+		}
+		if len(found) > 0 {
+			return found[0], true, nil
+		}
 	}
-	return found[0], true, nil
+	return "", false, nil
 }
 
 // removalCandidates bounds how many commits that touch a line are looked at.
@@ -50,18 +59,20 @@ func (m *Mirror) Removal(ctx context.Context, commit, path, expr string) (remove
 	if has, err := m.grep(ctx, commit, path, expr); err != nil || has {
 		return "", "", false, err
 	}
-	// A merge shows once for each of its parents.
-	lines, err := m.log(ctx, commit, path, append(logArgs, "-"+strconv.Itoa(removalCandidates), "--format=%H %P", "-G"+expr)...)
-	if err != nil {
-		return "", "", false, err
-	}
-	for _, line := range lines {
-		ids := strings.Fields(line)
-		for _, p := range ids[1:] {
-			if has, err := m.grep(ctx, p, path, expr); err != nil {
-				return "", "", false, err
-			} else if has {
-				return ids[0], p, true, nil
+	for _, args := range passes {
+		args = append(args[:len(args):len(args)], "-"+strconv.Itoa(removalCandidates), "--format=%H %P", "-G"+expr)
+		lines, err := m.log(ctx, commit, path, args...)
+		if err != nil {
+			return "", "", false, err
+		}
+		for _, line := range lines {
+			ids := strings.Fields(line)
+			for _, p := range ids[1:] {
+				if has, err := m.grep(ctx, p, path, expr); err != nil {
+					return "", "", false, err
+				} else if has {
+					return ids[0], p, true, nil
+				}
 			}
 		}
 	}
