@@ -117,3 +117,6 @@ func jsonError(data []byte, err error) *Error {
 	}
 	return e
 }
+
+// One is a document that is a whole text, such as a part of a template's output.
+func One(text []byte) Doc { return Doc{Line: 1, Text: text, start: 1} }
