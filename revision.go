@@ -37,6 +37,9 @@ const (
 	ReadList ReadKind = "list"
 	// ReadStat: whether it exists and what it is. The digest is "file", "dir" or "absent".
 	ReadStat ReadKind = "stat"
+	// ReadLink: what stands at the path itself, links not followed. The digest of
+	// a symlink is the Git object id of its target's name; else it is as for ReadStat.
+	ReadLink ReadKind = "link"
 )
 
 // Read is one thing a render learned. A render's result holds as long as every
@@ -47,10 +50,15 @@ type Read struct {
 	Digest string   `json:"d"`
 }
 
-// PathChange is one path that differs between two commits.
+// PathChange is one path that differs between two commits. A path whose type
+// changed (a file that became a link) is two changes: one removed, one added.
 type PathChange struct {
 	// Path of a file, symlink or submodule; directories are not listed.
 	Path string
 	// Old and New are Git object ids, empty where the path is not there.
 	Old, New string
+	// Top is the highest path that came or went with this one: "a" where a/b/c is
+	// the first file below a. It is Path where only the file itself came, went or
+	// changed. Empty means that it is not known.
+	Top string
 }
