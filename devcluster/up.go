@@ -149,14 +149,7 @@ on the same port.`,
 func up(ctx context.Context, flags *planeFlags, withParent, withStdin bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() {
-		signals := make(chan os.Signal, 2)
-		signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-		<-signals
-		cancel()
-		<-signals
-		os.Exit(130)
-	}()
+	go cancelOnSignal(cancel)
 	if withStdin {
 		go func() {
 			_, _ = io.Copy(io.Discard, os.Stdin)
@@ -182,6 +175,22 @@ func up(ctx context.Context, flags *planeFlags, withParent, withStdin bool) erro
 		return nil
 	case err := <-p.Failed():
 		return fmt.Errorf("%w (log: %s)", err, flags.keepLog())
+	}
+}
+
+// cancelOnSignal calls cancel at the first signal and ends the process at the
+// second. One that comes right after the first is the same once more: programs
+// such as timeout signal their child and then its process group.
+func cancelOnSignal(cancel func()) {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	<-signals
+	cancel()
+	first := time.Now()
+	for range signals {
+		if time.Since(first) > time.Second/2 {
+			os.Exit(130)
+		}
 	}
 }
 
