@@ -42,18 +42,18 @@ type poked struct {
 }
 
 func (s *Server) registerActions(api huma.API) {
-	operation(api, handlerTimeout, huma.Operation{
+	operation(api, syncTimeout, huma.Operation{
 		OperationID: "sync-application", Method: http.MethodPost, Path: "/api/v1/applications/{name}/sync", Tags: []string{tagAction},
 		DefaultStatus: http.StatusAccepted,
 		Summary:       "Sync one application",
-		Description:   "Looks for new commits of its repository, compares the application with Git and makes the cluster equal to it. The answer comes at once; events and the application's state tell the outcome.",
+		Description:   "Looks for new commits, then compares the application with Git and makes the cluster equal to it. The answer comes when that was noted; events and the application's state tell the outcome.",
 	}, func(ctx context.Context, in *struct {
 		ActorParam
 		Name string `path:"name" doc:"Name of the application." maxLength:"253"`
 	}) (*reply[belay.SyncAccepted], error) {
 		return s.sync(ctx, []string{in.Name}, in.name())
 	})
-	operation(api, handlerTimeout, huma.Operation{
+	operation(api, syncTimeout, huma.Operation{
 		OperationID: "sync", Method: http.MethodPost, Path: "/api/v1/sync", Tags: []string{tagAction},
 		DefaultStatus: http.StatusAccepted,
 		Summary:       "Sync several applications or all",
@@ -142,7 +142,7 @@ func hookRepo(raw []byte) (string, error) {
 	return repo, nil
 }
 
-// sync pokes the repositories of the applications, all of them for no names, and asks for the sync.
+// sync asks for a sync of the applications, of all of them for no names.
 func (s *Server) sync(ctx context.Context, names []string, who string) (*reply[belay.SyncAccepted], error) {
 	// Read before anything is asked for: what happens from here on belongs to this request.
 	accepted := belay.SyncAccepted{Since: s.resumePoint(s.Events.Latest()), RequestedAt: time.Now().UTC(), Applications: []string{}}
@@ -150,14 +150,8 @@ func (s *Server) sync(ctx context.Context, names []string, who string) (*reply[b
 		for _, a := range s.Engine.Status().Applications {
 			accepted.Applications = append(accepted.Applications, a.Name)
 		}
-		if _, err := s.Engine.Poke(""); err != nil {
-			return nil, err
-		}
 	} else {
 		accepted.Applications = slices.Clone(names)
-		if err := s.pokeSources(names); err != nil {
-			return nil, err
-		}
 	}
 	slices.Sort(accepted.Applications)
 	accepted.Applications = slices.Compact(accepted.Applications)
@@ -168,25 +162,6 @@ func (s *Server) sync(ctx context.Context, names []string, who string) (*reply[b
 		return nil, err
 	}
 	return &reply[belay.SyncAccepted]{accepted}, nil
-}
-
-func (s *Server) pokeSources(names []string) error {
-	repos := map[string]bool{}
-	for _, n := range names {
-		a, err := s.Engine.Application(n)
-		if err != nil {
-			return err
-		}
-		if a.Repo != "" {
-			repos[a.Repo] = true
-		}
-	}
-	for r := range repos {
-		if _, err := s.Engine.Poke(r); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // sortedPreviews is the documented form: sorted, with lists instead of null.

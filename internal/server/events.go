@@ -173,7 +173,7 @@ func (st *stream) run(ctx context.Context, from start) {
 
 // next waits for events, but no longer than until a sign of life is due; then there are none.
 func (st *stream) next(ctx context.Context, seq uint64) ([]belay.Event, uint64, error) {
-	beat, cancel := context.WithTimeout(ctx, st.server.heartbeat)
+	beat, cancel := context.WithTimeout(ctx, st.server.Heartbeat)
 	defer cancel()
 	events, missed, err := st.server.Events.After(beat, seq)
 	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {

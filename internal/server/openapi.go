@@ -10,6 +10,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
+//go:generate go test . -run ^TestOpenAPIIsTheCommittedOne$ -update
+
 // problemRef is where the document describes errors.
 const problemRef = "#/components/schemas/Problem"
 

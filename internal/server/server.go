@@ -8,6 +8,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,13 +48,13 @@ type Reader interface {
 
 // Actor does what people ask for.
 type Actor interface {
-	// Sync asks that applications be compared with Git at once and made equal to
-	// it, whether they sync automatically or not; no names means all. It returns
-	// when that is noted, not when it is done: a synced, syncFailed, held or
-	// error event of each application tells. The repositories of the
-	// applications were poked by the caller; the one of the definitions is the
-	// engine's to poke. The error's code is CodeNotFound for a name there is not,
-	// and then nothing was noted.
+	// Sync looks for new commits of the definitions and of the applications'
+	// repositories, and asks that the applications be compared with them and made
+	// equal to them, whether they sync automatically or not; no names means all.
+	// It returns when that is noted, not when it is done: a synced, syncFailed,
+	// held or error event of each application tells. The error's code is
+	// CodeNotFound for a name there is not, and then nothing was noted; an error of
+	// a repository leaves the rest noted.
 	Sync(ctx context.Context, names []string, actor string) error
 	// Plan tells what would change, and changes nothing. Errors of single
 	// applications are in their previews. Secret values are redacted.
@@ -75,7 +76,7 @@ type Events interface {
 	After(ctx context.Context, seq uint64) (events []belay.Event, missed uint64, err error)
 }
 
-// Config is what a Server is made of. All fields but Schemas are required.
+// Config is what a Server is made of. All fields but Schemas and Heartbeat are required.
 type Config struct {
 	Engine Engine
 	Events Events
@@ -86,14 +87,14 @@ type Config struct {
 	Schemas func(kind string) []byte
 	Build   belay.Build
 	Log     *slog.Logger
+	// Heartbeat is the time between comments on a silent event stream. Default 15s.
+	Heartbeat time.Duration
 }
 
 // Server answers the HTTP API.
 type Server struct {
 	Config
 	handler http.Handler
-	// heartbeat is the time between comments on a silent event stream.
-	heartbeat time.Duration
 	// draining ends event streams; it is closed when the server stops.
 	draining chan struct{}
 }
@@ -106,6 +107,7 @@ const (
 	idleTimeout       = 2 * time.Minute
 	writeTimeout      = 30 * time.Second // of an answer, and of each event
 	handlerTimeout    = 30 * time.Second
+	syncTimeout       = 2 * time.Minute // it fetches
 	planTimeout       = 5 * time.Minute
 	drainTimeout      = 10 * time.Second
 	defaultHeartbeat  = 15 * time.Second
@@ -121,7 +123,8 @@ const (
 // New makes a Server. It panics where the API's description is wrong, which a
 // test would have found.
 func New(c Config) *Server {
-	s := &Server{Config: c, heartbeat: defaultHeartbeat, draining: make(chan struct{})}
+	c.Heartbeat = cmp.Or(c.Heartbeat, defaultHeartbeat)
+	s := &Server{Config: c, draining: make(chan struct{})}
 	mux := http.NewServeMux()
 	s.register(mux)
 	s.handler = s.guard(mux)

@@ -140,7 +140,9 @@ func (s *Server) registerServer(api huma.API) {
 	operation(api, handlerTimeout, huma.Operation{
 		OperationID: "get-health", Method: http.MethodGet, Path: "/healthz", Tags: []string{tagServer},
 		Summary: "Whether the process works",
-	}, func(context.Context, *none) (*reply[liveness], error) { return &reply[liveness]{liveness{Status: "ok"}}, nil })
+	}, func(context.Context, *none) (*reply[liveness], error) {
+		return &reply[liveness]{liveness{Status: "ok"}}, nil
+	})
 
 	type readyReply struct {
 		Status int

@@ -38,9 +38,8 @@ type State struct {
 	Previews []belay.Preview
 	// Failure is returned by Sync and Plan.
 	Failure error
-	// OnSync and OnPoke are called without a lock.
+	// OnSync is called without a lock.
 	OnSync func(names []string)
-	OnPoke func(repo string)
 
 	Syncs []SyncCall
 	Pokes []string
@@ -75,6 +74,10 @@ func (e *Engine) Status() belay.Status {
 func (e *Engine) Application(name string) (belay.ApplicationStatus, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	return e.find(name)
+}
+
+func (e *Engine) find(name string) (belay.ApplicationStatus, error) {
 	i := slices.IndexFunc(e.Fleet.Applications, func(a belay.ApplicationStatus) bool { return a.Name == name })
 	if i < 0 {
 		return belay.ApplicationStatus{}, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no application %q", name), Hint: "belay get apps lists them"}
@@ -105,6 +108,11 @@ func (e *Engine) Sync(_ context.Context, names []string, actor string) error {
 	e.mu.Lock()
 	e.Syncs = append(e.Syncs, SyncCall{slices.Clone(names), actor})
 	err, on := e.Failure, e.OnSync
+	for _, n := range names {
+		if _, missing := e.find(n); missing != nil {
+			err = missing
+		}
+	}
 	e.mu.Unlock()
 	if err == nil && on != nil {
 		on(names)
@@ -123,16 +131,13 @@ func (e *Engine) Plan(_ context.Context, req belay.PlanRequest) ([]belay.Preview
 // Poke implements server.Actor.
 func (e *Engine) Poke(repo string) (int, error) {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.Pokes = append(e.Pokes, repo)
-	n, on := 0, e.OnPoke
+	n := 0
 	for _, r := range e.Fleet.Repositories {
 		if repo == "" || r.URL == repo {
 			n++
 		}
-	}
-	e.mu.Unlock()
-	if on != nil {
-		on(repo)
 	}
 	return n, nil
 }
