@@ -31,6 +31,8 @@ type problem struct {
 type decoder struct {
 	kind     *kind
 	problems []problem
+	// before is the number of lines before the document.
+	before int
 	// lines of the fields in tracked, as far as the document has them.
 	lines map[string]int
 
@@ -332,9 +334,9 @@ func (d *decoder) entries(n *yaml.Node, path string) []entry {
 		case k.Tag == "!!merge":
 			merges = append(merges, v)
 		case seen[k.Value] != 0 && d.secret > 0:
-			d.add(problem{line: line, message: fmt.Sprintf("a key is given twice in %s, first on line %d", orDocument(path), seen[k.Value]), hint: "keep one of them"})
+			d.add(problem{line: line, message: fmt.Sprintf("a key is given twice in %s, first on line %d", orDocument(path), d.before+seen[k.Value]), hint: "keep one of them"})
 		case seen[k.Value] != 0:
-			d.add(problem{line: line, message: fmt.Sprintf("%s is given twice in %s, first on line %d", quote(k.Value), orDocument(path), seen[k.Value]), hint: "keep one of them"})
+			d.add(problem{line: line, message: fmt.Sprintf("%s is given twice in %s, first on line %d", quote(k.Value), orDocument(path), d.before+seen[k.Value]), hint: "keep one of them"})
 		default:
 			seen[k.Value] = line
 			out = append(out, entry{k.Value, line, v})

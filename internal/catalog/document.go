@@ -122,11 +122,14 @@ func unread(message, hint string) content {
 // parse reads the documents of one file. root is only for messages.
 func parse(file, root string, data []byte) content {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
-	switch {
-	case len(data) > maxFileSize:
-		return unread(fmt.Sprintf("is larger than %d KiB", maxFileSize>>10), "split it into several files")
-	case !utf8.Valid(data):
-		return unread("is not UTF-8 text", "save it as UTF-8")
+	if large := len(data) > maxFileSize; large || !utf8.Valid(data) {
+		c := unread("is not UTF-8 text", "save it as UTF-8")
+		if large {
+			c = unread(fmt.Sprintf("is larger than %d KiB", maxFileSize>>10), "split it into several files")
+		}
+		c.unreadable = false
+		c.hide(kindWords(data)...)
+		return c
 	}
 	p := parser{file: file, root: root}
 	for _, c := range split(data) {
@@ -190,7 +193,11 @@ func (p *parser) chunk(c chunk) {
 		line, message := syntaxError(c.text, err)
 		p.broken = true
 		p.hide(kindWords(c.text)...)
-		p.report("", problem{line: c.before + line, message: "is not valid YAML: " + message, hint: "nothing of this document is used until it is mended"})
+		hint := syntaxHints[message]
+		if hint == "" {
+			hint = "nothing of this document is used until it is mended"
+		}
+		p.report("", problem{line: c.before + line, message: "is not valid YAML: " + message, hint: hint})
 	}
 }
 
@@ -202,6 +209,10 @@ func parseYAML(text []byte) (nodes []*yaml.Node, err error) {
 			err = errors.New("the parser gave up")
 		}
 	}()
+	if bytes.HasPrefix(text, []byte("%")) {
+		// The parser refuses the number, but reads what YAML 1.2 allows.
+		text = bytes.Replace(text, []byte("%YAML 1.2"), []byte("%YAML 1.1"), 1)
+	}
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	for {
 		var n yaml.Node
@@ -215,6 +226,18 @@ func parseYAML(text []byte) (nodes []*yaml.Node, err error) {
 			nodes = append(nodes, n.Content[0])
 		}
 	}
+}
+
+// syntaxHints say what the parser's messages most often mean.
+var syntaxHints = map[string]string{
+	"did not find expected key":                      "check the indentation: it is the same for all keys of a mapping",
+	"mapping values are not allowed in this context": `quote texts that contain ": ", and check the indentation`,
+	"found character that cannot start any token":    "indent with spaces, not tabs, and quote texts that begin with @, ` or %",
+	"found unexpected end of stream":                 "a quote that is opened here is not closed",
+	"could not find expected ':'":                    `a key needs ": " after it`,
+	"did not find expected ',' or '}'":               "a { that is opened here is not closed",
+	"did not find expected ',' or ']'":               "a [ that is opened here is not closed",
+	"did not find expected '-' indicator":            "check the indentation: each item of the list begins with - in the same column",
 }
 
 var yamlError = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
@@ -273,7 +296,7 @@ func kindWords(text []byte) []string {
 
 // document decodes one document.
 func (p *parser) document(n *yaml.Node, c chunk) {
-	d := &decoder{lines: map[string]int{}}
+	d := &decoder{lines: map[string]int{}, before: c.before}
 	root := n
 	if n.Kind == yaml.AliasNode {
 		root = n.Alias
@@ -394,6 +417,8 @@ func (d *decoder) head(entries []entry, apiVersion, kindName string, line int) {
 	switch {
 	case lines["apiVersion"] == 0:
 		d.wrong(line, hint, "apiVersion is missing")
+	case apiVersion == "":
+		d.wrong(lines["apiVersion"], "", "apiVersion must be %s", belay.APIVersion)
 	case apiVersion != belay.APIVersion:
 		d.wrong(lines["apiVersion"], hint, "apiVersion %s is not known to this version of Belay", quote(apiVersion))
 	}
