@@ -48,9 +48,20 @@ func (c *Cluster) Apply(ctx context.Context, permit belay.Permit, a belay.Action
 	if a.Desired.Sensitive() {
 		secrets = belay.SecretValues(a.Desired.Raw)
 	}
-	m, err := c.apply(ctx, r, permit.Application(), a)
+	c.objects.hold(a.ID)
+	live, err := c.applied(ctx, r, permit.Application(), a)
+	c.notes.application(c.objects.release(a.ID, err == nil)...)
 	if err != nil {
 		return belay.Live{}, c.apiError(err, a.ID, secrets)
+	}
+	return live, nil
+}
+
+// applied applies, and remembers the outcome.
+func (c *Cluster) applied(ctx context.Context, r resource, application string, a belay.Action) (belay.Live, error) {
+	m, err := c.apply(ctx, r, application, a)
+	if err != nil {
+		return belay.Live{}, err
 	}
 	t := trimmer{resource: r, instance: c.instance, interactive: c.interactive}.meta(&m.ObjectMeta)
 	if t.live.Health, t.live.HealthMessage = metadataHealth(&m.ObjectMeta); !t.ours {
@@ -58,7 +69,9 @@ func (c *Cluster) Apply(ctx context.Context, permit belay.Permit, a belay.Action
 			Message: "something in the cluster changed Belay's label or annotations while the object was applied",
 			Hint:    "an admission webhook that does so must leave belay.dev names alone"}
 	}
-	return c.objects.written(t, !metadataOnly[r.kind]), nil
+	live, touched := c.objects.written(t, !metadataOnly[r.kind])
+	c.notes.application(touched...)
+	return live, nil
 }
 
 // checkApply finds the resource of an action and makes sure that the action

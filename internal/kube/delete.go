@@ -38,7 +38,10 @@ func (c *Cluster) Delete(ctx context.Context, permit belay.Permit, live belay.Li
 	if now, ok := c.objects.lookup(live.ID); ok && now.UID == live.UID && now.Application == live.Application && !now.PruneDisabled {
 		version = now.ResourceVersion
 	}
-	if err := c.remove(ctx, r, live, version); err != nil {
+	c.objects.hold(live.ID)
+	err = c.remove(ctx, r, live, version)
+	c.notes.application(c.objects.release(live.ID, err == nil)...)
+	if err != nil {
 		return c.apiError(err, live.ID, nil)
 	}
 	return nil

@@ -15,10 +15,56 @@ type store struct {
 	mu    sync.RWMutex
 	kinds map[belay.Kind]map[belay.ObjectID]*record
 	apps  map[string]map[belay.ObjectID]*record
+	// writing are the objects that are being written now. A watch is often faster
+	// than the answer to the write that it tells of; what it tells is held until
+	// the answer is there, so that a write of our own wakes nobody.
+	writing map[belay.ObjectID]*pending
+}
+
+// pending is a write whose answer is not there yet.
+type pending struct {
+	writers int
+	held    []string // applications that would have been told
 }
 
 func newStore() *store {
-	return &store{kinds: map[belay.Kind]map[belay.ObjectID]*record{}, apps: map[string]map[belay.ObjectID]*record{}}
+	return &store{kinds: map[belay.Kind]map[belay.ObjectID]*record{}, apps: map[string]map[belay.ObjectID]*record{},
+		writing: map[belay.ObjectID]*pending{}}
+}
+
+// hold begins a write of an object.
+func (s *store) hold(id belay.ObjectID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.writing[id] == nil {
+		s.writing[id] = &pending{}
+	}
+	s.writing[id].writers++
+}
+
+// release ends a write. It returns whom to tell of what happened meanwhile:
+// nobody if the write succeeded, because whoever asked for it knows the outcome.
+func (s *store) release(id belay.ObjectID, succeeded bool) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.writing[id]
+	if succeeded {
+		p.held = nil
+	}
+	if p.writers--; p.writers > 0 {
+		return nil
+	}
+	delete(s.writing, id)
+	return p.held
+}
+
+// tell passes on whom a change concerns, unless the object is being written.
+func (s *store) tell(id belay.ObjectID, touched []string) []string {
+	if p := s.writing[id]; p != nil {
+		p.held = append(p.held, touched...)
+		return nil
+	}
+	return touched
 }
 
 func (s *store) lookup(id belay.ObjectID) (belay.Live, bool) {
@@ -78,9 +124,9 @@ func (s *store) take(t *trimmed) []string {
 		return nil // the answer to a write of our own was faster
 	}
 	if !t.ours {
-		return s.remove(old)
+		return s.tell(t.live.ID, s.remove(old))
 	}
-	return s.put(t.record, old)
+	return s.tell(t.live.ID, s.put(t.record, old))
 }
 
 // older reports whether an arrived state was overtaken by what is known. The
@@ -89,15 +135,21 @@ func older(arrived, known *record) bool {
 	return arrived.version != 0 && arrived.version < known.version
 }
 
-// written takes in the answer to a write. It was asked for, so nobody needs to
-// be told. Health is not part of the answer and is guessed: a changed
-// generation has not been acted on yet. It returns the state as it is now known.
-func (s *store) written(t *trimmed, hasStatus bool) belay.Live {
+// written takes in the answer to a write, and returns the state as it is now
+// known. It was asked for, so nobody needs to be told, except if somebody else
+// was at the object in the same moment. Health is not part of the answer and is
+// guessed: a changed generation has not been acted on yet.
+func (s *store) written(t *trimmed, hasStatus bool) (live belay.Live, touched []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.kinds[t.live.ID.GroupKind()][t.live.ID]
 	if old != nil && older(&t.record, old) {
-		return old.live
+		r, now := t.live, old.live
+		r.Health, r.HealthMessage, r.Established = now.Health, now.HealthMessage, now.Established
+		if differs(&r, &now) {
+			touched = []string{r.Application, now.Application}
+		}
+		return now, touched
 	}
 	r := t.record
 	switch {
@@ -112,12 +164,8 @@ func (s *store) written(t *trimmed, hasStatus bool) belay.Live {
 		known := old != nil && old.live.UID == r.live.UID && old.live.Established
 		r.live.Health, r.live.HealthMessage, r.live.Established = belay.Progressing, "just applied", !crd || known
 	}
-	if !t.ours { // another manager stripped what we stamped within the same moment
-		s.remove(old)
-		return r.live
-	}
 	s.put(r, old)
-	return r.live
+	return r.live, nil
 }
 
 // gone takes in that a watch reported an object deleted, or no longer selected.
@@ -128,7 +176,7 @@ func (s *store) gone(t *trimmed) []string {
 	if old == nil || older(&t.record, old) {
 		return nil
 	}
-	return s.remove(old)
+	return s.tell(t.live.ID, s.remove(old))
 }
 
 // deleted takes in that a deletion of our own succeeded.
@@ -161,7 +209,7 @@ func (s *store) replace(kind belay.Kind, items []*trimmed, version uint64) []str
 	}
 	for id, r := range s.kinds[kind] {
 		if !listed[id] && (version == 0 || r.version <= version) {
-			touched = append(touched, s.remove(r)...)
+			touched = append(touched, s.tell(id, s.remove(r))...)
 		}
 	}
 	return touched
