@@ -1,0 +1,123 @@
+package render
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/render/wire"
+)
+
+// maxProblems is how many problems an error names at once.
+const maxProblems = 10
+
+// assembler makes objects and errors of what a worker answered. Nothing in the
+// answer is believed: objects are parsed here, files must be inside the source.
+type assembler struct {
+	req     Request
+	key     []byte
+	kind    string
+	objects []belay.Object
+	errs    []error
+	files   map[string]bool // that have a problem already: what follows from it is noise
+}
+
+func (a *assembler) origin(file string, line int) belay.Origin {
+	if !fs.ValidPath(file) {
+		file = ""
+	}
+	if file == "" || line < 0 {
+		line = 0
+	}
+	return belay.Origin{Repo: a.req.Repo, Revision: a.req.Revision, File: file, Line: line}
+}
+
+func (a *assembler) fail(e *belay.Error) {
+	e.Application = a.req.Application
+	if e.Origin.File != "" {
+		if a.files == nil {
+			a.files = map[string]bool{}
+		}
+		if a.files[e.Origin.File] && a.kind == "plain" {
+			return
+		}
+		a.files[e.Origin.File] = true
+	}
+	if len(a.errs) < maxProblems {
+		a.errs = append(a.errs, e)
+	}
+}
+
+// take checks an answer. The error joins one [belay.Error] for each problem.
+func (a *assembler) take(out *wire.Output) error {
+	a.kind = out.Kind
+	seen := make(map[belay.ObjectID]int, len(out.Docs))
+	var secrets []string
+	for i := range out.Docs {
+		d := &out.Docs[i]
+		at := a.origin(d.File, d.Line)
+		o, err := belay.NewObject(d.Manifest, at)
+		if err != nil {
+			a.fail(&belay.Error{Code: belay.CodeInvalid, Message: err.Error(), Hint: a.hint(), Origin: at})
+			continue
+		}
+		if o.Sensitive() {
+			if len(out.Problems) > 0 {
+				secrets = append(secrets, belay.SecretValues(o.Raw)...)
+			}
+			o.Digest = belay.KeyedDigest(a.key, o.Raw)
+		}
+		id := o.ID
+		if id.Namespace == "" {
+			id.Namespace = a.req.Namespace
+		}
+		if first, ok := seen[id]; ok {
+			other := a.objects[first].Origin
+			where := other.String()
+			if where == "" {
+				where = "another place"
+			}
+			a.fail(&belay.Error{Code: belay.CodeInvalid, Object: id.String(), Origin: at,
+				Message: "declared twice, also in " + where, Hint: "remove one of them"})
+			continue
+		}
+		seen[id] = len(a.objects)
+		a.objects = append(a.objects, o)
+	}
+	problems := a.errs
+	a.errs = nil
+	for _, p := range out.Problems {
+		e := &belay.Error{Code: p.Code, Message: belay.Scrub(p.Message, secrets), Hint: belay.Scrub(p.Hint, secrets),
+			Object: p.Object, Origin: a.origin(p.File, p.Line)}
+		if e.Code == "" {
+			e.Code = belay.CodeInvalid
+		}
+		a.fail(e)
+	}
+	a.errs = append(a.errs, problems...)
+	if len(a.errs) > maxProblems {
+		a.errs = a.errs[:maxProblems]
+	}
+	switch len(a.errs) {
+	case 0:
+		return nil
+	case 1:
+		return a.errs[0]
+	}
+	return errors.Join(a.errs...)
+}
+
+func (a *assembler) hint() string {
+	if a.kind == "plain" {
+		return "correct it, or leave the file out with spec.source.directory.exclude"
+	}
+	return ""
+}
+
+// limitError words a limit for people.
+func (a *assembler) limitError(what, hint string, args ...any) error {
+	return &belay.Error{Code: belay.CodeInvalid, Application: a.req.Application, Origin: a.origin(path.Clean(a.req.Source.Path), 0),
+		Message: "rendering " + fmt.Sprintf(what, args...), Hint: hint}
+}

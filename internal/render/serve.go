@@ -1,0 +1,176 @@
+package render
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/render/wire"
+)
+
+// server answers a worker's questions about one source and notes them.
+type server struct {
+	files Files
+	// left is how many more bytes may be read.
+	left  int64
+	limit int64
+	reads map[readKey]string
+}
+
+type readKey struct {
+	kind belay.ReadKind
+	path string
+}
+
+// unknowable is the digest of a read whose real one could not be had. It equals
+// no other, so that nothing that follows from the read is kept.
+const unknowable = "unknown"
+
+func newServer(files Files, limit int64) *server {
+	return &server{files: files, left: limit, limit: limit, reads: map[readKey]string{}}
+}
+
+// inputLimit is a render that wants to read more than it may.
+type inputLimit struct{ limit int64 }
+
+func (e *inputLimit) Error() string { return fmt.Sprintf("read more than %s", size(e.limit)) }
+
+// answer looks up each path. An error ends the render; what is wrong with one
+// path is part of its answer.
+func (s *server) answer(q wire.Question) (wire.Answers, [][]byte, error) {
+	a := wire.Answers{Items: make([]wire.Item, len(q.Paths))}
+	var data [][]byte
+	for i, p := range q.Paths {
+		if !fs.ValidPath(p) {
+			a.Items[i].Error = &wire.PathError{Path: p, Reason: "is not a path inside the repository"}
+			continue
+		}
+		switch q.Op {
+		case wire.OpStat:
+			a.Items[i] = s.stat(p)
+		case wire.OpList:
+			a.Items[i] = s.list(p)
+		case wire.OpRead:
+			item, b, err := s.read(p)
+			if err != nil {
+				return a, nil, err
+			}
+			a.Items[i] = item
+			data = append(data, b)
+		default:
+			return a, nil, &wire.ProtocolError{Problem: fmt.Sprintf("a question of the unknown kind %q", q.Op)}
+		}
+	}
+	return a, data, nil
+}
+
+func (s *server) stat(p string) wire.Item {
+	info, err := s.files.Stat(p)
+	s.note(belay.ReadStat, p)
+	if err != nil {
+		return s.failed(p, err)
+	}
+	return wire.Item{Dir: info.IsDir()}
+}
+
+func (s *server) list(p string) wire.Item {
+	entries, err := s.files.ReadDir(p)
+	if err != nil {
+		s.note(belay.ReadStat, p)
+		return s.failed(p, err)
+	}
+	s.note(belay.ReadList, p)
+	item := wire.Item{Entries: make([]wire.Entry, 0, len(entries))}
+	for _, e := range entries {
+		dir := e.IsDir()
+		if e.Type()&fs.ModeSymlink != 0 {
+			// What it is follows from where it points; a broken one is reported
+			// when somebody reads it.
+			st := s.stat(join(p, e.Name()))
+			dir = st.Error == nil && st.Dir
+		}
+		item.Entries = append(item.Entries, wire.Entry{Name: e.Name(), Dir: dir})
+	}
+	return item
+}
+
+func join(dir, name string) string {
+	if dir == "." {
+		return name
+	}
+	return dir + "/" + name
+}
+
+func (s *server) read(p string) (wire.Item, []byte, error) {
+	b, err := s.files.ReadFile(p)
+	if err != nil {
+		s.note(belay.ReadStat, p)
+		return s.failed(p, err), nil, nil
+	}
+	s.note(belay.ReadFile, p)
+	if s.left -= int64(len(b)); s.left < 0 {
+		return wire.Item{}, nil, &inputLimit{s.limit}
+	}
+	return wire.Item{Size: int64(len(b))}, b, nil
+}
+
+func (s *server) failed(p string, err error) wire.Item {
+	reason := err.Error()
+	if e, ok := errors.AsType[*belay.Error](err); ok {
+		reason = e.Message
+		if e.Hint != "" {
+			reason += " (" + e.Hint + ")"
+		}
+	} else if e, ok := errors.AsType[*fs.PathError](err); ok {
+		reason = e.Err.Error()
+	}
+	return wire.Item{Error: &wire.PathError{Path: p, Missing: errors.Is(err, fs.ErrNotExist), Reason: reason}}
+}
+
+func (s *server) note(kind belay.ReadKind, p string) {
+	key := readKey{kind, p}
+	if _, ok := s.reads[key]; ok {
+		return
+	}
+	d, err := s.files.Digest(kind, p)
+	if err != nil || d == "" {
+		d = unknowable
+	}
+	s.reads[key] = d
+}
+
+// readSet is what was learned, sorted. That a path is there follows from having
+// read it, so that is left out.
+func (s *server) readSet() []belay.Read {
+	out := make([]belay.Read, 0, len(s.reads))
+	for k, d := range s.reads {
+		if k.kind == belay.ReadStat && d != unknowable {
+			_, file := s.reads[readKey{belay.ReadFile, k.path}]
+			_, list := s.reads[readKey{belay.ReadList, k.path}]
+			if file || list {
+				continue
+			}
+		}
+		out = append(out, belay.Read{Path: k.path, Kind: k.kind, Digest: d})
+	}
+	slices.SortFunc(out, func(a, b belay.Read) int {
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Kind, b.Kind))
+	})
+	return out
+}
+
+// size is a number of bytes for people.
+func size(n int64) string {
+	switch {
+	case n >= 1<<30 && n%(1<<30) == 0:
+		return fmt.Sprintf("%d GiB", n>>30)
+	case n >= 1<<20:
+		return fmt.Sprintf("%d MiB", n>>20)
+	case n >= 1<<10:
+		return fmt.Sprintf("%d KiB", n>>10)
+	}
+	return fmt.Sprintf("%d bytes", n)
+}
