@@ -83,13 +83,26 @@ func finish(api *huma.OpenAPI) {
 	schemas := api.Components.Schemas.Map()
 	delete(schemas, "ErrorModel")
 	delete(schemas, "ErrorDetail")
+	list := func(s *huma.Schema) {
+		if s.Type == huma.TypeArray {
+			s.Nullable = false
+		}
+	}
 	for _, s := range schemas {
 		for _, p := range s.Properties {
-			if p.Type == huma.TypeArray {
-				p.Nullable = false
-			}
+			list(p)
 		}
 		slices.Sort(s.Required)
+	}
+	for _, item := range api.Paths {
+		for _, op := range []*huma.Operation{item.Get, item.Post} {
+			if op == nil {
+				continue
+			}
+			for _, p := range op.Parameters {
+				list(p.Schema)
+			}
+		}
 	}
 }
 
