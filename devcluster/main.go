@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 	"k8s.io/component-base/version"
 )
 
@@ -35,8 +36,19 @@ func main() {
 }
 
 // terminal is the standard error this process was given. The control plane
-// puts its log in the place of os.Stderr.
-var terminal = os.Stderr
+// puts its log in that one's place.
+var terminal = keepStderr()
+
+func keepStderr() *os.File {
+	fd, err := unix.FcntlInt(2, unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return os.Stderr
+	}
+	kept := os.NewFile(uintptr(fd), "standard error")
+	// A crash is for who started the command, too.
+	_ = debug.SetCrashOutput(kept, debug.CrashOptions{})
+	return kept
+}
 
 // exitError ends the process with a code and without a message.
 type exitError struct{ code int }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"k8s.io/klog/v2"
 
 	"github.com/belaydev/belay/devcluster/internal/plane"
 )
@@ -20,8 +19,9 @@ import (
 // planeFlags are the flags of every command that starts a control plane.
 type planeFlags struct {
 	plane.Config
-	quiet bool
-	wait  time.Duration
+	quiet     bool
+	wait      time.Duration
+	temporary bool // Dir is one made by start
 }
 
 func (f *planeFlags) register(cmd *cobra.Command) {
@@ -66,29 +66,42 @@ func (f *planeFlags) start(ctx context.Context) (*plane.Plane, func(), error) {
 		if err != nil {
 			return nil, stop, err
 		}
-		f.Dir = dir
-		stop = func() { os.RemoveAll(dir) }
+		f.Dir, f.temporary = dir, true
+		stop = f.removeTemporary
 	}
 	f.Progress = func(step string) { f.say("starting %s", step) }
-	f.reportExit()
+	f.Exit = f.exit
 
 	started := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, f.wait)
 	defer cancel()
 	p, err := plane.Start(ctx, f.Config)
 	if err != nil {
-		if f.logged() {
+		if f.logged() && !errors.Is(err, context.Canceled) {
 			err = fmt.Errorf("%w (log: %s)", err, f.keepLog())
 		}
 		return nil, stop, err
 	}
-	remove := stop
 	stop = func() {
 		p.Stop()
-		remove()
+		f.removeTemporary()
 	}
 	f.say("ready after %.1fs", time.Since(started).Seconds())
 	return p, stop, nil
+}
+
+// removeTemporary removes the directory if it is a temporary one. A component
+// that had no time to end may still be writing there, so once may not do.
+func (f *planeFlags) removeTemporary() {
+	if !f.temporary {
+		return
+	}
+	for range 5 {
+		if os.RemoveAll(f.Dir) == nil {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 func (f *planeFlags) logPath() string { return filepath.Join(f.Dir, "devcluster.log") }
@@ -101,7 +114,7 @@ func (f *planeFlags) logged() bool {
 
 // keepLog moves the log out of a temporary directory and returns its path.
 func (f *planeFlags) keepLog() string {
-	if filepath.Dir(f.Dir) != filepath.Clean(os.TempDir()) {
+	if !f.temporary {
 		return f.logPath()
 	}
 	kept := f.Dir + ".log"
@@ -111,14 +124,12 @@ func (f *planeFlags) keepLog() string {
 	return kept
 }
 
-// reportExit makes a component that ends the process do so with a word about
-// it: their last words go to the log.
-func (f *planeFlags) reportExit() {
-	klog.OsExit = func(code int) {
-		klog.Flush()
-		fmt.Fprintf(terminal, "devcluster: a component ended the process (log: %s)\n", f.keepLog())
-		os.Exit(max(code, 1))
-	}
+// exit ends the process in the place of a component, whose last words are in
+// the log.
+func (f *planeFlags) exit(code int) {
+	fmt.Fprintf(terminal, "devcluster: a component ended the process (log: %s)\n", f.keepLog())
+	f.removeTemporary()
+	os.Exit(max(code, 1))
 }
 
 func newUpCommand() *cobra.Command {

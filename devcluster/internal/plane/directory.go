@@ -107,8 +107,9 @@ func (d *directory) socket() (string, error) {
 }
 
 // redirectLogs sends what the components log to a file in the directory, or
-// leaves it on standard error when somebody asked to see it. A crash's stack
-// trace is written by the runtime and still reaches standard error.
+// leaves it on standard error when somebody asked to see it. It replaces the
+// file descriptor, because some libraries have taken a copy of os.Stderr when
+// they were initialized.
 func (d *directory) redirectLogs(verbosity int) error {
 	flags := flag.NewFlagSet("klog", flag.ContinueOnError)
 	klog.InitFlags(flags)
@@ -120,8 +121,10 @@ func (d *directory) redirectLogs(verbosity int) error {
 	if err != nil {
 		return fmt.Errorf("open the control plane's log: %w", err)
 	}
-	// Some of the components' libraries write to os.Stderr directly.
-	os.Stderr = f
+	defer f.Close()
+	if err := redirect(f, 2); err != nil {
+		return fmt.Errorf("redirect standard error to the control plane's log: %w", err)
+	}
 	return nil
 }
 

@@ -44,7 +44,7 @@ func (p *Plane) startEtcd(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("etcd: %w", err)
 	}
-	p.run("etcd", serverGrace, func(ctx context.Context) error {
+	p.run("etcd", etcdGrace, func(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			etcd.Close()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 	utilerrors "k8s.io/apimachinery/pkg/util/errors"
@@ -79,7 +80,7 @@ func (p *Plane) startAPIServer(cfg Config, k *keys, listener net.Listener) error
 		return fmt.Errorf("kube-apiserver: %w", err)
 	}
 	ready := make(chan error, 1)
-	p.run("kube-apiserver", serverGrace, func(ctx context.Context) error {
+	p.run("kube-apiserver", apiServerGrace, func(ctx context.Context) error {
 		completed, err := opts.Complete(ctx)
 		if err == nil {
 			err = utilerrors.NewAggregate(completed.Validate())
@@ -97,17 +98,18 @@ func (p *Plane) startAPIServer(cfg Config, k *keys, listener net.Listener) error
 }
 
 // serveAPI does what the kube-apiserver command does once its options are
-// complete, with one handler more.
+// complete, with two handlers more.
 func serveAPI(ctx context.Context, opts apiserveroptions.CompletedOptions) error {
 	config, err := apiserver.NewConfig(opts)
 	if err != nil {
 		return err
 	}
 	// The aggregator's chain is the outermost; requests pass no other.
+	open := openRequests(ctx)
 	generic := config.Aggregator.GenericConfig
 	build := generic.BuildHandlerChainFunc
 	generic.BuildHandlerChainFunc = func(api http.Handler, c *genericapiserver.Config) http.Handler {
-		return nameComponents(build(api, c))
+		return endWith(open, nameComponents(build(api, c)))
 	}
 	completed, err := config.Complete()
 	if err != nil {
@@ -122,6 +124,25 @@ func serveAPI(ctx context.Context, opts apiserveroptions.CompletedOptions) error
 		return err
 	}
 	return prepared.Run(ctx)
+}
+
+// openRequests returns a context that ends a moment after another: time to
+// finish what is quick.
+func openRequests(ctx context.Context) context.Context {
+	open, end := context.WithCancel(context.Background())
+	context.AfterFunc(ctx, func() { time.AfterFunc(200*time.Millisecond, end) })
+	return open
+}
+
+// endWith ends requests with a context. The API server waits for its clients'
+// watches when it shuts down, and etcd waits for the API server.
+func endWith(open context.Context, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		defer context.AfterFunc(open, cancel)()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
 }
 
 // nameComponents makes the components' requests carry the user agent they

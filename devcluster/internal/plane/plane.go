@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"time"
+
+	"k8s.io/klog/v2"
 )
 
 // Config says what to start.
@@ -38,6 +40,9 @@ type Config struct {
 	Verbosity int
 	// Progress is told what is being waited for. May be nil.
 	Progress func(step string)
+	// Exit ends the process in the place of a component that wants to, as
+	// some do when they find no way to go on. Nil means os.Exit.
+	Exit func(code int)
 }
 
 // Plane is a running control plane.
@@ -46,6 +51,7 @@ type Plane struct {
 	failed     chan error
 	components []*component // in the order they were started
 	started    time.Time
+	stopping   atomic.Bool
 }
 
 // component is one part of the plane, running in a goroutine of its own.
@@ -69,11 +75,22 @@ func Start(ctx context.Context, cfg Config) (*Plane, error) {
 	if cfg.Progress == nil {
 		cfg.Progress = func(string) {}
 	}
+	if cfg.Exit == nil {
+		cfg.Exit = os.Exit
+	}
 	dir, err := openDirectory(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
 	p := &Plane{dir: dir, failed: make(chan error, 8), started: time.Now()}
+	klog.OsExit = func(code int) {
+		if p.stopping.Load() {
+			// Being stopped half-way through its start is no reason.
+			select {}
+		}
+		klog.Flush()
+		cfg.Exit(code)
+	}
 	if err := p.start(ctx, cfg); err != nil {
 		p.Stop()
 		return nil, err
@@ -135,6 +152,7 @@ func (p *Plane) Failed() <-chan error { return p.failed }
 // few seconds; etcd's log on disk is complete at any moment, so whatever takes
 // longer is left to the end of the process.
 func (p *Plane) Stop() {
+	p.stopping.Store(true)
 	// The controllers need nothing from each other while they end.
 	for _, c := range p.components {
 		if c.grace <= controllerGrace {
@@ -153,8 +171,9 @@ func (p *Plane) Stop() {
 }
 
 const (
-	controllerGrace = 2 * time.Second
-	serverGrace     = 4 * time.Second
+	controllerGrace = time.Second
+	apiServerGrace  = 4 * time.Second
+	etcdGrace       = 4 * time.Second
 )
 
 // run starts a component. It is expected to run until its context ends; if it
