@@ -2,7 +2,6 @@ package plan
 
 import (
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -10,134 +9,125 @@ import (
 // would restart them once more, so it is never drift.
 const restartedAt = "f:kubectl.kubernetes.io/restartedAt"
 
+// stripRestart takes restartedAt out of an entry, and what the entry owns only
+// because restartedAt needs a place.
+func stripRestart(fields map[string]any) {
+	for k, v := range fields {
+		f, _ := v.(map[string]any)
+		if len(f) == 0 {
+			continue
+		}
+		if _, ok := f[restartedAt]; ok {
+			delete(f, restartedAt)
+			if !hasParts(f) {
+				delete(f, ".")
+			}
+		}
+		stripRestart(f)
+		if len(f) == 0 {
+			delete(fields, k)
+		}
+	}
+}
+
 // additions lists the fields of an entry that the manifest does not declare.
-func additions(tree, fields map[string]any) []string {
+// ours is our entry, which tells the items of the manifest's lists by their keys.
+func additions(tree, ours, fields map[string]any) []string {
 	var out []string
 	for _, k := range sortedKeys(fields) {
 		f, _ := fields[k].(map[string]any)
+		mine, _ := ours[k].(map[string]any)
 		switch k {
 		case "f:status", "f:apiVersion", "f:kind":
 		case "f:metadata":
 			meta, _ := tree["metadata"].(map[string]any)
-			for _, mk := range []string{"labels", "annotations"} {
-				if mf, ok := f["f:"+mk].(map[string]any); ok {
-					mv, _ := meta[mk].(map[string]any)
-					undeclared([]string{k, "f:" + mk}, mf, mv, &out)
+			for _, part := range metadataParts {
+				if pf, ok := f["f:"+part].(map[string]any); ok {
+					pm, _ := mine["f:"+part].(map[string]any)
+					undeclared([]string{k, "f:" + part}, pf, pm, meta[part], &out)
 				}
 			}
 		default:
 			v, ok := tree[strings.TrimPrefix(k, "f:")]
 			if !ok {
-				leaves([]string{k}, f, &out)
+				newFields([]string{k}, f, &out)
 				continue
 			}
-			undeclared([]string{k}, f, v, &out)
+			undeclared([]string{k}, f, mine, v, &out)
 		}
 	}
 	return out
 }
 
-// undeclared walks an entry beside the declared value at the same place.
-func undeclared(path []string, fields map[string]any, v any, out *[]string) {
-	for _, k := range sortedKeys(fields) {
-		if k == "." || k == restartedAt {
-			continue
-		}
-		p := append(slices.Clone(path), k)
-		f, _ := fields[k].(map[string]any)
-		var next any
-		var ok bool
-		switch {
-		case strings.HasPrefix(k, "f:"):
-			var m map[string]any
-			if m, ok = v.(map[string]any); ok || v == nil {
-				next, ok = m[k[2:]]
-			} else {
-				ok = true // a scalar is declared here; the API server settles the rest
+// undeclared walks an entry, and ours, beside the declared value at the same place.
+func undeclared(path []string, fields, ours map[string]any, v any, out *[]string) {
+	switch v := v.(type) {
+	case map[string]any, nil:
+		m, _ := v.(map[string]any)
+		for _, k := range sortedKeys(fields) {
+			if k != "." {
+				next, ok := m[strings.TrimPrefix(k, "f:")]
+				undeclaredAt(append(slices.Clip(path), k), k, fields, ours, next, ok, out)
 			}
-		default:
-			next, ok = declaredItem(k, v)
 		}
-		if !ok {
-			leaves(p, f, out)
-			continue
+	case []any:
+		// Ours first: what stands for an item there stands for no other.
+		known := itemKeys(ours)
+		items := map[string]any{}
+		var rest []any
+		for i, k := range assign(known, v) {
+			if k != "" {
+				items[k] = v[i]
+			} else {
+				rest = append(rest, v[i])
+			}
 		}
-		undeclared(p, f, next, out)
+		foreign := slices.DeleteFunc(itemKeys(fields), func(k itemKey) bool { _, ok := items[k.text]; return ok })
+		for i, k := range assign(foreign, rest) {
+			if k != "" {
+				items[k] = rest[i]
+			}
+		}
+		for _, k := range sortedKeys(fields) {
+			if k != "." {
+				next, ok := items[k]
+				undeclaredAt(append(slices.Clip(path), k), k, fields, ours, next, ok, out)
+			}
+		}
 	}
+	// Anything else is a scalar that is declared: whose it is was settled above.
 }
 
-func declaredItem(k string, v any) (any, bool) {
-	items, isList := v.([]any)
-	if !isList {
-		return nil, v != nil
+func undeclaredAt(path []string, k string, fields, ours map[string]any, v any, declared bool, out *[]string) {
+	f, _ := fields[k].(map[string]any)
+	if !declared {
+		newFields(path, f, out)
+		return
 	}
-	keys := parseKeys(map[string]any{k: nil})
-	for i, item := range items {
-		if len(keys) == 1 && findItem(keys, item, i) == k {
-			return item, true
+	mine, _ := ours[k].(map[string]any)
+	if m, ok := v.(map[string]any); ok && strings.HasPrefix(k, "k:") {
+		// The fields by which the item is known are declared with it, said or not.
+		var key map[string]any
+		_ = unmarshal([]byte(k[2:]), &key)
+		whole := make(map[string]any, len(m)+len(key))
+		for _, part := range []map[string]any{key, m} {
+			for name, value := range part {
+				whole[name] = value
+			}
 		}
+		v = whole
 	}
-	return nil, false
+	undeclared(path, f, mine, v, out)
 }
 
-// leaves names what is added: the item or field itself where it is new as a whole.
-func leaves(path []string, fields map[string]any, out *[]string) {
+// newFields names what is new: a field or item itself where it is new as a whole.
+func newFields(path []string, fields map[string]any, out *[]string) {
 	if _, whole := fields["."]; whole || len(fields) == 0 {
-		if !slices.Contains(path, restartedAt) {
-			*out = append(*out, pathName(path))
-		}
+		*out = append(*out, pathName(path))
 		return
 	}
 	for _, k := range sortedKeys(fields) {
-		if k == restartedAt {
-			continue
-		}
 		f, _ := fields[k].(map[string]any)
-		leaves(append(slices.Clone(path), k), f, out)
+		newFields(append(slices.Clip(path), k), f, out)
 	}
-}
-
-// pathName writes a fieldsV1 path as people know it:
-// spec.template.spec.containers[name="app"].image.
-func pathName(path []string) string {
-	var b strings.Builder
-	for _, p := range path {
-		if len(p) < 2 {
-			continue
-		}
-		rest := p[2:]
-		switch p[:2] {
-		case "f:":
-			if strings.ContainsAny(rest, "./") {
-				b.WriteString("[" + strconv.Quote(rest) + "]")
-				continue
-			}
-			if b.Len() > 0 {
-				b.WriteByte('.')
-			}
-			b.WriteString(rest)
-		case "k:":
-			b.WriteString("[" + keyName(rest) + "]")
-		default:
-			b.WriteString("[" + rest + "]")
-		}
-	}
-	return b.String()
-}
-
-func keyName(key string) string {
-	var m map[string]any
-	if unmarshal([]byte(key), &m) != nil {
-		return key
-	}
-	var parts []string
-	for _, k := range sortedKeys(m) {
-		switch v := m[k].(type) {
-		case string:
-			parts = append(parts, k+"="+strconv.Quote(v))
-		default:
-			parts = append(parts, k+"="+compact(v))
-		}
-	}
-	return strings.Join(parts, ",")
 }

@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"bytes"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -26,6 +25,11 @@ type Verdict struct {
 // enough to see whether our entry still covers what is declared. That needs no
 // memory of an earlier apply. Live.Managers being nil means it was compared
 // before and has not changed since.
+//
+// What a controller adds is the controller's, and so is what it puts into a list
+// or map that is declared empty. Two things cannot be seen this way: another
+// order of list items, and the removal of all that a map entry of a schemaless
+// field held, when nothing else shows that such entries have parts.
 func Compare(desired *belay.Object, live *belay.Live, interactive []string) Verdict {
 	if live.Managers == nil {
 		return Verdict{OK: true}
@@ -34,38 +38,35 @@ func Compare(desired *belay.Object, live *belay.Live, interactive []string) Verd
 	if unmarshal(desired.Raw, &tree) != nil {
 		return Verdict{OK: true} // cannot be: it was made by Stamp
 	}
-	var ours map[string]any
-	for _, e := range live.Managers {
-		if e.Manager == belay.FieldManager && e.Operation == "Apply" && e.Subresource == "" {
-			ours = fieldTree(e.Fields)
-		}
-	}
-	c := comparison{}
-	c.root(tree, ours)
-	d := belay.Drift{Taken: c.names()}
-	if len(c.missing) > 0 {
-		attribute(&d, live.Managers, c.missing[0])
-	}
+	c := newComparison(desired.APIVersion, live.Managers, interactive)
+	c.root(tree)
+	d := c.taken()
 	var takeOver []string
-	for _, e := range live.Managers {
-		if e.Subresource != "" || !isInteractive(e.Manager, interactive) {
+	for _, o := range c.others {
+		if !o.byHand {
 			continue
 		}
-		added := additions(tree, fieldTree(e.Fields))
+		added := additions(tree, c.ours, o.fields)
 		if len(added) == 0 {
 			continue
 		}
-		takeOver = append(takeOver, e.Manager)
+		takeOver = append(takeOver, o.entry.Manager)
 		d.Added = append(d.Added, added...)
 		if d.Manager == "" {
-			d.Manager, d.Operation, d.Subresource, d.Time = e.Manager, e.Operation, e.Subresource, e.Time
+			attribute(&d, o.entry)
 		}
 	}
 	if len(d.Taken) == 0 && len(d.Added) == 0 {
 		return Verdict{OK: true}
 	}
 	slices.Sort(d.Added)
+	slices.Sort(takeOver)
+	d.Added, takeOver = slices.Compact(d.Added), slices.Compact(takeOver)
 	return Verdict{Drift: &d, TakeOver: takeOver}
+}
+
+func attribute(d *belay.Drift, e *belay.FieldEntry) {
+	d.Manager, d.Operation, d.Subresource, d.Time = e.Manager, e.Operation, e.Subresource, e.Time
 }
 
 // isInteractive matches a manager by its name or by the part before a slash:
@@ -75,227 +76,232 @@ func isInteractive(manager string, list []string) bool {
 	return slices.Contains(list, manager) || slices.Contains(list, head)
 }
 
-// attribute names the entry that holds the missing field now: the one that goes
-// deepest towards it, the newest among equals.
-func attribute(d *belay.Drift, entries []belay.FieldEntry, missing []string) {
-	best := 0
-	for _, e := range entries {
-		if e.Manager == belay.FieldManager && e.Operation == "Apply" {
-			continue
-		}
-		n := depth(fieldTree(e.Fields), missing)
-		// An entry that shares only "spec" says nothing of the field.
-		if n < len(missing) || n < best || (n == best && e.Time.Before(d.Time)) {
-			continue
-		}
-		best = n
-		d.Manager, d.Operation, d.Subresource, d.Time = e.Manager, e.Operation, e.Subresource, e.Time
-	}
+// owner is somebody else's entry.
+type owner struct {
+	entry  *belay.FieldEntry
+	fields map[string]any
+	byHand bool // an interactive tool's, whose additions are undone
 }
 
-func depth(tree map[string]any, path []string) int {
-	for i, p := range path {
-		next, ok := tree[p].(map[string]any)
-		if !ok {
-			return i
-		}
-		if len(next) == 0 { // a leaf: the entry owns all below it
-			return len(path)
-		}
-		tree = next
-	}
-	return len(path)
-}
-
-// comparison collects declared fields that an entry does not own, as fieldsV1 paths.
+// comparison collects declared fields that our entry does not own.
 type comparison struct {
-	missing [][]string
+	ours   map[string]any
+	others []owner
+	lost   []lostField
 }
 
-func (c *comparison) names() []string {
-	var out []string
-	for _, m := range c.missing {
-		out = append(out, pathName(m))
+type lostField struct {
+	name string
+	now  []holding // who owns it instead
+}
+
+func newComparison(apiVersion string, entries []belay.FieldEntry, interactive []string) *comparison {
+	c := &comparison{}
+	for i := range entries {
+		e := &entries[i]
+		fields := fieldTree(e.Fields)
+		if e.APIVersion != "" && e.APIVersion != apiVersion {
+			// Another version may name its fields otherwise; metadata is the same in all.
+			fields = map[string]any{"f:metadata": fields["f:metadata"]}
+		}
+		if e.Manager == belay.FieldManager && e.Operation == "Apply" && e.Subresource == "" {
+			c.ours = fields
+			continue
+		}
+		o := owner{entry: e, fields: fields, byHand: e.Subresource == "" && isInteractive(e.Manager, interactive)}
+		if o.byHand {
+			stripRestart(fields)
+		}
+		c.others = append(c.others, o)
 	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	return c
 }
 
-func (c *comparison) root(tree, fields map[string]any) {
-	for k, v := range tree {
+// taken describes what was lost, and names the newest entry that holds any of it now.
+func (c *comparison) taken() belay.Drift {
+	var d belay.Drift
+	var by *belay.FieldEntry
+	for _, l := range c.lost {
+		d.Taken = append(d.Taken, l.name)
+		for _, h := range l.now {
+			e := h.owner.entry
+			if by == nil || e.Time.After(by.Time) || (e.Time.Equal(by.Time) && e.Manager < by.Manager) {
+				by = e
+			}
+		}
+	}
+	if by != nil {
+		attribute(&d, by)
+	}
+	slices.Sort(d.Taken)
+	d.Taken = slices.Compact(d.Taken)
+	return d
+}
+
+// metadataParts are the parts of metadata that have owners.
+var metadataParts = []string{"labels", "annotations", "finalizers", "ownerReferences"}
+
+func (c *comparison) root(tree map[string]any) {
+	var top []holding
+	for i := range c.others {
+		top = append(top, holding{&c.others[i], c.others[i].fields})
+	}
+	for _, k := range sortedKeys(tree) {
 		switch k {
-		case "apiVersion", "kind", "status": // identity, and what a main endpoint does not take
+		case "apiVersion", "kind", "status": // identity, and what the main endpoint does not take
 		case "metadata":
-			meta, _ := v.(map[string]any)
-			mf, _ := fields["f:metadata"].(map[string]any)
-			for _, mk := range []string{"labels", "annotations", "finalizers", "ownerReferences"} {
-				if mv, ok := meta[mk]; ok {
-					c.child([]string{"f:metadata"}, mf, mk, mv)
+			meta, _ := tree[k].(map[string]any)
+			fields, _ := c.ours["f:metadata"].(map[string]any)
+			for _, part := range metadataParts {
+				if v, ok := meta[part]; ok {
+					c.field([]string{"f:metadata"}, fields, below(top, "f:metadata"), part, v)
 				}
 			}
 		default:
-			c.child(nil, fields, k, v)
+			c.field(nil, c.ours, top, k, tree[k])
 		}
 	}
 }
 
-func (c *comparison) child(path []string, fields map[string]any, key string, v any) {
-	p := append(slices.Clone(path), "f:"+key)
-	f, ok := fields["f:"+key].(map[string]any)
-	if !ok {
-		if !emptyValue(v) {
-			c.missing = append(c.missing, p)
-		}
-		return
-	}
-	c.value(p, f, v)
+// holding is what another entry says of the place that is being looked at.
+type holding struct {
+	owner  *owner
+	fields map[string]any
 }
 
-// value compares below a field that is ours. No children in fields: the field
-// is atomic or a scalar, and ours as a whole.
-func (c *comparison) value(path []string, fields map[string]any, v any) {
-	if len(fields) == 0 {
-		return
-	}
-	switch v := v.(type) {
-	case map[string]any:
-		for k, e := range v {
-			c.child(path, fields, k, e)
-		}
-	case []any:
-		c.list(path, fields, v)
-	}
-}
+// whole is true where the entry owns the place itself and names no part of it.
+func (h holding) whole() bool { return !hasParts(h.fields) }
 
-func (c *comparison) list(path []string, fields map[string]any, items []any) {
-	keys := parseKeys(fields)
-	for i, item := range items {
-		k := findItem(keys, item, i)
-		if k == "" {
-			c.missing = append(c.missing, append(slices.Clone(path), itemName(keys, item, i)))
-			continue
-		}
-		f, _ := fields[k].(map[string]any)
-		if m, ok := item.(map[string]any); ok {
-			c.value(append(slices.Clone(path), k), f, m)
+func below(at []holding, element string) []holding {
+	var out []holding
+	for _, h := range at {
+		if f, ok := h.fields[element].(map[string]any); ok {
+			out = append(out, holding{h.owner, f})
 		}
 	}
-}
-
-type itemKey struct {
-	text string         // as in fieldsV1
-	key  map[string]any // k:{…}
-	val  any            // v:…
-}
-
-func parseKeys(fields map[string]any) []itemKey {
-	var out []itemKey
-	for name := range fields {
-		switch {
-		case strings.HasPrefix(name, "k:"):
-			var m map[string]any
-			if unmarshal([]byte(name[2:]), &m) == nil {
-				out = append(out, itemKey{text: name, key: m})
-			}
-		case strings.HasPrefix(name, "v:"):
-			var v any
-			if unmarshal([]byte(name[2:]), &v) == nil {
-				out = append(out, itemKey{text: name, val: v})
-			}
-		case strings.HasPrefix(name, "i:"):
-			out = append(out, itemKey{text: name})
-		}
-	}
-	// The most telling key first: {port, protocol} before {port}.
-	slices.SortFunc(out, func(a, b itemKey) int { return strings.Compare(a.text, b.text) })
 	return out
 }
 
-// findItem is the fieldsV1 element that stands for a list item, or "". Keys
-// that the item does not name are defaults of the schema (a port's protocol).
-func findItem(keys []itemKey, item any, index int) string {
-	m, isMap := item.(map[string]any)
-	best, named := "", -1
-	for _, k := range keys {
-		switch {
-		case k.key != nil && isMap:
-			if n, ok := fits(k.key, m); ok && n > named {
-				best, named = k.text, n
-			}
-		case k.key == nil && strings.HasPrefix(k.text, "v:") && scalarEqual(k.val, item):
-			return k.text
-		case strings.HasPrefix(k.text, "i:") && k.text == "i:"+itoa(index):
-			return k.text
+func hasParts(fields map[string]any) bool {
+	for k := range fields {
+		if k != "." {
+			return true
 		}
 	}
-	return best
+	return false
 }
 
-func fits(key, item map[string]any) (named int, ok bool) {
-	for k, v := range key {
-		iv, has := item[k]
-		if !has {
-			continue
-		}
-		if !scalarEqual(v, iv) {
-			return 0, false
-		}
-		named++
-	}
-	return named, named > 0
-}
-
-func scalarEqual(a, b any) bool {
-	x, err1 := json.Marshal(a)
-	y, err2 := json.Marshal(b)
-	return err1 == nil && err2 == nil && bytes.Equal(x, y)
-}
-
-// itemName makes an element for an item that nobody of ours stands for, after
-// the keys its neighbours have.
-func itemName(keys []itemKey, item any, index int) string {
-	if m, ok := item.(map[string]any); ok {
-		names := []string{"name"}
-		if len(keys) > 0 && keys[0].key != nil {
-			names = names[:0]
-			for k := range keys[0].key {
-				names = append(names, k)
+// field compares one declared field of a map whose part of our entry is fields.
+func (c *comparison) field(path []string, fields map[string]any, others []holding, key string, v any) {
+	element := "f:" + key
+	path = append(slices.Clip(path), element)
+	others = below(others, element)
+	f, ok := fields[element].(map[string]any)
+	switch {
+	case !ok:
+		c.missing(path, others, v)
+	case hasParts(f):
+		c.parts(path, f, others, v)
+	case c.emptied(fields, others):
+		// It was ours with its parts, and none of the parts is left.
+		if m, ok := v.(map[string]any); ok {
+			for _, k := range sortedKeys(m) {
+				c.field(path, f, others, k, m[k])
 			}
 		}
-		key := map[string]any{}
-		for _, n := range names {
-			if v, ok := m[n]; ok {
-				key[n] = v
-			}
-		}
-		if len(key) > 0 {
-			b, _ := json.Marshal(key)
-			return "k:" + string(b)
-		}
-		return "i:" + itoa(index)
 	}
-	b, _ := json.Marshal(item)
-	return "v:" + string(b)
 }
 
-func emptyValue(v any) bool {
+// emptied tells whether a field that our entry owns without parts is one that
+// has parts: a map entry, which is owned in itself and beside its parts. Else it
+// is a scalar or atomic, and ours as a whole. It shows in an entry of somebody
+// who owns a part, or in a neighbour, since the entries of a map are of one type.
+func (c *comparison) emptied(neighbours map[string]any, others []holding) bool {
+	if slices.ContainsFunc(others, func(h holding) bool { return !h.whole() }) {
+		return true
+	}
+	for k, n := range neighbours {
+		if f, _ := n.(map[string]any); strings.HasPrefix(k, "f:") && len(f) > 1 && f["."] != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// parts compares below a field of which our entry names parts.
+func (c *comparison) parts(path []string, fields map[string]any, others []holding, v any) {
 	switch v := v.(type) {
 	case map[string]any:
-		return len(v) == 0
+		for _, k := range sortedKeys(v) {
+			c.field(path, fields, others, k, v[k])
+		}
 	case []any:
-		return len(v) == 0
+		keys := itemKeys(fields)
+		found := assign(keys, v)
+		for i, item := range v {
+			if found[i] == "" {
+				c.missingItem(path, others, item, i)
+				continue
+			}
+			f, _ := fields[found[i]].(map[string]any)
+			if hasParts(f) {
+				c.parts(append(slices.Clip(path), found[i]), f, below(others, found[i]), item)
+			}
+		}
 	}
-	return v == nil
+}
+
+// missing notes a declared value that is not ours, as exactly as the entries of
+// others tell what became of it.
+func (c *comparison) missing(path []string, others []holding, v any) {
+	m, isMap := v.(map[string]any)
+	list, isList := v.([]any)
+	switch {
+	case (isMap || isList) && len(m)+len(list) == 0:
+		if !c.emptyMissing(others, isMap) {
+			return
+		}
+	case slices.ContainsFunc(others, holding.whole): // taken as a whole
+	case isMap && (len(others) > 0 || len(m) == 1):
+		for _, k := range sortedKeys(m) {
+			c.missing(append(slices.Clip(path), "f:"+k), below(others, "f:"+k), m[k])
+		}
+		return
+	case isList && len(others) > 0:
+		for i, item := range list {
+			c.missingItem(path, others, item, i)
+		}
+		return
+	}
+	c.lost = append(c.lost, lostField{pathName(path), others})
+}
+
+// emptyMissing says whether a list or map that is declared empty, and is not in
+// our entry, was taken. It is not if a controller filled it, and our entry never
+// had a list whose items have owners of their own.
+func (c *comparison) emptyMissing(others []holding, isMap bool) bool {
+	if len(others) == 0 {
+		return isMap
+	}
+	return slices.ContainsFunc(others, func(h holding) bool { return h.owner.byHand && h.whole() })
+}
+
+// missingItem notes an item of a list that is not ours.
+func (c *comparison) missingItem(path []string, others []holding, item any, index int) {
+	var now []holding
+	keys := []itemKey{}
+	for _, h := range others {
+		mine := itemKeys(h.fields)
+		keys = append(keys, mine...)
+		if k := assign(mine, []any{item})[0]; k != "" {
+			now = append(now, below([]holding{h}, k)...)
+		}
+	}
+	c.lost = append(c.lost, lostField{pathName(append(slices.Clip(path), itemName(keys, item, index))), now})
 }
 
 func fieldTree(raw json.RawMessage) map[string]any {
 	var m map[string]any
 	_ = unmarshal(raw, &m) // an unreadable entry owns nothing
 	return m
-}
-
-func unmarshal(data []byte, v any) error {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.UseNumber()
-	return dec.Decode(v)
 }

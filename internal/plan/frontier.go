@@ -33,7 +33,11 @@ type Step struct {
 // Frontier is the part of a plan that may run now: the heals, which follow no
 // order, or else the first group of equal wave and rank. Later groups come into
 // reach only when the plan no longer holds the earlier ones, so whatever fails
-// or waits stops what comes after it and nothing else.
+// or waits stops what comes after it and nothing else. Deletions come last and
+// in reverse, each group after the one before is gone.
+//
+// A group of writes also waits until every object of an earlier wave is healthy
+// (or suspended), and until the CustomResourceDefinitions before it are served.
 func Frontier(p *belay.Plan, g Gate) Step {
 	var s Step
 	for i := 0; i < len(p.Actions); {

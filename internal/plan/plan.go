@@ -8,6 +8,7 @@ package plan
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -28,7 +29,8 @@ type Input struct {
 	Namespaced func(belay.Object) bool
 	// Live are the application's own objects in the cluster.
 	Live []belay.Live
-	// Lookup finds a live object of any application of this instance.
+	// Lookup finds a live object of any application of this instance, of none if
+	// somebody took the annotation off.
 	Lookup func(belay.ObjectID) (belay.Live, bool)
 	// Claimant names the application that an object belongs to when several
 	// applications declare it, and where. ok is false if only this one does.
@@ -43,10 +45,9 @@ type Input struct {
 // Build makes the plan. It never asks to delete what is not in in.Live.
 func Build(in Input) belay.Plan {
 	p := belay.Plan{Application: in.Application.Name, Cluster: in.Cluster}
-	desired := make(map[belay.ObjectID]bool, len(in.Desired))
+	decl := declarations(&in)
 	for i := range in.Desired {
 		d := &in.Desired[i]
-		desired[d.ID] = true
 		if a, ok := write(&in, d); ok {
 			p.Actions = append(p.Actions, a)
 		} else {
@@ -55,13 +56,13 @@ func Build(in Input) belay.Plan {
 	}
 	for i := range in.Unresolved {
 		u := &in.Unresolved[i]
-		desired[u.Object.ID] = true
 		p.Actions = append(p.Actions, belay.Action{Verb: belay.VerbCreate, ID: u.Object.ID, Wave: u.Object.Wave,
 			Rank: rank(u.Object.ID), Desired: &u.Object, Origin: u.Object.Origin, Blocked: u.Err})
 	}
-	deletes := prune(&in, desired)
-	if held := limit(&in, p.Actions, deletes); held != nil {
-		p.Held, p.HeldActions = held, deletes
+	deletes := prune(&in, decl)
+	if p.Held = limit(&in, decl, p.Actions, deletes); p.Held != nil {
+		p.HeldActions = deletes
+		holdCreations(p.Actions, p.Held)
 	} else {
 		p.Actions = append(p.Actions, deletes...)
 	}
@@ -69,6 +70,46 @@ func Build(in Input) belay.Plan {
 	slices.SortStableFunc(p.HeldActions, compareActions)
 	p.Digest = digest(&p)
 	return p
+}
+
+// holdCreations blocks what a held plan would create. The limit compares what
+// goes with what is there: were the rest of the commit carried out, there would
+// be more, and the plan would come loose by itself.
+func holdCreations(actions []belay.Action, held *belay.Error) {
+	for i := range actions {
+		if a := &actions[i]; a.Verb == belay.VerbCreate && a.Blocked == nil {
+			a.Blocked = at(held, a.Desired)
+		}
+	}
+}
+
+// declared knows what Git declares for the application.
+type declared struct {
+	ids map[belay.ObjectID]bool
+	// names are the objects of unknown scope: whether their namespace is part of
+	// their name nobody can say, so they stand for any.
+	names map[belay.ObjectID]bool
+}
+
+func declarations(in *Input) declared {
+	d := declared{ids: make(map[belay.ObjectID]bool, len(in.Desired)), names: map[belay.ObjectID]bool{}}
+	for i := range in.Desired {
+		d.ids[in.Desired[i].ID] = true
+	}
+	for i := range in.Unresolved {
+		id := in.Unresolved[i].Object.ID
+		id.Namespace = ""
+		d.names[id] = true
+	}
+	return d
+}
+
+func (d declared) has(id belay.ObjectID) bool {
+	if d.ids[id] {
+		return true
+	}
+	id.Namespace = ""
+	return d.names[id]
 }
 
 // write decides what one desired object needs; ok is false if nothing.
@@ -109,9 +150,9 @@ func blocked(in *Input, d *belay.Object, a *belay.Action) *belay.Error {
 }
 
 func at(err error, d *belay.Object) *belay.Error {
-	e, ok := err.(*belay.Error)
+	e, ok := errors.AsType[*belay.Error](err)
 	if !ok {
-		e = &belay.Error{Code: belay.CodeInternal, Message: err.Error()}
+		e = &belay.Error{Code: belay.CodeInternal, Message: err.Error(), Err: err}
 	}
 	c := *e
 	c.Object, c.Origin = d.ID.String(), d.Origin
@@ -119,91 +160,29 @@ func at(err error, d *belay.Object) *belay.Error {
 }
 
 // prune lists the deletions: ours, no longer declared here or anywhere else.
-func prune(in *Input, desired map[belay.ObjectID]bool) []belay.Action {
+// What is being deleted already stays in the list until it is gone, because what
+// is deleted after it must wait for it: a controller has to outlive the
+// finalizers of its objects.
+func prune(in *Input, decl declared) []belay.Action {
 	if !in.Application.Spec.Sync.Prune && !in.Teardown {
 		return nil
 	}
 	var out []belay.Action
 	for i := range in.Live {
 		l := &in.Live[i]
-		if l.Application != in.Application.Name || desired[l.ID] || l.PruneDisabled || l.Deleting || in.Claimed(l.ID) {
+		if l.Application != in.Application.Name || decl.has(l.ID) || l.PruneDisabled || in.Claimed(l.ID) {
 			continue
 		}
 		a := belay.Action{Verb: belay.VerbDelete, ID: l.ID, Rank: rank(l.ID), Live: l}
-		if _, err := in.Project.Permit(in.Application, in.Cluster, l.ID, l.Namespaced); err != nil {
+		if l.Deleting {
+			a.Blocked = &belay.Error{Code: belay.CodeTerminating, Object: l.ID.String(), Message: "is being deleted",
+				Hint: "if that does not end, look at its finalizers"}
+		} else if _, err := in.Project.Permit(in.Application, in.Cluster, l.ID, l.Namespaced); err != nil {
 			a.Blocked = at(err, &belay.Object{ID: l.ID})
 		}
 		out = append(out, a)
 	}
 	return out
-}
-
-// limit holds deletions back that look like an accident.
-func limit(in *Input, writes, deletes []belay.Action) *belay.Error {
-	if in.Teardown || len(deletes) == 0 {
-		return nil
-	}
-	total, lost := len(in.Live), lost(writes, deletes)
-	pl := in.Application.Spec.Sync.PruneLimit
-	all := lost > 0 && len(deletes) >= total
-	share := total >= pl.From && lost*100 > pl.Percent*total
-	if !all && !share {
-		return nil
-	}
-	token := Token(deletes)
-	if in.Application.Spec.Sync.Confirm == token {
-		return nil
-	}
-	what := fmt.Sprintf("would delete %d of its %d objects, more than the limit of %d%%", len(deletes), total, pl.Percent)
-	if all {
-		what = fmt.Sprintf("would delete all of its %d objects", total)
-	}
-	return &belay.Error{Code: belay.CodeHeld, Application: in.Application.Name, Origin: in.Application.Origin, Message: what,
-		Hint: fmt.Sprintf("if that is meant, set spec.sync.confirm: %q in the Application and commit", token)}
-}
-
-// lost counts the deletions that no creation of the same kind in the same
-// namespace makes up for: a rename loses nothing. What holds data is always lost.
-func lost(writes, deletes []belay.Action) int {
-	type slot struct {
-		kind belay.Kind
-		ns   string
-	}
-	made := map[slot]int{}
-	for i := range writes {
-		if w := &writes[i]; w.Verb == belay.VerbCreate && w.Blocked == nil {
-			made[slot{w.ID.GroupKind(), w.ID.Namespace}]++
-		}
-	}
-	n := 0
-	for i := range deletes {
-		s := slot{deletes[i].ID.GroupKind(), deletes[i].ID.Namespace}
-		if made[s] > 0 && !holdsData(s.kind) {
-			made[s]--
-			continue
-		}
-		n++
-	}
-	return n
-}
-
-func holdsData(k belay.Kind) bool {
-	switch k {
-	case belay.Kind{Kind: "PersistentVolumeClaim"}, belay.Kind{Kind: "PersistentVolume"}, belay.Kind{Kind: "Namespace"},
-		belay.Kind{Group: "apps", Kind: "StatefulSet"}, belay.Kind{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition"}:
-		return true
-	}
-	return false
-}
-
-// Token identifies a set of deletions; it is what a confirmation in Git repeats.
-func Token(deletes []belay.Action) string {
-	ids := make([]string, len(deletes))
-	for i := range deletes {
-		ids[i] = belay.FormatID("", deletes[i].ID)
-	}
-	slices.Sort(ids)
-	return belay.Digest([]byte(strings.Join(ids, "\n")))[:8]
 }
 
 func digest(p *belay.Plan) string {
@@ -236,7 +215,8 @@ func compareActions(a, b belay.Action) int {
 	if a.Verb == belay.VerbDelete {
 		c = -c
 	}
-	return cmp.Or(c, a.ID.Compare(b.ID))
+	// One object stands twice in a plan only where it is declared twice.
+	return cmp.Or(c, a.ID.Compare(b.ID), cmp.Compare(a.Origin.File, b.Origin.File), cmp.Compare(a.Origin.Line, b.Origin.Line))
 }
 
 func phase(a *belay.Action) int {

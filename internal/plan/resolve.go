@@ -3,6 +3,7 @@ package plan
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/belaydev/belay"
 )
@@ -20,7 +21,8 @@ type Scopes struct {
 	declared map[belay.VersionKind]bool
 }
 
-// NewScopes reads the definitions among objects.
+// NewScopes reads the definitions among objects. facts may be nil: then nothing
+// is known of the cluster.
 func NewScopes(facts *belay.ClusterFacts, objects []belay.Object) Scopes {
 	s := Scopes{facts: facts}
 	for i := range objects {
@@ -56,8 +58,10 @@ func NewScopes(facts *belay.ClusterFacts, objects []belay.Object) Scopes {
 // when neither the cluster nor a definition says so.
 func (s Scopes) Namespaced(o *belay.Object) (namespaced, known bool) {
 	vk := belay.VersionKind{APIVersion: o.APIVersion, Kind: o.ID.Kind}
-	if k, ok := s.facts.Kinds[vk]; ok {
-		return k.Namespaced, true
+	if s.facts != nil {
+		if k, ok := s.facts.Kinds[vk]; ok {
+			return k.Namespaced, true
+		}
 	}
 	namespaced, known = s.declared[vk]
 	return namespaced, known
@@ -65,17 +69,21 @@ func (s Scopes) Namespaced(o *belay.Object) (namespaced, known bool) {
 
 // Served reports whether the cluster serves the object's kind now.
 func (s Scopes) Served(o *belay.Object) bool {
+	if s.facts == nil {
+		return false
+	}
 	_, ok := s.facts.Kinds[belay.VersionKind{APIVersion: o.APIVersion, Kind: o.ID.Kind}]
 	return ok
 }
 
 // Resolve gives namespaced objects that name no namespace the application's,
 // takes the namespace from cluster-scoped ones, and finds objects that are
-// declared twice once that is done.
+// declared twice once that is done. Nobody can say which of two is meant, so
+// both are unresolved: what is in the cluster stays as it is.
 func Resolve(objects []belay.Object, scopes Scopes, namespace string) ([]belay.Object, []Unresolved) {
 	out := make([]belay.Object, 0, len(objects))
 	var un []Unresolved
-	seen := make(map[belay.ObjectID]belay.Origin, len(objects))
+	places := make(map[belay.ObjectID][]belay.Origin, len(objects))
 	for _, o := range objects {
 		namespaced, known := scopes.Namespaced(&o)
 		if !known {
@@ -84,79 +92,29 @@ func Resolve(objects []belay.Object, scopes Scopes, namespace string) ([]belay.O
 				Hint:    "check apiVersion and kind, or install the CustomResourceDefinition first"}})
 			continue
 		}
-		want := ""
-		if namespaced {
-			if want = o.ID.Namespace; want == "" {
-				want = namespace
-			}
+		switch {
+		case !namespaced:
+			o.ID.Namespace = ""
+		case o.ID.Namespace == "":
+			o.ID.Namespace = namespace
 		}
-		if want != o.ID.Namespace {
-			o.ID.Namespace = want
-		}
-		if first, dup := seen[o.ID]; dup {
-			un = append(un, Unresolved{o, &belay.Error{Code: belay.CodeInvalid, Object: o.ID.String(), Origin: o.Origin,
-				Message: "also declared in " + first.String(), Hint: "keep one of the two"}})
-			continue
-		}
-		seen[o.ID] = o.Origin
+		places[o.ID] = append(places[o.ID], o.Origin)
 		out = append(out, o)
 	}
+	seen := make(map[belay.ObjectID]int, len(objects))
+	out = slices.DeleteFunc(out, func(o belay.Object) bool {
+		at := places[o.ID]
+		if len(at) == 1 {
+			return false
+		}
+		other := at[0]
+		if seen[o.ID] == 0 {
+			other = at[1]
+		}
+		seen[o.ID]++
+		un = append(un, Unresolved{o, &belay.Error{Code: belay.CodeInvalid, Object: o.ID.String(), Origin: o.Origin,
+			Message: "also declared in " + other.String(), Hint: "keep one of the two"}})
+		return true
+	})
 	return out, un
-}
-
-// Stamp puts Belay's label and annotations on a resolved object, and its
-// namespace into the manifest. The digest of the result depends on the rendered
-// digest and on what is stamped, not on the bytes: a redacted Secret and the
-// same Secret in full have one digest.
-func Stamp(o belay.Object, application, instance string) (belay.Object, error) {
-	var m map[string]any
-	if err := unmarshal(o.Raw, &m); err != nil {
-		return o, fmt.Errorf("read the manifest of %s: %w", o.ID, err)
-	}
-	meta, _ := m["metadata"].(map[string]any)
-	if meta == nil {
-		return o, fmt.Errorf("metadata of %s is not a mapping", o.ID)
-	}
-	if o.ID.Namespace == "" {
-		delete(meta, "namespace")
-	} else {
-		meta["namespace"] = o.ID.Namespace
-	}
-	// These are the server's; a manifest exported from a cluster carries them.
-	for _, k := range []string{"managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink"} {
-		delete(meta, k)
-	}
-	labels, err := stringMap(meta, "labels", o.ID)
-	if err != nil {
-		return o, err
-	}
-	annotations, err := stringMap(meta, "annotations", o.ID)
-	if err != nil {
-		return o, err
-	}
-	id := belay.FormatID(application, o.ID)
-	o.Digest = belay.Digest([]byte(o.Digest + "\n" + id + "\n" + instance))
-	labels[belay.LabelManaged] = "true"
-	delete(labels, belay.LabelInstance)
-	if instance != "" {
-		labels[belay.LabelInstance] = instance
-	}
-	annotations[belay.AnnotationID] = id
-	annotations[belay.AnnotationDigest] = o.Digest
-	o.Raw, err = json.Marshal(m)
-	return o, err
-}
-
-func stringMap(meta map[string]any, key string, id belay.ObjectID) (map[string]any, error) {
-	v, ok := meta[key]
-	if !ok {
-		out := map[string]any{}
-		meta[key] = out
-		return out, nil
-	}
-	out, ok := v.(map[string]any)
-	if !ok {
-		return nil, fmt.Errorf("metadata.%s of %s is not a mapping", key, id)
-	}
-	return out, nil
 }
