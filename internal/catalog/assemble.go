@@ -45,7 +45,8 @@ func (c *Catalog) assemble(prev *Catalog) {
 	c.surroundings(prev)
 	c.applications(prev)
 	slices.SortStableFunc(c.Problems, func(a, b belay.Error) int {
-		return cmp.Or(cmp.Compare(a.Origin.File, b.Origin.File), cmp.Compare(a.Origin.Line, b.Origin.Line), cmp.Compare(a.Message, b.Message))
+		return cmp.Or(cmp.Compare(a.Origin.File, b.Origin.File), cmp.Compare(a.Origin.Line, b.Origin.Line),
+			cmp.Compare(a.Message, b.Message), cmp.Compare(a.Application, b.Application), cmp.Compare(a.Origin.Revision, b.Origin.Revision))
 	})
 }
 
@@ -123,10 +124,10 @@ type environment struct {
 	docs map[key]*document
 	// clusters are the declared ones, right or not, sorted.
 	clusters []string
-	// only is the cluster of applications that name none; "" when there are several.
+	// only is the cluster of applications that name none; "" if that cannot be told.
 	only string
 	// onlyUnknown and openUnknown name a broken file that may declare a Cluster or
-	// the default Project, which would change what applications mean.
+	// the default Project, so that it cannot be told what their absence means.
 	onlyUnknown, openUnknown string
 	open                     bool // the default project is the open one
 }
@@ -171,27 +172,38 @@ func (c *Catalog) surroundings(prev *Catalog) {
 	}
 	c.indexURLs()
 
-	// A default that rests on nothing else being declared is only as good as our
-	// knowledge of what is declared. While a file that may say otherwise is broken,
-	// the default of before stays; without one, nothing is guessed.
 	c.env.clusters = c.env.names("Cluster")
-	switch len(c.env.clusters) {
-	case 0:
-		c.env.only = belay.LocalCluster
-	case 1:
-		c.env.only = c.env.clusters[0]
-	}
-	if f := c.hiding("Cluster"); f != "" && c.env.only != "" && prev.env.only != c.env.only {
-		c.env.only, c.env.onlyUnknown = "", f
-	}
-	if c.env.docs[key{"Project", belay.DefaultProject}] == nil {
-		c.env.open = true
-		if f := c.hiding("Project"); f != "" && !prev.env.open {
-			c.env.open, c.env.openUnknown = false, f
-		}
-	}
+	c.defaults(prev)
 	if c.env.open {
 		c.Projects[belay.DefaultProject] = belay.OpenProject()
+	}
+}
+
+// defaults finds the cluster of applications that name none, and whether the
+// default project is open. Both may rest on nothing being declared, which is only
+// as good as our knowledge of what is declared. While a broken document may declare
+// it, the default of before stays; without one, nothing is guessed.
+func (c *Catalog) defaults(prev *Catalog) {
+	switch right := slices.Sorted(maps.Keys(c.Clusters)); {
+	case len(right) == 1:
+		c.env.only = right[0]
+	case len(right) > 1:
+	case len(c.env.clusters) == 0 && c.hiding("Cluster") == "", prev.env.only == belay.LocalCluster:
+		c.env.only = belay.LocalCluster
+	case len(c.env.clusters) == 1:
+		c.env.only = c.env.clusters[0] // wrong, and its applications have an error
+	case len(c.env.clusters) == 0:
+		c.env.onlyUnknown = c.hiding("Cluster")
+	}
+	if _, ok := c.Projects[belay.DefaultProject]; ok {
+		return
+	}
+	hiding := c.hiding("Project")
+	if d := c.env.docs[key{"Project", belay.DefaultProject}]; d != nil {
+		hiding = d.file
+	}
+	if c.env.open = hiding == "" || prev.env.open; !c.env.open {
+		c.env.openUnknown = hiding
 	}
 }
 

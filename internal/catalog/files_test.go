@@ -217,3 +217,5 @@ func problems(c *catalog.Catalog) string {
 	}
 	return strings.Join(out, "\n")
 }
+
+func sameOrigin(a, b belay.Application) bool { return a.Origin == b.Origin }

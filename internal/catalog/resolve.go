@@ -157,11 +157,11 @@ func (c *Catalog) resolveCluster(r *resolution, prev *Catalog, fail failFunc) {
 		}
 	}
 	declared := c.env.clusters
-	if len(declared) == 0 && dest.Cluster == belay.LocalCluster && c.env.onlyUnknown == "" {
-		return
-	}
 	if _, ok := c.Clusters[dest.Cluster]; ok {
 		return
+	}
+	if dest.Cluster == belay.LocalCluster && c.env.only == belay.LocalCluster {
+		return // not declared, as no other is
 	}
 	if d := c.env.docs[key{"Cluster", dest.Cluster}]; d != nil {
 		fail("spec.destination.cluster", belay.CodeInvalid, fmt.Sprintf("Cluster %q is declared, but wrong (%s)", dest.Cluster, c.originOf(d)), "mend the Cluster")

@@ -1,0 +1,80 @@
+package catalog_test
+
+import (
+	"fmt"
+	"maps"
+	"testing"
+
+	"github.com/belaydev/belay/internal/catalog"
+)
+
+const fleetSize = 10_000
+
+// fleet is 10,000 applications, each in a file, a hundred to a directory.
+func fleet() map[string]string {
+	files := map[string]string{
+		"belay/clusters.yaml": def("Cluster", "production", "") + "---\n" + def("Cluster", "staging", ""),
+		"belay/projects.yaml": def("Project", "web", "sources: [{repo: '**', paths: ['apps/**']}]"),
+	}
+	for i := range fleetSize {
+		name := fmt.Sprintf("app-%05d", i)
+		files[fmt.Sprintf("belay/team-%02d/%s.yaml", i%100, name)] = app(name, fmt.Sprintf("project: web, source: {path: apps/%s}, destination: {cluster: production, namespace: %s}", name, name))
+	}
+	return files
+}
+
+func edited(files map[string]string, i int) map[string]string {
+	out := maps.Clone(files)
+	out["belay/team-07/app-00007.yaml"] = app("app-00007", fmt.Sprintf("project: web, source: {path: apps/moved-%d}, destination: {cluster: production}", i))
+	return out
+}
+
+func TestCostFollowsTheChange(t *testing.T) {
+	files := fleet()
+	c1 := loadFiles(t, nil, "c1", newTree(files))
+	wantClean(t, c1)
+	plain, withDirs := newTree(edited(files, 1)), newMerkle(edited(files, 1))
+	m1 := loadFiles(t, nil, "c1", newMerkle(files))
+	for name, tt := range map[string]struct {
+		tree     *tree
+		next     *catalog.Catalog
+		digested int
+	}{
+		"file digests":      {plain, loadFiles(t, c1, "c2", plain), fleetSize + 2},
+		"directory digests": {withDirs.tree, loadFiles(t, m1, "c2", withDirs), 100 + 1 + 100 + 2},
+	} {
+		if tt.tree.reads != 1 {
+			t.Errorf("%s: %d files read for one that changed", name, tt.tree.reads)
+		}
+		if tt.tree.digests != tt.digested {
+			t.Errorf("%s: %d digests asked for, want %d", name, tt.tree.digests, tt.digested)
+		}
+		if ch := tt.next.Diff(c1); len(ch.Changed) != 1 || ch.Changed[0] != "app-00007" || len(ch.Added)+len(ch.Removed)+len(ch.Projects) > 0 {
+			t.Errorf("%s: changes %+v", name, ch)
+		}
+	}
+}
+
+func BenchmarkLoad(b *testing.B) {
+	files := fleet()
+	b.Run("cold", func(b *testing.B) {
+		tr := newTree(files)
+		for b.Loop() {
+			loadFiles(b, nil, "c1", tr)
+		}
+	})
+	b.Run("one of 10000 changed/file digests", func(b *testing.B) {
+		c1 := loadFiles(b, nil, "c1", newTree(files))
+		tr := newTree(edited(files, 1))
+		for b.Loop() {
+			loadFiles(b, c1, "c2", tr).Diff(c1)
+		}
+	})
+	b.Run("one of 10000 changed/directory digests", func(b *testing.B) {
+		c1 := loadFiles(b, nil, "c1", newMerkle(files))
+		tr := newMerkle(edited(files, 1))
+		for b.Loop() {
+			loadFiles(b, c1, "c2", tr).Diff(c1)
+		}
+	})
+}
