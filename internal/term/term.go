@@ -46,6 +46,9 @@ func IsTerminal(w io.Writer) bool {
 	return ok && xterm.IsTerminal(int(f.Fd()))
 }
 
+// Redirect makes p write to w, still in the way that suits its first stream.
+func (p *Printer) Redirect(w io.Writer) { p.w = w }
+
 // Write writes bytes as they are.
 func (p *Printer) Write(b []byte) (int, error) { return p.w.Write(b) }
 

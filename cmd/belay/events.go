@@ -1,0 +1,123 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/client"
+	"github.com/belaydev/belay/internal/term"
+)
+
+const eventsLong = `Shows what happened: commits found, syncs, objects applied and pruned, drift and
+who caused it, changes of health, errors. The server keeps the latest events only.
+
+Use it to see what a commit or a hand in the cluster led to; with --follow, as it
+happens. A stream that is followed goes on after the server was away; a line on
+standard error says when events were lost.
+
+With "-o json" the output is one line of JSON for each event, with "-o yaml" one
+document.`
+
+func newEvents(env *env) *cobra.Command {
+	var q client.EventQuery
+	var types []string
+	var since time.Duration
+	cmd := &cobra.Command{
+		Use: "events", Short: "Show what happened",
+		Long: eventsLong, Example: `  belay events
+  belay events --follow --app guestbook
+  belay events --type drift,healed --since 1h -o json`,
+		Args: cobra.NoArgs,
+	}
+	out := addOutput(cmd)
+	cmd.Flags().BoolVarP(&q.Follow, "follow", "f", false, "wait for more events, until interrupted")
+	cmd.Flags().StringSliceVar(&q.Applications, "app", nil, "only events of these applications")
+	cmd.Flags().StringSliceVar(&types, "type", nil, "only events of these types")
+	cmd.Flags().DurationVar(&since, "since", 0, "only events of the last, say, 10m")
+	// The error is of a flag that is not there.
+	_ = cmd.RegisterFlagCompletionFunc("app", env.completeApplications)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		for _, t := range types {
+			q.Types = append(q.Types, belay.EventType(t))
+		}
+		note := func(format string, args ...any) {
+			// Standard error is the last resort: nobody can be told that it fails.
+			_, _ = fmt.Fprintf(env.stderr, format+"\n", args...)
+		}
+		// That what the server keeps begins somewhere is no loss to those who did not see it before.
+		begun := false
+		q.OnGap = func(g client.Gap) {
+			switch {
+			case g.Restarted:
+				note("the server was started anew; events may be missing here")
+			case begun:
+				note("%s missing here", term.Count(int(g.Missed), "event"))
+			}
+		}
+		q.OnDisconnect = func(err error) { note("lost the server, trying again: %s", term.Clean(err.Error())) }
+		c, err := env.client()
+		if err != nil {
+			return err
+		}
+		p := env.printer()
+		for e, err := range c.Events(cmd.Context(), q) {
+			if err != nil {
+				return err
+			}
+			begun = true
+			if since > 0 && time.Since(e.Time) > since {
+				continue
+			}
+			if *out != outputTable {
+				err = env.writeStreamed(*out, e)
+			} else {
+				err = printEvent(p, &e)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return cmd.Context().Err()
+	}
+	return cmd
+}
+
+// printEvent writes an event as a line: time, type, what it is about, what happened.
+func printEvent(p *term.Printer, e *belay.Event) error {
+	style := term.Plain
+	switch e.Type {
+	case belay.EventSyncFailed, belay.EventError:
+		style = term.Red
+	case belay.EventDrift, belay.EventHeld, belay.EventRewritten, belay.EventPruned:
+		style = term.Yellow
+	case belay.EventSynced, belay.EventHealed:
+		style = term.Green
+	}
+	var about []string
+	for _, s := range []string{e.Application, e.Object} {
+		if s != "" {
+			about = append(about, term.Clean(s))
+		}
+	}
+	if len(about) == 0 && e.Repo != "" {
+		about = append(about, term.Clean(e.Repo))
+	}
+	if e.Revision != "" {
+		about = append(about, "at "+shortRevision(term.Clean(e.Revision)))
+	}
+	line := term.Clean(e.Message)
+	if len(about) > 0 {
+		line = strings.Join(about, " ") + ": " + line
+	}
+	if e.Actor != "" {
+		line += " (" + term.Clean(e.Actor) + ")"
+	}
+	typ := term.Clean(string(e.Type))
+	_, err := fmt.Fprintf(p, "%s  %s%s  %s\n", p.Paint(term.Faint, e.Time.Local().Format("2006-01-02 15:04:05")),
+		p.Paint(style, typ), strings.Repeat(" ", max(0, 11-len(typ))), line)
+	return err
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/client"
+	"github.com/belaydev/belay/internal/term"
+)
+
+func newGet(env *env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "get", Short: "Show applications and their objects",
+		Long: `Shows one application object by object, or lists applications.
+
+Use it to find out which object keeps an application from being Synced or Healthy.`,
+		Example: "  belay get apps\n  belay get app guestbook",
+		Args:    noSuchCommand,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newGetApp(env), newGetApps(env))
+	return cmd
+}
+
+const getAppLong = `Shows an application and each object that it declares: whether the object equals
+Git, whether it works, the file it comes from, and its last error. Objects stand
+in the order in which they are applied, grouped by wave where there are several.
+
+Use it when "belay status" shows that something is not right.
+
+With "-o json" the output is the application as in "belay status -o json", with
+its objects as "tree".`
+
+func newGetApp(env *env) *cobra.Command {
+	var watched bool
+	cmd := &cobra.Command{
+		Use: "app NAME", Short: "Show one application object by object",
+		Long: getAppLong, Example: "  belay get app guestbook\n  belay get app guestbook --watch\n  belay get app guestbook -o yaml",
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeFirst(env.completeApplications),
+	}
+	out := addOutput(cmd)
+	cmd.Flags().BoolVarP(&watched, "watch", "w", false, "show it again whenever it changes, until interrupted")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := env.client()
+		if err != nil {
+			return err
+		}
+		if watched {
+			return env.watchApp(cmd.Context(), c, args[0], *out)
+		}
+		a, err := c.Application(cmd.Context(), args[0])
+		if err != nil {
+			return err
+		}
+		if *out != outputTable {
+			return env.write(*out, a)
+		}
+		return printApp(env.printer(), &a)
+	}
+	return cmd
+}
+
+func (e *env) watchApp(ctx context.Context, c *client.Client, name string, o output) error {
+	p := e.printer()
+	last, first := "", true
+	return watch(ctx, c, []string{name}, func() error {
+		a, err := c.Application(ctx, name)
+		if err != nil {
+			return err
+		}
+		var shown strings.Builder
+		buf := *p
+		buf.Redirect(&shown)
+		if err := printApp(&buf, &a); err != nil {
+			return err
+		}
+		if !first && shown.String() == last {
+			return nil
+		}
+		err = e.showAgain(o, a, shown.String(), first)
+		last, first = shown.String(), false
+		return err
+	})
+}
+
+// printApp writes what is known of an application, then its tree.
+func printApp(p *term.Printer, a *belay.ApplicationStatus) error {
+	var b strings.Builder
+	line := func(name string, value string, style term.Style) {
+		if value != "" {
+			fmt.Fprintf(&b, "%-11s %s\n", name+":", p.Paint(style, term.Clean(value)))
+		}
+	}
+	line("Name", a.Name, term.Bold)
+	line("Project", a.Project, term.Plain)
+	line("Cluster", a.Cluster, term.Plain)
+	line("Namespace", a.Namespace, term.Plain)
+	source := strings.TrimSpace(a.Repo + " " + a.Path)
+	if a.Ref != "" {
+		source += " at " + a.Ref
+	}
+	line("Source", source, term.Plain)
+	line("Revision", a.Revision, term.Plain)
+	synced := shortRevision(a.SyncedRevision)
+	if !a.SyncedAt.IsZero() {
+		synced = strings.TrimSpace(synced + " at " + a.SyncedAt.Local().Format(time.RFC3339))
+	}
+	line("Last sync", synced, term.Plain)
+	sync, health := term.SyncCell(a.Sync), term.HealthCell(a.Health)
+	line("Sync", sync.Text, sync.Style)
+	line("Health", health.Text, health.Style)
+	if !a.Automatic {
+		line("Syncs", "when asked to (belay sync "+a.Name+")", term.Plain)
+	}
+	line("Message", a.Message, term.Plain)
+	line("Hint", a.Hint, term.Plain)
+	b.WriteByte('\n')
+	if _, err := p.Write([]byte(b.String())); err != nil {
+		return err
+	}
+	return p.Tree(a.Name, a.Tree)
+}
+
+func newGetApps(env *env) *cobra.Command {
+	var filter client.Filter
+	cmd := &cobra.Command{
+		Use: "apps [NAME...]", Short: "List applications",
+		Long: `Lists applications like "belay status", without what is below its table.
+
+With "-o json" the output is {"applications": [...]}, sorted by name.`,
+		Example:           "  belay get apps\n  belay get apps --project shop -o yaml",
+		ValidArgsFunction: env.completeApplications,
+	}
+	out := addOutput(cmd)
+	addFilter(cmd, &filter)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		filter.Applications = args
+		c, err := env.client()
+		if err != nil {
+			return err
+		}
+		apps, err := c.Applications(cmd.Context(), filter)
+		if err != nil {
+			return err
+		}
+		if err := checkNames(apps, args); err != nil {
+			return err
+		}
+		if *out != outputTable {
+			return env.write(*out, struct {
+				Applications []belay.ApplicationStatus `json:"applications"`
+			}{apps})
+		}
+		return printStatus(env.printer(), &belay.Status{Applications: apps})
+	}
+	return cmd
+}
