@@ -167,6 +167,10 @@ func (c *Cluster) mayContinue(there *metav1.PartialObjectMetadata, application s
 	case instance != c.instance && appliedByUs(there.ManagedFields):
 		e.Message = fmt.Sprintf("it belongs to the Belay instance %q", instance)
 		e.Hint = "declare it for one instance only"
+	case appliedByUs(there.ManagedFields):
+		e.Message = "Belay applied it once, but its label and annotations no longer say so"
+		e.Hint = fmt.Sprintf("to give it back, set its annotation %s=%s; else delete it, or give yours another name",
+			belay.AnnotationID, belay.FormatID(application, a.ID))
 	default:
 		e.Message = fmt.Sprintf("an object of that name is there and was not applied by Belay; it is managed by %s", describeManagers(there.ManagedFields))
 		e.Hint = "delete it or give yours another name; Belay takes over nothing that it did not make"

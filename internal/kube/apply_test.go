@@ -9,6 +9,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/devtest"
@@ -216,17 +217,23 @@ func TestTakeOverRemovesAdditions(t *testing.T) {
 	o := f.configMap("shop", "settings", "1")
 	live := f.mustCreate("shop", o)
 	f.patch(configMaps, "settings", "kubectl-edit", `{"data":{"key":"9","extra":"x"},"metadata":{"labels":{"by":"hand"}}}`)
+	f.patch(configMaps, "settings", "kubectl-edit", `{"data":{"extra2":"x"}}`)
 	f.patch(configMaps, "settings", "some-controller", `{"data":{"theirs":"y"}}`)
-	drifted := f.awaitLive(o.ID, "the drift to be seen", func(l belay.Live) bool { return l.Fingerprint != live.Fingerprint && len(l.Managers) == 3 })
-	before, after, err := f.Preview(t.Context(), belay.Action{Verb: belay.VerbHeal, ID: o.ID, Desired: &o, Live: &drifted, TakeOver: []string{"kubectl-edit"}})
+	if _, err := f.person.Resource(configMaps).Namespace(f.namespace).Patch(t.Context(), "settings", types.ApplyPatchType,
+		[]byte(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"settings"},"data":{"applied":"x"}}`), metav1.PatchOptions{FieldManager: "kubectl"}); err != nil {
+		t.Fatal(err)
+	}
+	drifted := f.awaitLive(o.ID, "the drift to be seen", func(l belay.Live) bool { return l.Fingerprint != live.Fingerprint && len(l.Managers) == 4 })
+	takeOver := []string{"kubectl-edit", "kubectl"}
+	before, after, err := f.Preview(t.Context(), belay.Action{Verb: belay.VerbHeal, ID: o.ID, Desired: &o, Live: &drifted, TakeOver: takeOver})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(before), "extra") || strings.Contains(string(after), "extra") || strings.Contains(string(after), "hand") ||
+	if !strings.Contains(string(before), "extra") || strings.Contains(string(after), "extra") || strings.Contains(string(after), "applied") || strings.Contains(string(after), "hand") ||
 		!strings.Contains(string(after), "theirs") || strings.Contains(string(after), "managedFields") {
 		t.Errorf("preview\n%s\n%s", before, after)
 	}
-	healed := f.mustUpdate("shop", o, drifted, "kubectl-edit")
+	healed := f.mustUpdate("shop", o, drifted, takeOver...)
 	u := f.get(configMaps, "settings")
 	if got := fmt.Sprint(u.Object["data"]); got != "map[key:1 theirs:y]" {
 		t.Errorf("data %v", got)
@@ -342,4 +349,53 @@ func TestEnsureNamespace(t *testing.T) {
 			t.Errorf("labels %v", u.GetLabels())
 		}
 	}
+}
+
+func TestAdmissionRefusals(t *testing.T) {
+	f := begin(t)
+	cluster := func(group, version, resource string) schema.GroupVersionResource {
+		return schema.GroupVersionResource{Group: group, Version: version, Resource: resource}
+	}
+	selector := `"namespaceSelector":{"matchLabels":{"kubernetes.io/metadata.name":"$NS"}}`
+	for _, c := range []struct {
+		gvr      schema.GroupVersionResource
+		manifest string
+	}{
+		{cluster("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies"),
+			`{"apiVersion":"admissionregistration.k8s.io/v1","kind":"ValidatingAdmissionPolicy","metadata":{"name":"$NS"},"spec":{"matchConstraints":{` + selector + `,
+			"resourceRules":[{"apiGroups":[""],"apiVersions":["v1"],"operations":["*"],"resources":["configmaps"]}]},
+			"validations":[{"expression":"object.metadata.name != 'refused'","message":"no such name here"}]}}`},
+		{cluster("admissionregistration.k8s.io", "v1", "validatingadmissionpolicybindings"),
+			`{"apiVersion":"admissionregistration.k8s.io/v1","kind":"ValidatingAdmissionPolicyBinding","metadata":{"name":"$NS"},"spec":{"policyName":"$NS","validationActions":["Deny"]}}`},
+		{cluster("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations"),
+			`{"apiVersion":"admissionregistration.k8s.io/v1","kind":"ValidatingWebhookConfiguration","metadata":{"name":"$NS"},"webhooks":[{"name":"broken.example.org",` + selector + `,
+			"clientConfig":{"url":"https://127.0.0.1:1/"},"failurePolicy":"Fail","sideEffects":"None","admissionReviewVersions":["v1"],
+			"rules":[{"apiGroups":[""],"apiVersions":["v1"],"operations":["*"],"resources":["limitranges"]}]}]}`},
+	} {
+		f.make(c.gvr, "somebody", c.manifest)
+		t.Cleanup(func() { _ = f.person.Resource(c.gvr).Delete(context.Background(), f.namespace, metav1.DeleteOptions{}) })
+	}
+	refused := f.configMap("shop", "refused", "1")
+	var err error
+	f.await("the policy to hold", func() error {
+		live, e := f.create("shop", refused)
+		if e == nil {
+			_ = f.Delete(t.Context(), f.permit("shop", refused.ID), live)
+			return fmt.Errorf("it is accepted")
+		}
+		err = e
+		return nil
+	})
+	wantError(t, err, belay.CodeForbidden, f.namespace, "no such name here", "policy")
+	limits := f.object("shop", `{"apiVersion":"v1","kind":"LimitRange","metadata":{"name":"x","namespace":"$NS"},"spec":{"limits":[]}}`)
+	f.await("the webhook to be called", func() error {
+		live, e := f.create("shop", limits)
+		if e == nil {
+			_ = f.Delete(t.Context(), f.permit("shop", limits.ID), live)
+			return fmt.Errorf("it is accepted")
+		}
+		err = e
+		return nil
+	})
+	wantError(t, err, belay.CodeUnavailable, `"broken.example.org"`, "webhook must work")
 }

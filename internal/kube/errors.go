@@ -70,6 +70,8 @@ func classify(err error, id belay.ObjectID) *belay.Error {
 	switch {
 	case webhookCannotBeCalled(s.Message):
 		e.Hint = "the webhook must work, or its configuration must allow for its failure, before this can be applied"
+	case strings.Contains(s.Message, "denied the request") || strings.Contains(s.Message, "denied request:"):
+		e.Code, e.Hint = belay.CodeForbidden, "a policy of the cluster refuses it; change the manifest or the policy"
 	case apierrors.IsInvalid(err) || s.Code == http.StatusUnprocessableEntity:
 		e.Code, e.Message = belay.CodeInvalid, causes(s)
 		if immutable(s) {
@@ -101,8 +103,6 @@ func webhookCannotBeCalled(message string) bool {
 
 func forbiddenHint(message string) string {
 	switch {
-	case strings.Contains(message, "admission webhook"), strings.Contains(message, "ValidatingAdmissionPolicy"):
-		return "a policy of the cluster refuses it; change the manifest or the policy"
 	case strings.Contains(message, "exceeded quota"):
 		return "raise the quota, or ask for less"
 	case strings.Contains(message, "cannot "):

@@ -41,7 +41,7 @@ func (c *Cluster) Event(ctx context.Context, id belay.ObjectID, warning bool, re
 	}
 	e := corev1.Event{
 		TypeMeta:       metav1.TypeMeta{APIVersion: "v1", Kind: "Event"},
-		ObjectMeta:     metav1.ObjectMeta{Namespace: ns, Name: fmt.Sprintf("%.200s.%x", id.Name, now.UnixNano())},
+		ObjectMeta:     metav1.ObjectMeta{Namespace: ns, Name: fmt.Sprintf("belay.%x", now.UnixNano())},
 		InvolvedObject: corev1.ObjectReference{Kind: id.Kind, Namespace: id.Namespace, Name: id.Name},
 		Reason:         reason, Message: shorten(message, longestNote),
 		Source:         corev1.EventSource{Component: belay.FieldManager},

@@ -64,6 +64,7 @@ type Cluster struct {
 	selector string
 	log      *slog.Logger
 	sweeping time.Duration
+	patience time.Duration // with a list that does not come
 
 	http      *http.Client
 	rest      *rest.RESTClient
@@ -111,7 +112,7 @@ func New(o Options) (*Cluster, error) {
 		return nil, fmt.Errorf("instance %q: %w", o.Instance, err)
 	}
 	c := &Cluster{
-		name: o.Name, instance: o.Instance, selector: selector, sweeping: o.SweepInterval,
+		name: o.Name, instance: o.Instance, selector: selector, sweeping: o.SweepInterval, patience: listPatience,
 		log: o.Logger, interactive: o.Interactive,
 		writes: newLimiter(maxInFlight), objects: newStore(), events: newEventLog(),
 		rediscover: make(chan struct{}, 1), resweep: make(chan struct{}, 1), looked: map[belay.Kind]bool{}, unlisted: map[belay.Kind]string{},

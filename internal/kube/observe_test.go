@@ -1,15 +1,20 @@
 package kube_test
 
 import (
+	"bytes"
+	"encoding/base64"
 	"fmt"
-	"net/url"
+	"io"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/devtest"
@@ -324,7 +329,10 @@ const planted = "planted-value-7391"
 
 func TestSecretsAreNeverRead(t *testing.T) {
 	f := begin(t)
-	mark := f.cp.Mark(t)
+	spy := &spy{forbidden: []string{planted, base64.StdEncoding.EncodeToString([]byte(planted)), "another", base64.StdEncoding.EncodeToString([]byte("another"))}}
+	f = newFixture(t, f.cp, f.namespace, func(o *kube.Options) { o.Config.Wrap(spy.wrap) })
+	f.run()
+	f.awaitReady()
 	f.Observe([]belay.VersionKind{{APIVersion: "v1", Kind: "Secret"}})
 	o := f.object("shop", fmt.Sprintf(`{"apiVersion":"v1","kind":"Secret","metadata":{"name":"token","namespace":"$NS"},"stringData":{"key":%q}}`, planted))
 	live := f.mustCreate("shop", o)
@@ -337,20 +345,84 @@ func TestSecretsAreNeverRead(t *testing.T) {
 	if strings.Contains(fmt.Sprintf("%+v", healed), planted) {
 		t.Error("the value is known")
 	}
-	for _, r := range f.requests(mark) {
-		if r.Resource != "secrets" {
-			continue
+	wantError(t, f.mustFail(o, live), belay.CodeImmutable)
+	if err := f.Delete(t.Context(), f.permit("shop", o.ID), healed); err != nil {
+		t.Fatal(err)
+	}
+	next := newFixture(t, f.cp, f.namespace, func(o *kube.Options) { o.Config.Wrap(spy.wrap) })
+	next.run()
+	next.awaitReady()
+	spy.check(t)
+}
+
+// mustFail applies a Secret whose type cannot change.
+func (f *fixture) mustFail(o belay.Object, live belay.Live) error {
+	f.t.Helper()
+	changed := f.object("shop", strings.Replace(string(o.Raw), `"kind":"Secret"`, `"kind":"Secret","type":"kubernetes.io/tls"`, 1))
+	_, err := f.update("shop", changed, live)
+	return err
+}
+
+// spy reads along what the API server answers.
+type spy struct {
+	forbidden []string
+	mu        sync.Mutex
+	answers   []*answer
+}
+
+type answer struct {
+	io.ReadCloser
+	spy  *spy
+	what string
+	body bytes.Buffer
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func (s *spy) wrap(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(r *http.Request) (*http.Response, error) {
+		res, err := next.RoundTrip(r)
+		if err == nil {
+			a := &answer{ReadCloser: res.Body, spy: s, what: r.Method + " " + r.URL.String() + " " + r.Header.Get("Accept")}
+			res.Body = a
+			s.mu.Lock()
+			s.answers = append(s.answers, a)
+			s.mu.Unlock()
 		}
-		if r.Verb == "patch" || r.Verb == "get" { // single objects: asked for as metadata, see the wire test
-			continue
+		return res, err
+	})
+}
+
+func (a *answer) Read(p []byte) (int, error) {
+	n, err := a.ReadCloser.Read(p)
+	a.spy.mu.Lock()
+	defer a.spy.mu.Unlock()
+	a.body.Write(p[:n])
+	return n, err
+}
+
+func (s *spy) check(t *testing.T) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	secrets := 0
+	for _, a := range s.answers {
+		if strings.Contains(a.what, "/secrets") {
+			secrets++
+			if !strings.Contains(a.what, "as=PartialObjectMetadata") {
+				t.Errorf("not asked for metadata: %s", a.what)
+			}
 		}
-		u, err := url.Parse(r.URI)
-		if err != nil {
-			t.Fatal(err)
+		for _, f := range s.forbidden {
+			if bytes.Contains(a.body.Bytes(), []byte(f)) {
+				t.Errorf("the value came back: %s", a.what)
+			}
 		}
-		if !strings.Contains(u.Query().Get("labelSelector"), belay.LabelManaged) {
-			t.Errorf("without a selector: %s", r)
-		}
+	}
+	if secrets < 6 {
+		t.Errorf("%d answers about Secrets were read", secrets)
 	}
 }
 
@@ -490,6 +562,12 @@ func TestRestAndRestart(t *testing.T) {
 		t.Errorf("watched %v, want %v", watched, want)
 	}
 
+	for _, r := range f.requests(0, "list") {
+		if !strings.Contains(r.URI, "limit=500") {
+			t.Errorf("listed where a watch could stream: %s", r)
+		}
+	}
+
 	cp.Stop(t)
 	f.await("the loss to be noticed", func() error {
 		if f.Ready() == nil {
@@ -513,5 +591,66 @@ func TestRestAndRestart(t *testing.T) {
 	f.awaitLive(o.ID, "drift after the restart", func(l belay.Live) bool { return slices.Contains(managerNames(l), "kubectl-edit/Update") })
 	if _, err := os.Stat(cp.Kubeconfig()); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestBrokenAggregatedAPI(t *testing.T) {
+	cp := devtest.Dedicated(t, devtest.Options{})
+	ns := cp.Namespace(t)
+	f := newFixture(t, cp, ns)
+	f.make(apiServices, "somebody", `{"apiVersion":"apiregistration.k8s.io/v1","kind":"APIService","metadata":{"name":"v1.away.example.org"},
+		"spec":{"group":"away.example.org","version":"v1","groupPriorityMinimum":100,"versionPriority":10,"insecureSkipTLSVerify":true,
+		"service":{"name":"away","namespace":"$NS"}}}`)
+	f.run()
+	f.awaitReady()
+	f.mustCreate("shop", f.configMap("shop", "settings", "1"))
+	f.await("the complaint", func() error {
+		if s := f.Status(); !s.Ready || !strings.Contains(s.Message, "away.example.org") {
+			return fmt.Errorf("%+v", s)
+		}
+		return nil
+	})
+
+	// A kind that cannot be listed is complained of, and holds nothing else up.
+	k := f.widgetKind("Namespaced")
+	f.make(k.gvr(), "somebody", f.widget(k, `"size":1`))
+	second := strings.Replace(k.definition(), `"versions":[{"name":"v1","served":true,"storage":true,`,
+		`"conversion":{"strategy":"Webhook","webhook":{"conversionReviewVersions":["v1"],"clientConfig":{"url":"https://127.0.0.1:1/"}}},
+		"versions":[{"name":"v2","served":true,"storage":false,"schema":{"openAPIV3Schema":{"type":"object","x-kubernetes-preserve-unknown-fields":true}}},
+		{"name":"v1","served":true,"storage":true,`, 1)
+	name := k.plural + "." + k.group
+	if _, err := f.person.Resource(crds).Patch(t.Context(), name, types.MergePatchType, []byte(second), metav1.PatchOptions{FieldManager: "somebody"}); err != nil {
+		t.Fatal(err)
+	}
+	f.await("the second version", func() error {
+		if _, ok := f.Facts().Kinds[belay.VersionKind{APIVersion: k.group + "/v2", Kind: k.kind}]; !ok {
+			return fmt.Errorf("not served")
+		}
+		return nil
+	})
+	mine := f.object("shop", strings.Replace(f.widget(k, `"size":2`), `"one"`, `"mine"`, 1))
+	f.await("the API server to know it too", func() error {
+		_, err := f.create("shop", mine)
+		return err
+	})
+	next := newFixture(t, cp, ns)
+	next.SetPatience(3 * time.Second)
+	next.run()
+	next.awaitReady()
+	if !next.Observe([]belay.VersionKind{{APIVersion: k.group + "/v2", Kind: k.kind}}) {
+		next.await("the kind to be given up", func() error {
+			if !next.Observe([]belay.VersionKind{{APIVersion: k.group + "/v2", Kind: k.kind}}) {
+				return fmt.Errorf("still waiting")
+			}
+			return nil
+		})
+	}
+	_, err := next.create("shop", f.object("shop", strings.Replace(string(mine.Raw), "/v1", "/v2", 1)))
+	wantError(t, err, belay.CodeUnavailable, "conversion webhook")
+	if _, err := next.create("shop", mine); err != nil { // stored as v1, it needs no conversion
+		t.Error(err)
+	}
+	if s := next.Status(); !s.Ready || !strings.Contains(s.Message, k.kind) {
+		t.Errorf("%+v", s)
 	}
 }

@@ -135,7 +135,7 @@ func dropAdditions(u *unstructured.Unstructured, from managers) error {
 		if err := s.FromJSON(bytes.NewReader(e.FieldsV1.GetRawBytes())); err != nil {
 			return fmt.Errorf("read the fields of manager %q: %w", e.Manager, err)
 		}
-		if e.Operation == metav1.ManagedFieldsOperationUpdate && e.Subresource == "" && from.has(e.Manager) {
+		if e.Subresource == "" && from.has(e.Manager) {
 			theirs = theirs.Union(&s)
 		} else {
 			others = others.Union(&s)

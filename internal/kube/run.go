@@ -31,7 +31,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	c.mu.Unlock()
 	c.work(run)
 	c.mu.Lock()
-	c.running = nil
+	c.running, c.offline = nil, "disconnected"
 	c.mu.Unlock()
 	cancel()
 	wg.Wait()

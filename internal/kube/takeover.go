@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -45,8 +46,17 @@ func (c *Cluster) takeOver(ctx context.Context, r resource, id belay.ObjectID, u
 
 // takeOverPatch moves the entries of managers into ours; nil if there are none.
 func takeOverPatch(m *metav1.PartialObjectMetadata, from []string) ([]byte, error) {
-	before := m.ManagedFields
-	if err := csaupgrade.UpgradeManagedFields(m, sets.New(from...), belay.FieldManager); err != nil {
+	before := slices.Clone(m.ManagedFields)
+	names := sets.New(from...)
+	// The library knows of updates only. What a person applied is an update to us,
+	// under a name of its own, because it takes one entry of a name.
+	for i := range m.ManagedFields {
+		if e := &m.ManagedFields[i]; e.Operation == metav1.ManagedFieldsOperationApply && e.Subresource == "" && slices.Contains(from, e.Manager) {
+			e.Operation, e.Manager = metav1.ManagedFieldsOperationUpdate, e.Manager+" (applied)"
+			names.Insert(e.Manager)
+		}
+	}
+	if err := csaupgrade.UpgradeManagedFields(m, names, belay.FieldManager); err != nil {
 		return nil, err
 	}
 	if len(m.ManagedFields) == len(before) {

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -45,16 +47,28 @@ type watch struct {
 	err string
 	// offline is true when that was no answer at all, or one of a server in trouble.
 	offline bool
+	// late is true when the list did not come in time although the API server
+	// answers other requests.
+	late bool
+	// arrived is when the list last brought an object, in Unix nanoseconds.
+	arrived atomic.Int64
 	// definitions is set where the kind is one that defines others.
 	definitions *definitions
 }
 
-// settled reports whether there is nothing to wait for.
-func (w *watch) settled() bool { return w.delivered || w.refused || w.gone }
+// settled reports whether there is nothing to wait for. A kind that cannot be
+// listed, because the webhook that converts it is broken, say, must not hold up
+// all others for ever.
+func (w *watch) settled() bool {
+	return w.delivered || w.refused || w.gone || w.late
+}
 
 const (
 	firstBackoff = 500 * time.Millisecond
 	maxBackoff   = 10 * time.Second
+
+	// listPatience is how long a list may bring nothing.
+	listPatience = 30 * time.Second
 )
 
 // ensureWatch has a kind watched, and returns nil if it cannot be. The caller
@@ -97,6 +111,7 @@ func (c *Cluster) start(w *watch, store cache.ReflectorStore, selector string, w
 		Backoff: &wait.Backoff{Duration: firstBackoff, Cap: maxBackoff, Factor: 2, Jitter: 0.5, Steps: math.MaxInt32},
 	})
 	c.watchers.Go(func() { c.keep(ctx, w, reflector) })
+	c.watchers.Go(func() { c.giveUp(ctx, w) })
 }
 
 // keep lists and watches again and again until ctx ends.
@@ -184,8 +199,11 @@ func (c *Cluster) watchAnswered(ctx context.Context, w *watch, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	was := *w
-	w.err, w.offline, w.gone = "", false, false
+	wasGone, wasSettled := w.gone, w.settled()
+	w.offline, w.gone = false, false
+	if w.delivered {
+		w.err = ""
+	}
 	switch {
 	case err == nil, apierrors.IsResourceExpired(err), apierrors.IsGone(err), isTooLargeVersion(err):
 	case apierrors.IsNotFound(err):
@@ -197,13 +215,40 @@ func (c *Cluster) watchAnswered(ctx context.Context, w *watch, err error) {
 	default:
 		w.err, w.offline = plainCause(err), unanswered(err)
 	}
-	if w.gone && !was.gone {
+	if w.gone && !wasGone {
 		c.askDiscovery()
 	}
-	if w.settled() && !was.settled() {
+	c.checkOffline()
+	if w.settled() && !wasSettled {
 		c.checkComplete()
 	}
-	c.checkOffline()
+}
+
+// giveUp ends the waiting for a list that does not come.
+func (c *Cluster) giveUp(ctx context.Context, w *watch) {
+	for !w.settledUnder(&c.mu) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(c.patience):
+		}
+		c.mu.Lock()
+		if moves := time.Since(time.Unix(0, w.arrived.Load())) < c.patience; !moves && c.offline == "" && !w.settled() {
+			w.late = true
+			if w.err == "" {
+				w.err = fmt.Sprintf("no list within %v", c.patience)
+			}
+			c.log.Warn("kind cannot be listed", "kind", w.resource.kind.String(), "error", w.err)
+			c.checkComplete()
+		}
+		c.mu.Unlock()
+	}
+}
+
+func (w *watch) settledUnder(mu *sync.Mutex) bool {
+	mu.Lock()
+	defer mu.Unlock()
+	return w.settled()
 }
 
 func isTooLargeVersion(err error) bool {
@@ -252,11 +297,11 @@ func (c *Cluster) checkOffline() {
 func (c *Cluster) delivered(w *watch) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if w.delivered {
-		return
+	w.err, w.late = "", false
+	if !w.delivered {
+		w.delivered = true
+		c.checkComplete()
 	}
-	w.delivered = true
-	c.checkComplete()
 }
 
 // checkComplete tells everybody when there is nothing left to wait for. The
@@ -291,7 +336,10 @@ type sink struct {
 // Transformer has a reflector cut objects down as they arrive, not when the
 // list is complete.
 func (s *sink) Transformer() cache.TransformFunc {
-	return func(obj any) (any, error) { return s.trim(obj) }
+	return func(obj any) (any, error) {
+		s.watch.arrived.Store(time.Now().UnixNano())
+		return s.trim(obj)
+	}
 }
 
 // Add takes in a new object.
