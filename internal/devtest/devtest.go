@@ -211,7 +211,7 @@ func namespaceName(test string) string {
 	if len(name) > 48 {
 		name = name[:48]
 	}
-	return strings.Trim(name, "-") + "-" + strings.ToLower(rand.Text()[:8])
+	return strings.TrimLeft(strings.Trim(name, "-")+"-"+strings.ToLower(rand.Text()[:8]), "-")
 }
 
 // Await calls condition until it returns nil, at first often, and fails the

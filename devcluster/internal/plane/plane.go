@@ -92,7 +92,7 @@ func Start(ctx context.Context, cfg Config) (*Plane, error) {
 		cfg.Exit(code)
 	}
 	if err := p.start(ctx, cfg); err != nil {
-		p.Stop()
+		p.stop(time.Second) // there is nothing to bring to an end yet
 		return nil, err
 	}
 	return p, nil
@@ -151,7 +151,10 @@ func (p *Plane) Failed() <-chan error { return p.failed }
 // Stop ends the components in the reverse order of their start. Each gets a
 // few seconds; etcd's log on disk is complete at any moment, so whatever takes
 // longer is left to the end of the process.
-func (p *Plane) Stop() {
+func (p *Plane) Stop() { p.stop(time.Minute) }
+
+// stop gives no component longer than a limit.
+func (p *Plane) stop(limit time.Duration) {
 	p.stopping.Store(true)
 	// The controllers need nothing from each other while they end.
 	for _, c := range p.components {
@@ -164,7 +167,7 @@ func (p *Plane) Stop() {
 		c.cancel()
 		select {
 		case <-c.done:
-		case <-time.After(c.grace):
+		case <-time.After(min(c.grace, limit)):
 		}
 	}
 	p.dir.close()
