@@ -171,13 +171,11 @@ func (p *Pool) Render(ctx context.Context, files Files, req Request) (Result, er
 }
 
 // innocent reports whether the death of a worker may have had another cause
-// than the render it was at: an earlier render's garbage, or somebody outside.
+// than the render it was at: an earlier render's garbage, somebody outside, or
+// a runtime that does not always survive being refused memory.
 func innocent(err error, used bool) bool {
 	exit, ok := errors.AsType[*xec.ExitError](err)
-	if !ok {
-		return false
-	}
-	return used || exit.Signal != 0
+	return ok && (used || !outOfMemory(exit))
 }
 
 // explain words why a worker was lost.

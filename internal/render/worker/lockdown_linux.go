@@ -97,8 +97,9 @@ func limit(limits wire.Limits) error {
 		return nil // the detector maps far more than it uses
 	}
 	// The watch on memory looks every few milliseconds; this stops one huge
-	// allocation between two looks. It counts address space, hence the slack.
-	return set("memory", unix.RLIMIT_DATA, uint64(limits.Memory+limits.Memory/2))
+	// allocation between two looks. It counts address space, and the runtime ends
+	// less cleanly here than there, hence the slack.
+	return set("memory", unix.RLIMIT_DATA, uint64(2*limits.Memory+256<<20))
 }
 
 var errNoSeccomp = errors.New("not supported")
