@@ -36,11 +36,12 @@ type decoder struct {
 	// lines of the fields in tracked, as far as the document has them.
 	lines map[string]int
 
-	depth   int
-	inAlias int
-	aliased int
-	secret  int  // > 0 inside a reference to a credential
-	stopped bool // a limit was hit; nothing more is decoded
+	depth      int
+	inAlias    int
+	aliased    int
+	maxAliased int
+	secret     int  // > 0 inside a reference to a credential
+	stopped    bool // a limit was hit; nothing more is decoded
 }
 
 // tracked are the fields that checks across definitions complain about.
@@ -86,8 +87,8 @@ func (d *decoder) enter(n *yaml.Node) (node *yaml.Node, leave func(), ok bool) {
 	switch {
 	case d.depth > maxDepth:
 		d.add(problem{line: n.Line, message: fmt.Sprintf("is nested more than %d levels deep", maxDepth)})
-	case d.aliased > maxAliased:
-		d.add(problem{line: n.Line, message: fmt.Sprintf("repeats more than %d nodes by aliases", maxAliased), hint: "write it out, or use a values file"})
+	case d.aliased > d.maxAliased:
+		d.add(problem{line: n.Line, message: fmt.Sprintf("repeats more than %d nodes by aliases", d.maxAliased), hint: "write it out, or use a values file"})
 	default:
 		return n, leave, true
 	}

@@ -17,8 +17,12 @@ import (
 	"github.com/belaydev/belay"
 )
 
-// maxFileSize is far above what definitions need and far below what hurts.
-const maxFileSize = 1 << 20
+const (
+	// maxFileSize is far above what definitions need and far below what hurts.
+	maxFileSize     = 1 << 20
+	maxFileProblems = 200     // reported one by one
+	maxFileAliased  = 200_000 // nodes visited through aliases
+)
 
 // A state says what a document in force is worth.
 type state int
@@ -135,6 +139,9 @@ func parse(file, root string, data []byte) content {
 	for _, c := range split(data) {
 		p.chunk(c)
 	}
+	if p.more > 0 {
+		p.problems = append(p.problems, fileProblem{problem: problem{message: fmt.Sprintf("has %d more problems", p.more), hint: "mend the first ones first"}})
+	}
 	return p.content
 }
 
@@ -176,10 +183,16 @@ func split(data []byte) []chunk {
 type parser struct {
 	file, root string
 	content
+	more    int // problems that are not reported one by one
+	aliased int // nodes visited through aliases
 }
 
 func (p *parser) report(application string, ps ...problem) {
 	for _, pr := range ps {
+		if len(p.problems) == maxFileProblems {
+			p.more++
+			continue
+		}
 		p.problems = append(p.problems, fileProblem{pr, application})
 	}
 }
@@ -296,7 +309,8 @@ func kindWords(text []byte) []string {
 
 // document decodes one document.
 func (p *parser) document(n *yaml.Node, c chunk) {
-	d := &decoder{lines: map[string]int{}, before: c.before}
+	d := &decoder{lines: map[string]int{}, before: c.before, maxAliased: min(maxAliased, maxFileAliased-p.aliased)}
+	defer func() { p.aliased += d.aliased }()
 	root := n
 	if n.Kind == yaml.AliasNode {
 		root = n.Alias

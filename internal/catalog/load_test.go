@@ -404,8 +404,17 @@ func TestAliasBombs(t *testing.T) {
 			}
 		})
 	}
+	many := load(t, nil, "c1", map[string]string{"a.yaml": strings.Repeat(app("a", "source: {path: a, helm: {values: {a: &a [1, 2, 3, 4], b: &b [*a, *a, *a, *a, *a], c: &c [*b, *b, *b, *b], d: [*c, *c, *c, *c]}}}")+"---\n", 1000)})
+	if len(many.Broken()) != 1 || len(many.Problems) > 1300 {
+		t.Errorf("%d problems", len(many.Problems))
+	}
+	c := load(t, nil, "c1", map[string]string{"a.yaml": strings.Repeat("a: [\n---\n", 10_000)})
+	if len(c.Problems) != 201 {
+		t.Errorf("%d problems", len(c.Problems))
+	}
+	wantProblem(t, c, "belay/a.yaml: has 9800 more problems")
 	// Modest use is fine.
-	c := load(t, nil, "c1", map[string]string{"a.yaml": values("a: &a {b: 1}\nc: *a\nd: {<<: *a, e: 2}\n")})
+	c = load(t, nil, "c1", map[string]string{"a.yaml": values("a: &a {b: 1}\nc: *a\nd: {<<: *a, e: 2}\n")})
 	wantClean(t, c)
 	want := map[string]any{"a": map[string]any{"b": int64(1)}, "c": map[string]any{"b": int64(1)}, "d": map[string]any{"b": int64(1), "e": int64(2)}}
 	if got := c.Applications["a"].Spec.Source.Helm.Values; !reflect.DeepEqual(got, want) {
