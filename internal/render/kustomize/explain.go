@@ -40,12 +40,32 @@ func (in *inspector) explain(cause error) {
 	}
 	text := belay.Scrub(cause.Error(), in.secrets())
 	p := translate(text)
-	if p.File == "" {
-		p.File, p.Line = in.blame(text)
-	} else {
-		p.File = path.Join(in.layers[0].dir, p.File)
+	if p.File, p.Line = in.blame(text); duplicate.MatchString(text) {
+		if places := in.declared(text); len(places) > 1 {
+			p.File, p.Line = places[1].File, places[1].Line
+			p.Message += ", also in " + belay.Origin{File: places[0].File, Line: places[0].Line}.String()
+		}
 	}
 	in.out.Fail(p)
+}
+
+// declared finds the places in resource files that declare the object of a
+// message about a duplicate.
+func (in *inspector) declared(text string) []wire.Doc {
+	m := duplicate.FindStringSubmatch(text)
+	gvk, name, _ := strings.Cut(m[1], "/")
+	kind, _, _ := strings.Cut(gvk, ".")
+	name, _, _ = strings.Cut(name, ".")
+	var places []wire.Doc
+	for _, f := range in.resources {
+		c := in.src.read(f)[0]
+		for _, d := range manifest.Split(c.Data) {
+			if manifest.Names(d, kind, name) {
+				places = append(places, wire.Doc{File: f, Line: d.Line})
+			}
+		}
+	}
+	return places
 }
 
 // checkFile reports what is wrong with a resource file by itself.
@@ -170,13 +190,21 @@ func (in *inspector) blame(text string) (string, int) {
 			}
 		}
 	}
+	if m := noBase.FindStringSubmatch(text); m != nil {
+		for _, l := range in.layers {
+			if at := l.generatorLine(m[2]); at > 0 && strings.Contains(string(l.text), "behavior") {
+				return l.file, at
+			}
+		}
+	}
 	return file, line
 }
 
 var (
 	patchID    = regexp.MustCompile(`no resource matches strategic merge patch "([A-Za-z0-9]+)[^/]*/([^".]+)`)
 	noTarget   = regexp.MustCompile(`no resource matches strategic merge patch "([^"]+)"`)
-	duplicate  = regexp.MustCompile(`may not add resource with an already registered id: (\S+)`)
+	duplicate  = regexp.MustCompile(`may not add resource with an already registered id: ([\w./\[\]-]+)`)
+	noBase     = regexp.MustCompile(`Kind:"(\w+)".*?Name:"([^"]+)".*? does not exist; cannot merge or replace`)
 	container  = regexp.MustCompile(`(?i)external plugins disabled|unable to load .*plugin|function .*(not enabled|disabled)|plugin .* (not|cannot)`)
 	helmPlugin = regexp.MustCompile(`must specify --enable-helm`)
 	wrapping   = regexp.MustCompile(`(?s)^(accumulating (resources|components)|recursed (accumulation|merging)[^:]*|accumulation err='.*?'|merging (from|resources)[^:]*|accumulateDirectory|loader\.New|couldn't make target for path '[^']*'|loading [^:]*|trouble configuring builtin \w+ with config): `)
@@ -195,6 +223,10 @@ func translate(text string) wire.Problem {
 		id := duplicate.FindStringSubmatch(text)[1]
 		return wire.Problem{Code: belay.CodeInvalid, Message: readableID(id) + " is declared twice",
 			Hint: "remove one of them, or make it a patch"}
+	case noBase.MatchString(text):
+		m := noBase.FindStringSubmatch(text)
+		return wire.Problem{Message: fmt.Sprintf("a generator changes %s %s (behavior: merge or replace), which nothing below generates", m[1], m[2]),
+			Hint: "correct the name, or drop the behavior"}
 	case helmPlugin.MatchString(text):
 		return wire.Problem{Message: "the HelmChartInflationGenerator is not supported",
 			Hint: "make the chart an Application of its own with spec.source.helm"}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -130,7 +131,12 @@ func (d Doc) yamlError(err error) *Error {
 		return e
 	}
 	switch {
+	case strings.HasPrefix(msg, "did not find expected key"), strings.HasPrefix(msg, "did not find expected '-'"):
+		e.Line = d.structureLine(msg)
 	case strings.HasPrefix(msg, "unknown anchor"):
+		_, name, _ := strings.Cut(msg, "'")
+		name, _, _ = strings.Cut(name, "'")
+		e.Line = d.lineWith("*" + name)
 		e.Problem = "not valid YAML: an alias (*name) refers to an anchor that is not there"
 		e.Hint = "quote the value if it is meant to begin with *"
 		return e
@@ -147,6 +153,33 @@ func (d Doc) yamlError(err error) *Error {
 		}
 	}
 	return e
+}
+
+// structureLine finds the line that breaks the structure. The library names the
+// one on which the surrounding mapping or list began; the culprit is the last
+// line of the shortest beginning that is broken in the same way.
+func (d Doc) structureLine(msg string) int {
+	var ends []int
+	for i, c := range d.Text {
+		if c == '\n' {
+			ends = append(ends, i+1)
+		}
+	}
+	ends = append(ends, len(d.Text))
+	n := sort.Search(len(ends)-1, func(n int) bool {
+		_, err := yaml.YAMLToJSON(d.Text[:ends[n]])
+		return err != nil && strings.HasSuffix(err.Error(), msg)
+	})
+	return d.start + n
+}
+
+// lineWith is the first line that contains a text, or the document's.
+func (d Doc) lineWith(text string) int {
+	before, _, ok := bytes.Cut(d.Text, []byte(text))
+	if !ok {
+		return d.Line
+	}
+	return d.start + bytes.Count(before, []byte("\n"))
 }
 
 func hintFor(msg string) string {

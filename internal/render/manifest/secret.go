@@ -64,7 +64,8 @@ var (
 // the name may have got a prefix or suffix since it was written. It looks at the
 // text only, which is cheap; 0 when it is not sure.
 func Locate(docs []Doc, kind, name string) int {
-	var same, similar []int
+	var same []int
+	similar, longest := 0, 0
 	for _, d := range docs {
 		m := topKind.FindSubmatch(d.Text)
 		if m == nil || string(m[1]) != kind {
@@ -73,19 +74,27 @@ func Locate(docs []Doc, kind, name string) int {
 		switch written := nameOf(d.Text); {
 		case written == name:
 			same = append(same, d.Line)
-		case written != "" && strings.Contains(name, written):
-			similar = append(similar, d.Line)
+		case len(written) > longest && strings.Contains(name, written):
+			similar, longest = d.Line, len(written)
+		case len(written) > 0 && len(written) == longest && strings.Contains(name, written):
+			similar = 0 // two of them, so neither is sure
 		}
 	}
 	switch {
 	case len(same) == 1:
 		return same[0]
-	case len(same) == 0 && len(similar) == 1:
-		return similar[0]
+	case len(same) == 0 && similar > 0:
+		return similar
 	case len(docs) == 1:
 		return docs[0].Line
 	}
 	return 0
+}
+
+// Names reports whether a document declares an object of that kind and name.
+func Names(d Doc, kind, name string) bool {
+	m := topKind.FindSubmatch(d.Text)
+	return m != nil && string(m[1]) == kind && nameOf(d.Text) == name
 }
 
 // nameOf is metadata.name of a document in block style, or "".
