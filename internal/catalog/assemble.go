@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"path"
 	"reflect"
 	"slices"
 	"strings"
@@ -234,21 +235,33 @@ func (c *Catalog) indexURLs() {
 	}
 }
 
-// normalURL is equal for spellings of a URL that mean one repository.
+// normalURL is equal for spellings of a URL that mean one repository: they may
+// differ in the case of scheme and host, a default port, a slash or .git at the
+// end, and in ssh:// against user@host:path.
 func normalURL(s string) string {
-	s = strings.TrimSuffix(strings.TrimRight(s, "/"), ".git")
+	if strings.HasPrefix(s, "/") {
+		return "file://" + path.Clean(s)
+	}
 	if !strings.Contains(s, "://") {
-		return s
+		host, p, ok := strings.Cut(s, ":")
+		if !ok {
+			return s
+		}
+		s = "ssh://" + host + "/" + strings.TrimLeft(p, "/")
 	}
 	u, err := url.Parse(s)
 	if err != nil {
 		return s
 	}
-	u.Host = strings.ToLower(u.Host)
 	if u.Scheme == "file" {
-		return u.Path
+		return "file://" + path.Clean(u.Path) // where .git makes a difference
 	}
-	return u.String()
+	host := strings.ToLower(u.Host)
+	host = strings.TrimSuffix(host, map[string]string{"http": ":80", "https": ":443", "ssh": ":22"}[u.Scheme])
+	if u.Scheme == "ssh" && u.User != nil {
+		host = u.User.Username() + "@" + host
+	}
+	return u.Scheme + "://" + host + strings.TrimSuffix(path.Clean("/"+u.Path), ".git")
 }
 
 // applications fills Applications and ApplicationErrors.

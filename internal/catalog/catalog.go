@@ -32,7 +32,8 @@ type Files interface {
 // which nothing changed costs one call instead of one for each file.
 type Trees interface {
 	// TreeDigest identifies a directory with everything below it, like the object
-	// id of a Git tree. It is an error for anything but a directory.
+	// id of a Git tree. It is an error for anything but a directory, and
+	// errors.ErrUnsupported where directories have no digest.
 	TreeDigest(path string) (string, error)
 }
 

@@ -202,16 +202,21 @@ func (p *parser) chunk(c chunk) {
 	for _, n := range nodes {
 		p.document(n, c)
 	}
-	if err != nil {
-		line, message := syntaxError(c.text, err)
-		p.broken = true
-		p.hide(kindWords(c.text)...)
-		hint := syntaxHints[message]
-		if hint == "" {
-			hint = "nothing of this document is used until it is mended"
-		}
-		p.report("", problem{line: c.before + line, message: "is not valid YAML: " + message, hint: hint})
+	if err == nil {
+		return
 	}
+	p.broken = true
+	p.hide(kindWords(c.text)...)
+	if len(p.problems) == maxFileProblems {
+		p.more++ // the line takes some finding
+		return
+	}
+	line, message := syntaxError(c.text, err)
+	hint := syntaxHints[message]
+	if hint == "" {
+		hint = "nothing of this document is used until it is mended"
+	}
+	p.report("", problem{line: c.before + line, message: "is not valid YAML: " + message, hint: hint})
 }
 
 // parseYAML gives the documents before the first error. The parser meets

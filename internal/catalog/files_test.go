@@ -21,7 +21,7 @@ import (
 // tree is a commit in memory that counts what is asked of it.
 type tree struct {
 	files    map[string]string
-	links    map[string]bool  // symbolic links; to a directory if not in files
+	links    map[string]bool  // symbolic links, whose ends are in files; true for one to a directory
 	errs     map[string]error // what reading a path fails with
 	children map[string][]fs.DirEntry
 
@@ -44,11 +44,21 @@ func newTree(files map[string]string) *tree {
 	return t
 }
 
-func (t *tree) link(p string) {
-	t.links[p] = true
+func (t *tree) link(p string, toDir bool) {
+	t.links[p] = toDir
 	if _, ok := t.files[p]; !ok {
 		t.children[path.Dir(p)] = append(t.children[path.Dir(p)], entry{t, p, false})
 	}
+}
+
+func (t *tree) kind(p string) string {
+	switch _, isFile := t.files[p]; {
+	case isFile:
+		return "file"
+	case t.links[p] || t.children[p] != nil:
+		return "dir"
+	}
+	return "absent"
 }
 
 func (t *tree) ReadFile(p string) ([]byte, error) {
@@ -75,10 +85,7 @@ func (t *tree) ReadDir(p string) ([]fs.DirEntry, error) {
 func (t *tree) Digest(kind belay.ReadKind, p string) (string, error) {
 	t.digests++
 	if kind == belay.ReadStat {
-		if _, ok := t.files[p]; ok {
-			return "file", nil
-		}
-		return "dir", nil
+		return t.kind(p), nil
 	}
 	s, ok := t.files[p]
 	if !ok {
@@ -105,7 +112,8 @@ func (e entry) Type() fs.FileMode {
 	switch {
 	case e.dir:
 		return fs.ModeDir
-	case e.t.links[e.p]:
+	}
+	if _, ok := e.t.links[e.p]; ok {
 		return fs.ModeSymlink
 	}
 	return 0

@@ -339,8 +339,8 @@ func TestUnreadableFiles(t *testing.T) {
 		"lfs.yaml": "x", "c.yaml": def("Cluster", "local", "") + "---\n" + def("Project", "default", "sources: [{repo: '**'}]"), ".hidden/x.yaml": garbage, ".x.yaml": garbage, "notes.txt": garbage, "crlf.yaml": strings.ReplaceAll(app("crlf", "")+"---\n"+app("crlf2", ""), "\n", "\r\n"),
 	}))
 	tr.errs["belay/lfs.yaml"] = &belay.Error{Code: belay.CodeInvalid, Message: "it is a Git LFS pointer", Hint: "commit the file itself"}
-	tr.link("belay/gone.yaml")
-	tr.link("belay/dir")
+	tr.link("belay/gone.yaml", false)
+	tr.link("belay/dir", true)
 	c := loadFiles(t, nil, "c1", tr)
 	if names(c.Applications) != "a bom crlf crlf2" {
 		t.Errorf("applications %s", names(c.Applications))
@@ -474,6 +474,21 @@ func TestValidateReference(t *testing.T) {
 		{Secret: &belay.SecretReference{Namespace: "Hunter2", Name: "hunter2", Key: "/hunter2"}}} {
 		if err := catalog.ValidateReference(r); err == nil || strings.Contains(strings.ToLower(err.Error()), "hunter2") {
 			t.Errorf("%+v: %v", r, err)
+		}
+	}
+}
+
+func TestSpellingsOfURLs(t *testing.T) {
+	c := load(t, nil, "c1", map[string]string{"r.yaml": def("Repository", "a", "url: 'https://git.example.com/a'") + "---\n" + def("Repository", "b", "url: 'git@git.example.com:team/b.git'") +
+		"---\n" + def("Repository", "c", "url: /srv/git/c.git")})
+	wantClean(t, c)
+	for spelling, want := range map[string]string{
+		"https://GIT.example.com:443/a.git/": "a", "https://git.example.com/a": "a", "http://git.example.com/a": "", "https://git.example.com:8443/a": "",
+		"ssh://git@git.example.com/team/b": "b", "ssh://git@git.example.com:22/team/b.git": "b", "git@git.example.com:/team/b": "b", "other@git.example.com:team/b": "",
+		"file:///srv/git/c.git": "c", "/srv/git/./c.git/": "c", "/srv/git/c": "",
+	} {
+		if r, ok := c.Repository(spelling); !ok || r.Name != want {
+			t.Errorf("%s is %q, %v, want %q", spelling, r.Name, ok, want)
 		}
 	}
 }

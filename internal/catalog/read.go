@@ -34,6 +34,8 @@ func (f *file) remembers() bool {
 type dir struct {
 	digest string
 	files  []string // paths of definition files in it
+	links  []string // paths of symbolic links in it, whose ends may change without it
+	subs   []string // paths of submodules in it
 	dirs   []string // paths of directories in it
 }
 
@@ -63,7 +65,15 @@ func (c *Catalog) read(ctx context.Context, files Files, prev *Catalog) error {
 			Hint:    "check the path; to remove every definition on purpose, leave the directory with a README in it"}
 	}
 	if err != nil {
-		return fmt.Errorf("list %q: %w", root, err)
+		if r.ctx.Err() != nil {
+			return r.ctx.Err()
+		}
+		if _, ok := errors.AsType[*belay.Error](err); ok {
+			return fmt.Errorf("list %q: %w", root, err)
+		}
+		return &belay.Error{Code: belay.CodeInvalid, Err: err,
+			Origin:  belay.Origin{Repo: c.opts.Repo, Revision: c.opts.Revision, File: root},
+			Message: "the directory of the definitions cannot be listed: " + err.Error(), Hint: "check the path"}
 	}
 	return r.dir(root, entries)
 }
@@ -85,6 +95,10 @@ func (r *reader) dir(p string, entries []fs.DirEntry) error {
 	d := &dir{}
 	if r.trees != nil {
 		digest, err := r.trees.TreeDigest(p)
+		if errors.Is(err, errors.ErrUnsupported) {
+			r.trees = nil
+			return r.dir(p, entries)
+		}
 		if err != nil {
 			return r.failed(p, err)
 		}
@@ -110,14 +124,17 @@ func (r *reader) dir(p string, entries []fs.DirEntry) error {
 			if err := r.dir(sub, nil); err != nil {
 				return err
 			}
+		case e.Type()&fs.ModeSymlink != 0:
+			d.links = append(d.links, sub)
+			if err := r.link(sub); err != nil {
+				return err
+			}
+		case e.Type()&fs.ModeIrregular != 0:
+			d.subs = append(d.subs, sub)
+			r.submodule(sub)
 		case definitions(e.Name()):
 			d.files = append(d.files, sub)
 			if err := r.file(sub); err != nil {
-				return err
-			}
-		case e.Type()&fs.ModeSymlink != 0:
-			d.files = append(d.files, sub)
-			if err := r.link(sub); err != nil {
 				return err
 			}
 		}
@@ -132,13 +149,17 @@ func (r *reader) again(p string, old *dir) error {
 	for _, f := range old.files {
 		if known := r.prev.files[f]; known != nil && known.digest != "" {
 			r.next.files[f] = known
-		} else if !definitions(f) {
-			if err := r.link(f); err != nil {
-				return err
-			}
 		} else if err := r.file(f); err != nil {
 			return err
 		}
+	}
+	for _, l := range old.links {
+		if err := r.link(l); err != nil {
+			return err
+		}
+	}
+	for _, sub := range old.subs {
+		r.submodule(sub)
 	}
 	for _, sub := range old.dirs {
 		if known := r.prev.dirs[sub]; known == nil {
@@ -172,14 +193,22 @@ func (r *reader) file(p string) error {
 	return nil
 }
 
-// link meets a symbolic link that is no definition file. One to a directory
-// would be silently left out, so it is a problem.
+// link reads the file that a symbolic link leads to, if it has a name of
+// definitions. A link to a directory would be silently left out, so it is a problem.
 func (r *reader) link(p string) error {
 	what, err := r.files.Digest(belay.ReadStat, p)
-	if err == nil && what == "dir" {
+	switch {
+	case err == nil && what == "dir":
 		r.keep(p, &file{content: unread("is a symbolic link to a directory, which is not followed", "move the definitions here, or remove the link")})
+		return nil
+	case definitions(p):
+		return r.file(p)
 	}
 	return nil // a link to nowhere, or to a file that is none of ours, is nothing to us
+}
+
+func (r *reader) submodule(p string) {
+	r.keep(p, &file{content: unread("is a submodule, which is not read", "put the definitions into this repository, or remove it")})
 }
 
 // failed files a path that cannot be read under its problem, unless it is not
