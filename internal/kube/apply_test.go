@@ -3,9 +3,13 @@ package kube_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -13,6 +17,7 @@ import (
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/devtest"
+	"github.com/belaydev/belay/internal/kube"
 )
 
 func TestCreateAndUpdateAreOneRequestEach(t *testing.T) {
@@ -60,12 +65,7 @@ func TestOwnWriteWakesNobody(t *testing.T) {
 	f.mustUpdate("shop", f.configMap("shop", "settings", "2"), live)
 	// The watch delivers in order: once it tells of a later change, it has told of these.
 	f.patch(configMaps, "fence", "kubectl-edit", `{"data":{"key":"9"}}`)
-	f.await("the fence's change", func() error {
-		if f.notes.count("other") == 0 {
-			return fmt.Errorf("not told")
-		}
-		return nil
-	})
+	f.awaitTold("other", 0)
 	if n := f.notes.count("shop"); n != 0 {
 		t.Errorf("the application was woken %d times by its own writes", n)
 	}
@@ -166,9 +166,7 @@ func TestLabelRemovedByHand(t *testing.T) {
 	live := f.mustCreate("shop", o)
 	f.patch(configMaps, "settings", "kubectl-label", `{"metadata":{"labels":{"belay.dev/managed":null}}}`)
 	f.awaitUnknown(o.ID)
-	if f.notes.count("shop") == 0 {
-		t.Error("nobody was told")
-	}
+	f.awaitTold("shop", 0)
 	again := f.mustCreate("shop", o) // what a plan asks for when nothing is known
 	if again.UID != live.UID {
 		t.Errorf("uid %q, was %q", again.UID, live.UID)
@@ -184,9 +182,7 @@ func TestAnnotationRemovedByHand(t *testing.T) {
 	live := f.mustCreate("shop", o)
 	f.patch(configMaps, "settings", "kubectl-annotate", `{"metadata":{"annotations":{"belay.dev/id":null}}}`)
 	nobodys := f.awaitLive(o.ID, "the object to be nobody's", func(l belay.Live) bool { return l.Application == "" })
-	if f.notes.count("shop") == 0 {
-		t.Error("the application was not told")
-	}
+	f.awaitTold("shop", 0)
 	if len(f.Live("shop")) != 0 {
 		t.Error("it is still the application's")
 	}
@@ -398,4 +394,39 @@ func TestAdmissionRefusals(t *testing.T) {
 		return nil
 	})
 	wantError(t, err, belay.CodeUnavailable, `"broken.example.org"`, "webhook must work")
+}
+
+// When the API server is busy, a write waits as long as it is asked to.
+func TestBusyServer(t *testing.T) {
+	f := begin(t)
+	busy := &busyServer{}
+	f = newFixture(t, f.cp, f.namespace, func(o *kube.Options) { o.Config.Wrap(busy.wrap) })
+	f.run()
+	f.awaitReady()
+	busy.left.Store(2)
+	began := time.Now()
+	f.mustCreate("shop", f.configMap("shop", "settings", "1"))
+	if took := time.Since(began); took < 2*time.Second {
+		t.Errorf("it took %v, and was asked to wait twice for a second", took)
+	}
+	if n := busy.left.Load(); n != 0 {
+		t.Errorf("%d refusals were not met", n)
+	}
+}
+
+// busyServer turns a number of writes away, as an API server under load does.
+type busyServer struct{ left atomic.Int32 }
+
+func (b *busyServer) wrap(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(r *http.Request) (*http.Response, error) {
+		if r.Method != http.MethodPatch || b.left.Add(-1) < 0 {
+			if r.Method == http.MethodPatch {
+				b.left.Store(0)
+			}
+			return next.RoundTrip(r)
+		}
+		const body = "Too many requests, please try again later.\n" // as its priority and fairness puts it
+		return &http.Response{StatusCode: http.StatusTooManyRequests, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: r,
+			Header: http.Header{"Retry-After": {"1"}, "Content-Type": {"text/plain; charset=utf-8"}}, Body: io.NopCloser(strings.NewReader(body))}, nil
+	})
 }

@@ -379,3 +379,14 @@ func (f *fixture) as(user string) *fixture {
 	f.t.Helper()
 	return newFixture(f.t, f.cp, f.namespace, func(o *kube.Options) { o.Config.Impersonate.UserName = user })
 }
+
+// awaitTold waits until Notify has named an application more often than before.
+func (f *fixture) awaitTold(app string, before int) {
+	f.t.Helper()
+	f.await("application "+app+" to be told", func() error {
+		if f.notes.count(app) <= before {
+			return fmt.Errorf("not told")
+		}
+		return nil
+	})
+}

@@ -127,12 +127,7 @@ func TestDriftShowsInTheFingerprint(t *testing.T) {
 			if len(drifted.Managers) == 0 {
 				t.Error("without managers nobody can say who it was")
 			}
-			f.await("the application to be told", func() error {
-				if f.notes.count("shop") == told {
-					return fmt.Errorf("not told")
-				}
-				return nil
-			})
+			f.awaitTold("shop", told)
 			healed := f.mustUpdate("shop", desired, drifted, "kubectl-edit")
 			if healed.Fingerprint != right.Fingerprint {
 				t.Errorf("fingerprint %s after the heal, was %s: %v", healed.Fingerprint, right.Fingerprint, managerNames(healed))
@@ -186,12 +181,7 @@ func TestRemovalByHandIsSeen(t *testing.T) {
 	f.mustCreate("shop", o)
 	f.remove(configMaps, "settings")
 	f.awaitUnknown(o.ID)
-	f.await("the application to be told", func() error {
-		if f.notes.count("shop") == 0 {
-			return fmt.Errorf("not told")
-		}
-		return nil
-	})
+	f.awaitTold("shop", 0)
 	if len(f.Applications()) != 0 {
 		t.Errorf("applications %v", f.Applications())
 	}
@@ -516,6 +506,7 @@ func TestPreview(t *testing.T) {
 
 // At rest nothing is sent but watches, and a restarted API server is found again.
 func TestRestAndRestart(t *testing.T) {
+	t.Parallel()
 	cp := devtest.Dedicated(t, devtest.Options{})
 	ns := cp.Namespace(t)
 	f := newFixture(t, cp, ns)
@@ -595,6 +586,7 @@ func TestRestAndRestart(t *testing.T) {
 }
 
 func TestBrokenAggregatedAPI(t *testing.T) {
+	t.Parallel()
 	cp := devtest.Dedicated(t, devtest.Options{})
 	ns := cp.Namespace(t)
 	f := newFixture(t, cp, ns)
