@@ -225,6 +225,30 @@ func TestStoppingEndsStreamsAndLetsRequestsFinish(t *testing.T) {
 	}
 }
 
+func TestStoppingDoesNotWaitForConnectionsThatSayNothing(t *testing.T) {
+	url, stop, err := servertest.Serve(servertest.Config(&servertest.Engine{}, events.New(8)), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	// The server has accepted it once it answers on a later one.
+	f := &fixture{T: t, url: url}
+	if code, _, _ := f.ask("GET", "/healthz", ""); code != 200 {
+		t.Fatalf("/healthz answered %d", code)
+	}
+	begin := time.Now()
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if d := time.Since(begin); d > 4*time.Second {
+		t.Errorf("stopping took %s", d)
+	}
+}
+
 func TestServeSaysWhyItEnded(t *testing.T) {
 	l, err := server.Listen(t.Context(), "127.0.0.1:0")
 	if err != nil {

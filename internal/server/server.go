@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/belaydev/belay"
@@ -138,12 +139,14 @@ func (s *Server) Handler() http.Handler { return s.handler }
 // few seconds and ends event streams. It closes l. It is called once; the error
 // is nil after an orderly end.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	var silent silentConns
 	h := &http.Server{
 		Handler:           s.handler,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
+		ConnState:         silent.note,
 		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
 	served := make(chan error, 1)
@@ -154,6 +157,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	case <-ctx.Done():
 	}
 	close(s.draining)
+	silent.closeAll()
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	err := h.Shutdown(end)
@@ -166,4 +170,38 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return fmt.Errorf("stop serving on %s: %w", l.Addr(), err)
 	}
 	return nil
+}
+
+// silentConns are connections that have not sent anything yet, such as those
+// that browsers open in advance. [http.Server.Shutdown] would wait for them.
+type silentConns struct {
+	mu    sync.Mutex
+	conns map[net.Conn]bool
+	done  bool
+}
+
+// note is called by the server when the state of a connection changes.
+func (c *silentConns) note(conn net.Conn, state http.ConnState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case state != http.StateNew:
+		delete(c.conns, conn)
+	case c.done:
+		_ = conn.Close() // nothing was said on it
+	default:
+		if c.conns == nil {
+			c.conns = map[net.Conn]bool{}
+		}
+		c.conns[conn] = true
+	}
+}
+
+func (c *silentConns) closeAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.done = true
+	for conn := range c.conns {
+		_ = conn.Close() // nothing was said on it
+	}
 }

@@ -106,7 +106,6 @@ func (e *Engine) Ready() error {
 // Sync implements server.Actor.
 func (e *Engine) Sync(_ context.Context, names []string, actor string) error {
 	e.mu.Lock()
-	e.Syncs = append(e.Syncs, SyncCall{slices.Clone(names), actor})
 	err, on := e.Failure, e.OnSync
 	for _, n := range names {
 		if _, missing := e.find(n); missing != nil {
@@ -117,6 +116,10 @@ func (e *Engine) Sync(_ context.Context, names []string, actor string) error {
 	if err == nil && on != nil {
 		on(names)
 	}
+	// Noted last: who sees it here may rely on what OnSync did.
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.Syncs = append(e.Syncs, SyncCall{slices.Clone(names), actor})
 	return err
 }
 
