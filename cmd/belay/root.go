@@ -36,6 +36,8 @@ type env struct {
 	getenv         func(string) string
 	// log is set before a command runs.
 	log *slog.Logger
+	// checkpoint is called at named points of a sync; tests crash there.
+	checkpoint func(string)
 
 	server, logLevel, logFormat string
 }
@@ -90,7 +92,7 @@ func newRoot(env *env) *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add(groupRun) // serve, demo
+	add(groupRun, newServe(env), newDemo(env))
 	add(groupAsk, newStatus(env), newGet(env), newSync(env), newWait(env), newEvents(env))
 	add(groupAuthor) // lint, render, plan
 	add("", newVersion(env), newCompletion(env))
@@ -194,6 +196,7 @@ func noSuchCommand(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	u := &usage{message: fmt.Sprintf("there is no command \"%s %s\"", cmd.CommandPath(), args[0]), hint: "\"" + cmd.CommandPath() + " --help\" lists the commands"}
+	cmd.SuggestionsMinimumDistance = 2
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		u.hint = fmt.Sprintf("did you mean \"%s %s\"?", cmd.CommandPath(), near[0])
 	}

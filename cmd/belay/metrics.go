@@ -1,0 +1,82 @@
+package main
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/reconcile"
+	"github.com/belaydev/belay/internal/version"
+)
+
+// metrics reads the engine when it is scraped, so there is no second account of
+// anything that could differ from the first.
+type metrics struct{ engine *reconcile.Engine }
+
+var (
+	descApplications = prometheus.NewDesc("belay_applications", "Applications by sync state and health.", []string{"sync", "health"}, nil)
+	descProblems     = prometheus.NewDesc("belay_definition_problems", "Definitions that are wrong.", nil, nil)
+	descCluster      = prometheus.NewDesc("belay_cluster_ready", "Whether a cluster is observed.", []string{"cluster"}, nil)
+	descRepository   = prometheus.NewDesc("belay_repository_ready", "Whether a repository could be read.", []string{"repo"}, nil)
+	descBuild        = prometheus.NewDesc("belay_build_info", "What the binary was made from.", []string{"version", "commit", "go"}, nil)
+	descRenders      = counter("renders_total", "Renders that were done.")
+	descCacheHits    = counter("render_cache_hits_total", "Renders that a cache saved.")
+	descApplies      = counter("applies_total", "Objects sent to a cluster.")
+	descDeletes      = counter("deletes_total", "Objects deleted.")
+	descHeals        = counter("heals_total", "Objects that drifted and were healed.")
+	descFailures     = counter("object_failures_total", "Writes that a cluster refused.")
+	descPasses       = counter("passes_total", "Comparisons of an application with its cluster.")
+)
+
+func counter(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc("belay_"+name, help, nil, nil)
+}
+
+func newRegistry(engine *reconcile.Engine) *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(metrics{engine}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+// Describe sends nothing: the collector is unchecked, its labels follow the fleet.
+func (m metrics) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (m metrics) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	st := m.engine.Status()
+	type state struct {
+		sync   belay.SyncState
+		health belay.Health
+	}
+	count := map[state]int{}
+	for i := range st.Applications {
+		count[state{st.Applications[i].Sync, st.Applications[i].Health}]++
+	}
+	for s, n := range count {
+		gauge(descApplications, float64(n), string(s.sync), string(s.health))
+	}
+	gauge(descProblems, float64(len(st.Problems)))
+	for _, c := range st.Clusters {
+		gauge(descCluster, asFloat(c.Ready), c.Name)
+	}
+	for _, r := range st.Repositories {
+		gauge(descRepository, asFloat(r.Message == ""), r.URL)
+	}
+	b := version.Get()
+	gauge(descBuild, 1, b.Version, b.Commit, b.Go)
+	s := m.engine.Stats()
+	for d, v := range map[*prometheus.Desc]int64{descRenders: s.Renders.Load(), descCacheHits: s.CacheHits.Load(), descApplies: s.Applies.Load(),
+		descDeletes: s.Deletes.Load(), descHeals: s.Heals.Load(), descFailures: s.Failures.Load(), descPasses: s.Passes.Load()} {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v))
+	}
+}
+
+func asFloat(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

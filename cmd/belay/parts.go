@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/events"
+	"github.com/belaydev/belay/internal/git"
+	"github.com/belaydev/belay/internal/kube"
+	"github.com/belaydev/belay/internal/reconcile"
+	"github.com/belaydev/belay/internal/render"
+	"github.com/belaydev/belay/internal/source"
+)
+
+// cacheBytes bounds the render cache on disk.
+const cacheBytes = 1 << 30
+
+// parts are the adapters of an engine. This file is where they are fitted to
+// the interfaces that the engine declares.
+type parts struct {
+	repo      string // as the engine names it
+	hub       *source.Hub
+	pool      *render.Pool
+	sources   reconcile.Sources
+	renderer  reconcile.Renderer
+	connector reconcile.Connector
+}
+
+type partsOptions struct {
+	repo, instance, kubeconfig string
+
+	interval      time.Duration
+	data          *dataDir
+	log           *slog.Logger
+	bus           *events.Bus
+	sourceChanged func(url string)
+}
+
+func newParts(o partsOptions) (*parts, error) {
+	repo, err := repoURL(o.repo)
+	if err != nil {
+		return nil, err
+	}
+	p := &parts{repo: repo}
+	p.hub, err = source.New(source.Options{
+		Dir: filepath.Join(o.data.path, "repos"), Logger: o.log, Interval: o.interval, Notify: o.sourceChanged,
+		Rewritten: func(r source.Rewrite) {
+			o.bus.Publish(belay.Event{Type: belay.EventRewritten, Repo: r.Repo, Revision: r.New,
+				Message: fmt.Sprintf("%s was rewritten: %.10s is not a descendant of %.10s", r.Ref, r.New, r.Old)})
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if p.pool, err = render.NewPool(render.Options{Key: o.data.key}); err != nil {
+		p.hub.Close()
+		return nil, err
+	}
+	conn := &connector{instance: o.instance, kubeconfig: o.kubeconfig, log: o.log}
+	p.sources = &sources{Hub: p.hub, interval: o.interval, own: conn.ownSecret}
+	p.renderer = &renderer{pool: p.pool}
+	p.connector = conn
+	return p, nil
+}
+
+func newIndex() reconcile.Index { return source.NewIndex() }
+
+func (p *parts) close() {
+	p.pool.Close()
+	p.hub.Close()
+}
+
+// repoURL makes a path absolute: the server does not depend on where it was started.
+func repoURL(repo string) (string, error) {
+	if repo == "" {
+		return "", usageError("--repo must not be empty")
+	}
+	if strings.Contains(repo, "://") || (strings.Contains(repo, ":") && !filepath.IsAbs(repo)) {
+		return repo, nil
+	}
+	if _, err := os.Stat(repo); errors.Is(err, fs.ErrNotExist) {
+		return "", &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no repository at %s", repo),
+			Hint: "--repo is a URL or the path of a repository on this machine"}
+	}
+	return filepath.Abs(repo)
+}
+
+// sources fits a source.Hub to the engine.
+type sources struct {
+	*source.Hub
+	interval time.Duration
+	own      secrets
+}
+
+// Configure implements reconcile.Sources.
+func (s *sources) Configure(repos []belay.Repository, refs map[string][]string) {
+	configs := make([]source.RepoConfig, len(repos))
+	for i, r := range repos {
+		configs[i] = source.RepoConfig{URL: r.Spec.URL, Interval: s.interval, Auth: s.auth(r)}
+		if d, err := time.ParseDuration(r.Spec.Interval); err == nil {
+			configs[i].Interval = d
+		}
+	}
+	s.Hub.Configure(configs)
+	s.SetFollowed(refs)
+}
+
+// auth reads the credentials of a repository each time they are needed, so that
+// a rotated one is used at once.
+func (s *sources) auth(r belay.Repository) func(context.Context) (git.Auth, error) {
+	spec := r.Spec.Auth
+	if spec == nil {
+		return nil
+	}
+	return func(ctx context.Context) (git.Auth, error) {
+		a := git.Auth{Username: spec.Username}
+		for _, f := range []struct {
+			name string
+			ref  *belay.Reference
+			line bool
+			to   *[]byte
+		}{
+			{"password", spec.Password, true, &a.Password}, {"sshKey", spec.SSHKey, false, &a.SSHKey},
+			{"knownHosts", spec.KnownHosts, false, &a.KnownHosts}, {"ca", spec.CA, false, &a.CA},
+		} {
+			value, err := resolve(ctx, f.ref, s.own)
+			if err != nil {
+				return git.Auth{}, fmt.Errorf("spec.auth.%s of Repository %q: %w", f.name, r.Name, err)
+			}
+			if f.line {
+				value = []byte(strings.TrimRight(string(value), "\r\n"))
+			}
+			*f.to = value
+		}
+		return a, nil
+	}
+}
+
+// Open implements reconcile.Sources.
+func (s *sources) Open(ctx context.Context, url, commit string) (reconcile.Files, error) {
+	return s.Snapshot(ctx, url, commit)
+}
+
+// Check implements reconcile.Sources.
+func (s *sources) Check(ctx context.Context, url string) error { return s.CheckNow(ctx, url) }
+
+// renderer renders through the cache.
+type renderer struct {
+	pool  *render.Pool
+}
+
+// Render implements reconcile.Renderer.
+func (r *renderer) Render(ctx context.Context, files reconcile.Files, req reconcile.RenderRequest) (reconcile.Rendered, error) {
+	rr := render.Request{Application: req.Application, Source: req.Source, Namespace: req.Namespace, KubeVersion: req.KubeVersion,
+		APIVersions: req.APIVersions, Repo: req.Repo, Revision: req.Revision}
+	res, err := r.pool.Render(ctx, files, rr)
+	if err != nil {
+		return rendered(res, false), err
+	}
+	return rendered(res, false), nil
+}
+
+func rendered(r render.Result, cached bool) reconcile.Rendered {
+	return reconcile.Rendered{Objects: r.Objects, Reads: r.Reads, UsesCapabilities: r.UsesCapabilities, Warnings: r.Warnings, Cached: cached}
+}
+
+// connector makes cluster adapters.
+type connector struct {
+	instance, kubeconfig string
+	log                  *slog.Logger
+}
+
+// Connect implements reconcile.Connector.
+func (c *connector) Connect(ctx context.Context, def belay.Cluster, notify func([]string, bool)) (reconcile.Cluster, error) {
+	o := kube.Options{Name: def.Name, Instance: c.instance, Logger: c.log, Interactive: belay.DefaultInteractiveManagers(), Notify: notify}
+	var err error
+	if def.Spec.Kubeconfig == nil {
+		o.Config, err = kube.OwnConfig(c.kubeconfig, def.Spec.Context)
+	} else {
+		var data []byte
+		if data, err = resolve(ctx, def.Spec.Kubeconfig, c.ownSecret); err == nil {
+			o.Config, err = kube.ConfigFromKubeconfig(data, def.Spec.Context)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cluster %q: %w", def.Name, err)
+	}
+	return kube.New(o)
+}
+
+// ownSecret reads a Secret of the server's own cluster.
+func (c *connector) ownSecret(ctx context.Context, ref belay.SecretReference) ([]byte, error) {
+	cfg, err := kube.OwnConfig(c.kubeconfig, "")
+	if err != nil {
+		return nil, err
+	}
+	own, err := kube.New(kube.Options{Name: "own", Config: cfg, Logger: c.log})
+	if err != nil {
+		return nil, err
+	}
+	return own.SecretValue(ctx, ref)
+}

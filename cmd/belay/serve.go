@@ -1,0 +1,154 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/belaydev/belay/internal/catalog"
+	"github.com/belaydev/belay/internal/events"
+	"github.com/belaydev/belay/internal/manifestdiff"
+	"github.com/belaydev/belay/internal/reconcile"
+	"github.com/belaydev/belay/internal/server"
+	"github.com/belaydev/belay/internal/version"
+)
+
+// defaultListen is where a server listens unless it is told otherwise.
+const defaultListen = "127.0.0.1:8180"
+
+// keptEvents is how many events a server remembers for those who ask later.
+const keptEvents = 10_000
+
+func newServe(env *env) *cobra.Command {
+	var o serveOptions
+	cmd := &cobra.Command{
+		Use:   "serve --repo URL",
+		Short: "Keep clusters equal to a Git repository",
+		Long: `Loads the definitions below --path of a Git repository, makes the clusters they
+name equal to Git, and keeps them so, until it is told to end. The HTTP API,
+metrics and health checks are served on --listen.
+
+Clusters are reached with --kubeconfig (or KUBECONFIG, ~/.kube/config, or the
+service account it runs as), unless a Cluster definition says otherwise. What it
+keeps in --data are caches; losing them loses nothing.`,
+		Example: `  belay serve --repo https://git.example.com/platform/fleet.git
+  belay serve --repo git@git.example.com:platform/fleet.git --ref main --path belay/
+  belay serve --repo /srv/fleet --kubeconfig ~/.kube/test --data /tmp/belay`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.log, o.checkpoint = env.log, env.checkpoint
+			s, err := newServing(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			return s.run(cmd.Context())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.repo, "repo", "", "URL or path of the repository with the definitions (required)")
+	f.StringVar(&o.ref, "ref", "main", "branch, tag, commit or semver range to follow")
+	f.StringVar(&o.path, "path", "belay/", "directory of the definitions")
+	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig of the server's own cluster")
+	f.StringVar(&o.data, "data", defaultDataDir(), "directory of caches")
+	f.StringVar(&o.listen, "listen", defaultListen, "address of the HTTP API, on loopback")
+	f.StringVar(&o.onlyCluster, "only-cluster", "", "deliver to this cluster alone")
+	f.StringVar(&o.instance, "instance", "", "name of this Belay, if several deliver to one cluster")
+	f.DurationVar(&o.interval, "interval", 30*time.Second, "time between polls of a repository that sets none")
+	_ = cmd.MarkFlagRequired("repo") // the flag is defined above
+	return cmd
+}
+
+// serveOptions are what a server is started with.
+type serveOptions struct {
+	repo, ref, path, kubeconfig, data, listen, onlyCluster, instance string
+
+	interval   time.Duration
+	log        *slog.Logger
+	checkpoint func(string)
+}
+
+// serving is a server with everything it is made of.
+type serving struct {
+	url      string
+	engine   *reconcile.Engine
+	bus      *events.Bus
+	log      *slog.Logger
+	listener net.Listener
+	http     *server.Server
+	parts    *parts
+	data     *dataDir
+}
+
+// newServing opens the data directory and the listener and wires the parts; on
+// an error nothing is left open.
+func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
+	l, err := server.Listen(ctx, o.listen)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = l.Close() // nobody was told of it
+		}
+	}()
+	data, err := openData(o.data)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = data.Close()
+		}
+	}()
+	s := &serving{url: "http://" + l.Addr().String(), bus: events.New(keptEvents), log: o.log, listener: l, data: data}
+	s.parts, err = newParts(partsOptions{
+		repo: o.repo, instance: o.instance, kubeconfig: o.kubeconfig, interval: o.interval, data: data, log: o.log, bus: s.bus,
+		sourceChanged: func(url string) { s.engine.SourceChanged(url) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.engine = reconcile.New(reconcile.Options{
+		Repo: s.parts.repo, Ref: o.ref, Path: cleanPath(o.path), Instance: o.instance, OnlyCluster: o.onlyCluster,
+		Sources: s.parts.sources, Renderer: s.parts.renderer, Connector: s.parts.connector, NewIndex: newIndex,
+		Recorder: s.bus, Logger: o.log, Diff: manifestdiff.Unified, SecretKey: data.key, Checkpoint: o.checkpoint,
+	})
+	s.http = server.New(server.Config{Engine: s.engine, Events: s.bus, Metrics: newRegistry(s.engine), Schemas: catalog.Schema,
+		Build: version.Get(), Log: o.log})
+	return s, nil
+}
+
+// cleanPath is the --path as the catalog takes it.
+func cleanPath(p string) string {
+	return cmp.Or(strings.Trim(filepath.ToSlash(filepath.Clean(p)), "/"), ".")
+}
+
+// run serves until ctx ends.
+func (s *serving) run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	s.log.Info("serving", "url", s.url, "repo", s.engine.Repo, "ref", s.engine.Ref, "path", s.engine.Path, "data", s.data.path,
+		"sandbox", s.parts.pool.Sandbox(), "version", version.Get().Version)
+	var wg sync.WaitGroup
+	errs := make([]error, 3)
+	for i, run := range []func(context.Context) error{
+		s.engine.Run, s.parts.hub.Run, func(ctx context.Context) error { return s.http.Serve(ctx, s.listener) },
+	} {
+		wg.Go(func() {
+			errs[i] = run(ctx)
+			stop() // none of them is of use without the others
+		})
+	}
+	wg.Wait()
+	s.parts.close()
+	s.log.Info("stopped")
+	return errors.Join(append(errs, s.data.Close())...)
+}

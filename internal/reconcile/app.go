@@ -1,0 +1,200 @@
+package reconcile
+
+import (
+	"container/list"
+	"time"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/plan"
+)
+
+// app is what the engine knows of one application. The first group of fields is
+// guarded by Engine.mu; the rest belongs to the worker that holds the key.
+type app struct {
+	name    string
+	def     *belay.Application // nil when Git does not declare it (any more)
+	last    *belay.Application // what it meant before it left Git, if known
+	ref     refKey
+	dirty   bool // files it was rendered from may have changed
+	read    bool // desired state was worked out, or failed to be, since start
+	manual  bool // somebody asked for a sync; ends when it is Synced
+	retry   bool // backoffs end with the next pass
+	status  belay.ApplicationStatus
+	pending map[belay.ObjectID]string // objects that are not right, and why
+	// desired is replaced as a whole, never changed; commit is the newest commit
+	// that it is known to hold for.
+	desired   *desired
+	commit    string
+	renderErr error // of the last render; desired is then older
+	indexed   bool  // what the last render read is in the index
+
+	fails     map[belay.ObjectID]*attempt
+	heals     map[belay.ObjectID]*attempt
+	drifted   map[belay.ObjectID]string // fingerprint of drift already told
+	syncing   bool                      // a syncStarted was told and no end yet
+	told      string                    // last failure told
+	tries     attempt                   // of things that are not about one object
+	synced    string                    // digest of the desired state reached last
+	syncedIDs map[belay.ObjectID]string // its objects and their digests
+	syncedAt  time.Time
+}
+
+func newApp(name string) *app {
+	return &app{name: name, dirty: true, fails: map[belay.ObjectID]*attempt{}, heals: map[belay.ObjectID]*attempt{},
+		drifted: map[belay.ObjectID]string{},
+		status:  belay.ApplicationStatus{Name: name, Sync: belay.SyncUnknown, Health: belay.Unknown}}
+}
+
+// desired is what Git declares for an application, without the manifests.
+type desired struct {
+	rendered   string // the commit it was rendered from
+	spec       string // digest of everything else the render depended on
+	facts      string // cluster facts it was resolved with
+	usesFacts  bool
+	objects    []declared
+	unresolved []plan.Unresolved
+	kinds      []belay.VersionKind
+	digest     string // of all objects
+	warnings   []string
+}
+
+// declared is one desired object without its manifest.
+type declared struct {
+	id         belay.ObjectID
+	apiVersion string
+	digest     string
+	wave       int
+	origin     belay.Origin
+}
+
+// hot keeps the manifests of recently used applications, bounded in bytes.
+type hot struct {
+	limit, size int
+	order       *list.List // of *hotEntry, newest first
+	byName      map[string]*list.Element
+}
+
+type hotEntry struct {
+	name, digest string
+	objects      []belay.Object
+	size         int
+}
+
+func newHot(limit int) *hot {
+	return &hot{limit: limit, order: list.New(), byName: map[string]*list.Element{}}
+}
+
+func (h *hot) get(name, digest string) ([]belay.Object, bool) {
+	el, ok := h.byName[name]
+	if !ok || el.Value.(*hotEntry).digest != digest {
+		return nil, false
+	}
+	h.order.MoveToFront(el)
+	return el.Value.(*hotEntry).objects, true
+}
+
+func (h *hot) put(name, digest string, objects []belay.Object) {
+	h.remove(name)
+	en := &hotEntry{name: name, digest: digest, objects: objects}
+	for i := range objects {
+		en.size += len(objects[i].Raw) + 256
+	}
+	h.byName[name] = h.order.PushFront(en)
+	h.size += en.size
+	for h.size > h.limit && h.order.Len() > 1 {
+		h.remove(h.order.Back().Value.(*hotEntry).name)
+	}
+}
+
+func (h *hot) remove(name string) {
+	if el, ok := h.byName[name]; ok {
+		h.size -= el.Value.(*hotEntry).size
+		h.order.Remove(el)
+		delete(h.byName, name)
+	}
+}
+
+// claims says which applications declare which objects of one cluster.
+type claims struct {
+	by map[belay.ObjectID][]claim
+}
+
+type claim struct {
+	app    string
+	origin belay.Origin
+}
+
+func newClaims() *claims { return &claims{by: map[belay.ObjectID][]claim{}} }
+
+// replace exchanges what an application declares, and returns the other
+// applications that declare any of the objects it took up or let go.
+func (c *claims) replace(app string, old, now []declared) (others map[string]bool) {
+	others = map[string]bool{}
+	keep := make(map[belay.ObjectID]bool, len(now))
+	for i := range now {
+		keep[now[i].id] = true
+	}
+	for i := range old {
+		id := old[i].id
+		if keep[id] {
+			continue
+		}
+		rest := c.by[id][:0:0]
+		for _, cl := range c.by[id] {
+			if cl.app != app {
+				rest = append(rest, cl)
+				others[cl.app] = true
+			}
+		}
+		if len(rest) == 0 {
+			delete(c.by, id)
+		} else {
+			c.by[id] = rest
+		}
+	}
+	for i := range now {
+		id, found := now[i].id, false
+		for j := range c.by[id] {
+			cl := &c.by[id][j]
+			if cl.app == app {
+				cl.origin, found = now[i].origin, true
+			} else if !found {
+				others[cl.app] = true
+			}
+		}
+		if !found {
+			c.by[id] = append(c.by[id], claim{app, now[i].origin})
+		}
+	}
+	return others
+}
+
+// claimant is the application an object belongs to when several declare it: the
+// one that it carries in the cluster, or the first by name. ok is false when at
+// most one declares it.
+func (c *claims) claimant(id belay.ObjectID, owner string) (string, belay.Origin, bool) {
+	cs := c.by[id]
+	if len(cs) < 2 {
+		return "", belay.Origin{}, false
+	}
+	best := cs[0]
+	for _, cl := range cs {
+		if cl.app == owner {
+			return cl.app, cl.origin, true
+		}
+		if cl.app < best.app {
+			best = cl
+		}
+	}
+	return best.app, best.origin, true
+}
+
+// claimed says whether any other application declares the object.
+func (c *claims) claimed(id belay.ObjectID, but string) bool {
+	for _, cl := range c.by[id] {
+		if cl.app != but {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,39 @@
+package reconcile
+
+import "time"
+
+const (
+	backoffFirst = time.Second
+	backoffMost  = 5 * time.Minute
+	// calm is how long an object must stay right before a fight over it is forgotten.
+	calm = 10 * time.Minute
+)
+
+// attempt counts the tries at one object.
+type attempt struct {
+	count  int
+	last   time.Time
+	digest string // of the manifest that was tried; another one starts anew
+	err    error
+}
+
+// retryAt is when a failed object may be tried again: 1 s after the first
+// failure, twice as long after each further one, 5 minutes at most.
+func (a *attempt) retryAt() time.Time { return a.last.Add(backoff(a.count)) }
+
+// healAt is when a drifted object may be healed: the first time at once, then
+// like a failure. Whoever fights over a field loses slowly and visibly.
+func (a *attempt) healAt() time.Time {
+	if a.count == 0 {
+		return time.Time{}
+	}
+	return a.last.Add(backoff(a.count))
+}
+
+func backoff(n int) time.Duration {
+	d := backoffFirst
+	for ; n > 1 && d < backoffMost; n-- {
+		d *= 2
+	}
+	return min(d, backoffMost)
+}

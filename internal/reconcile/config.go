@@ -1,0 +1,260 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/catalog"
+)
+
+// loadConfig brings the definitions to the newest commit of the config
+// repository. Whatever cannot be read keeps its last good meaning.
+func (e *Engine) loadConfig(ctx context.Context) {
+	rev, srcErr := e.Sources.Revision(e.Repo, e.Ref)
+	if rev.Commit == "" {
+		if !e.firstLook() {
+			e.setProblem(srcErr)
+		}
+		return
+	}
+	e.mu.Lock()
+	prev, loaded := e.catalog, e.config.Commit
+	e.mu.Unlock()
+	if prev != nil && loaded == rev.Commit {
+		e.connectClusters(ctx, prev)
+		e.setProblem(srcErr)
+		return
+	}
+	cat, err := e.readCatalog(ctx, rev, prev)
+	if err != nil {
+		e.Logger.Warn("definitions not loaded", "repo", rev.Repo, "revision", rev.Commit, "error", err)
+		e.setProblem(err)
+		if belay.CodeOf(err) == belay.CodeUnavailable {
+			e.queue.addAfter(key{keyConfig, ""}, 5*time.Second)
+		}
+		return
+	}
+	e.setProblem(srcErr)
+	e.tellProblems(prev, cat, rev)
+	e.adopt(ctx, cat, rev)
+}
+
+// firstLook is true while the config repository has not been asked once: that
+// there is no commit yet is no problem then.
+func (e *Engine) firstLook() bool {
+	for _, r := range e.Sources.Status() {
+		if r.URL == e.Repo {
+			return r.CheckedAt.IsZero() && r.Message == ""
+		}
+	}
+	return true
+}
+
+func (e *Engine) readCatalog(ctx context.Context, rev belay.Revision, prev *catalog.Catalog) (*catalog.Catalog, error) {
+	files, err := e.Sources.Open(ctx, e.Repo, rev.Commit)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := files.Stat(e.Path); errors.Is(err, fs.ErrNotExist) {
+		return nil, &belay.Error{Code: belay.CodeNotFound, Origin: belay.Origin{Repo: rev.Repo, Revision: rev.Commit, File: e.Path},
+			Message: fmt.Sprintf("the definitions' directory does not exist at %s; what it meant before still holds", rev.Short()),
+			Hint:    "check --path; to remove every application on purpose, leave the directory with a README in it"}
+	} else if err != nil {
+		return nil, err
+	}
+	return catalog.Load(ctx, files, catalog.Options{Root: e.Path, Repo: e.Repo, Ref: e.Ref, Revision: rev.Commit}, prev)
+}
+
+func (e *Engine) setProblem(err error) {
+	var be *belay.Error
+	if err != nil && !errors.As(err, &be) {
+		be = &belay.Error{Code: belay.CodeUnavailable, Message: err.Error()}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if be != nil && (e.problem == nil || e.problem.Error() != be.Error()) {
+		e.publish(belay.Event{Type: belay.EventSource, Repo: e.Repo, Message: be.Error()})
+	}
+	e.problem = be
+}
+
+// tellProblems says what became wrong and what became right.
+func (e *Engine) tellProblems(prev, cat *catalog.Catalog, rev belay.Revision) {
+	before, now := map[string]bool{}, map[string]bool{}
+	if prev != nil {
+		for i := range prev.Problems {
+			before[prev.Problems[i].Error()] = true
+		}
+	}
+	for i := range cat.Problems {
+		msg := cat.Problems[i].Error()
+		now[msg] = true
+		if !before[msg] {
+			e.Logger.Warn("definition is wrong", "repo", rev.Repo, "revision", rev.Commit, "error", msg)
+			e.publish(belay.Event{Type: belay.EventDefinition, Repo: rev.Repo, Revision: rev.Commit, Actor: rev.Author, Message: msg})
+		}
+	}
+	for msg := range before {
+		if !now[msg] {
+			e.publish(belay.Event{Type: belay.EventDefinition, Repo: rev.Repo, Revision: rev.Commit, Actor: rev.Author, Message: "resolved: " + msg})
+		}
+	}
+}
+
+// adopt makes a catalog the one in force and wakes what it changes.
+func (e *Engine) adopt(ctx context.Context, cat *catalog.Catalog, rev belay.Revision) {
+	e.connectClusters(ctx, cat)
+	e.mu.Lock()
+	prev := e.catalog
+	e.catalog, e.config = cat, rev
+	projectsChanged := prev == nil || !reflect.DeepEqual(specs(prev.Projects), specs(cat.Projects))
+	for _, name := range slices.Sorted(maps.Keys(cat.Applications)) {
+		def := cat.Applications[name]
+		if e.OnlyCluster != "" && def.Spec.Destination.Cluster != e.OnlyCluster {
+			continue
+		}
+		a, known := e.apps[name]
+		if !known || a.def == nil {
+			if !known {
+				a = newApp(name)
+				e.apps[name] = a
+			}
+			a.dirty = true
+			e.publish(belay.Event{Type: belay.EventApplication, Application: name, Revision: rev.Commit, Actor: rev.Author, Message: "application added"})
+		}
+		changed := a.def == nil || !reflect.DeepEqual(a.def.Spec, def.Spec)
+		if changed && a.def != nil {
+			e.publish(belay.Event{Type: belay.EventApplication, Application: name, Revision: rev.Commit, Actor: rev.Author, Message: "definition changed"})
+		}
+		a.def, a.last = &def, &def
+		e.follow(a, cat)
+		if changed || projectsChanged || hadError(prev, cat, name) {
+			a.dirty = a.dirty || changed
+			e.wake(name)
+		}
+	}
+	for name, a := range e.apps {
+		def, declared := cat.Applications[name]
+		if a.def == nil || (declared && (e.OnlyCluster == "" || def.Spec.Destination.Cluster == e.OnlyCluster)) {
+			continue
+		}
+		a.def = nil
+		e.unfollow(a)
+		e.publish(belay.Event{Type: belay.EventApplication, Application: name, Revision: rev.Commit, Actor: rev.Author, Message: "application removed"})
+		e.wake(name)
+	}
+	repos, refs := e.wanted(cat)
+	e.ready = true
+	e.mu.Unlock()
+	e.Sources.Configure(repos, refs)
+	e.findOrphans("")
+}
+
+func specs(ps map[string]belay.Project) map[string]belay.ProjectSpec {
+	out := make(map[string]belay.ProjectSpec, len(ps))
+	for n, p := range ps {
+		out[n] = p.Spec
+	}
+	return out
+}
+
+// hadError says whether an application's own error came, went or changed.
+func hadError(prev, cat *catalog.Catalog, name string) bool {
+	var before error
+	if prev != nil {
+		before = prev.ApplicationErrors[name]
+	}
+	now := cat.ApplicationErrors[name]
+	return (before == nil) != (now == nil) || (now != nil && now.Error() != before.Error())
+}
+
+// wanted lists the repositories and refs in use.
+func (e *Engine) wanted(cat *catalog.Catalog) ([]belay.Repository, map[string][]string) {
+	refs := map[string][]string{e.Repo: {e.Ref}}
+	for k := range e.refs {
+		if !slices.Contains(refs[k.url], k.ref) {
+			refs[k.url] = append(refs[k.url], k.ref)
+		}
+	}
+	return slices.Collect(maps.Values(cat.Repositories)), refs
+}
+
+// connectClusters makes the connections match the declared clusters. One that
+// cannot be made is an error of its applications alone, and tried again.
+func (e *Engine) connectClusters(ctx context.Context, cat *catalog.Catalog) {
+	defs := maps.Clone(cat.Clusters)
+	if len(defs) == 0 {
+		defs = map[string]belay.Cluster{belay.LocalCluster: {Name: belay.LocalCluster}}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for name, c := range e.clusters {
+		def, ok := defs[name]
+		if ok && c.err == nil && reflect.DeepEqual(def.Spec, c.def.Spec) {
+			continue
+		}
+		if c.cancel != nil {
+			c.cancel()
+		}
+		delete(e.clusters, name)
+	}
+	for name, def := range defs {
+		if e.clusters[name] != nil || (e.OnlyCluster != "" && e.OnlyCluster != name) {
+			continue
+		}
+		c := &cluster{def: def}
+		e.clusters[name] = c
+		if e.claims[name] == nil {
+			e.claims[name] = newClaims()
+		}
+		runCtx, cancel := context.WithCancel(e.runCtx)
+		c.conn, c.err = e.Connector.Connect(runCtx, def, func(apps []string, all bool) { e.clusterChanged(name, apps, all) })
+		if c.err != nil {
+			cancel()
+			e.Logger.Warn("cluster not connected", "cluster", name, "error", c.err)
+			e.queue.addAfter(key{keyConfig, ""}, 10*time.Second)
+			continue
+		}
+		c.cancel = cancel
+		e.running.Go(func() {
+			if err := c.conn.Run(runCtx); err != nil && runCtx.Err() == nil {
+				e.Logger.Error("cluster connection ended", "cluster", name, "error", err)
+			}
+		})
+	}
+}
+
+// clusterChanged is called by a cluster's observation.
+func (e *Engine) clusterChanged(name string, apps []string, all bool) {
+	if !all {
+		e.mu.Lock()
+		unknown := false
+		for _, n := range apps {
+			if e.apps[n] != nil {
+				e.wake(n)
+			} else {
+				unknown = true
+			}
+		}
+		e.mu.Unlock()
+		if unknown {
+			e.findOrphans(name)
+		}
+		return
+	}
+	e.mu.Lock()
+	for n, a := range e.apps {
+		if a.def == nil || a.def.Spec.Destination.Cluster == name {
+			e.wake(n)
+		}
+	}
+	e.mu.Unlock()
+	e.findOrphans(name)
+}

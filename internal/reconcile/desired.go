@@ -1,0 +1,177 @@
+package reconcile
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/plan"
+)
+
+// target is what one pass works towards: fixed at its start.
+type target struct {
+	app     *app
+	def     *belay.Application
+	project *belay.Project
+	cluster string
+	conn    Cluster
+	rev     belay.Revision
+	desired *desired
+}
+
+// renderDesired brings the desired state of an application to a revision, if
+// what it was made from changed. On failure the earlier desired state stays.
+func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error) {
+	a, facts := t.app, t.conn.Facts()
+	spec := specDigest(t.def)
+	e.mu.Lock()
+	d, dirty, renderErr, commit := a.desired, a.dirty, a.renderErr, a.commit
+	a.dirty = false
+	e.mu.Unlock()
+	stale := d == nil || dirty || d.spec != spec || (d.facts != facts.Digest && (d.usesFacts || len(d.unresolved) > 0))
+	if !stale || (d == nil && !dirty && renderErr != nil) {
+		return d, renderErr
+	}
+	if !dirty && commit != "" && renderErr == nil {
+		t.rev.Commit = commit // only the cluster changed
+	}
+	nd, objects, reads, err := e.render(ctx, t, &facts, false)
+	if err != nil && belay.CodeOf(err) == belay.CodeUnavailable {
+		e.mu.Lock()
+		a.dirty = true // the same commit may render next time
+		e.mu.Unlock()
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a.read = true
+	// What a failed render read says which commit may mend it.
+	a.renderErr, a.commit, a.indexed = err, t.rev.Commit, len(reads) > 0
+	if f := e.refs[a.ref]; f != nil {
+		f.index.Set(a.name, reads)
+		if f.commit != "" && f.commit != t.rev.Commit {
+			a.dirty = true // moved on while this was rendered
+			e.wake(a.name)
+		} else if f.commit == "" {
+			f.commit = t.rev.Commit
+		}
+	}
+	if err != nil {
+		return d, err
+	}
+	nd.spec = spec
+	var old []declared
+	if d != nil {
+		old = d.objects
+	}
+	if cl := e.claims[t.cluster]; cl != nil {
+		for other := range cl.replace(a.name, old, nd.objects) {
+			e.wake(other)
+		}
+	}
+	if d != nil && d.digest == nd.digest && len(d.unresolved) == 0 && len(nd.unresolved) == 0 {
+		nd.kinds = d.kinds
+	}
+	a.desired = nd
+	e.hot.put(a.name, nd.digest, objects)
+	return nd, nil
+}
+
+// render makes the desired state anew.
+func (e *Engine) render(ctx context.Context, t *target, facts *belay.ClusterFacts, full bool) (*desired, []belay.Object, []belay.Read, error) {
+	src := t.def.Spec.Source
+	files, err := e.Sources.Open(ctx, t.app.ref.url, t.rev.Commit)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	out, err := e.Renderer.Render(ctx, files, RenderRequest{
+		Application: t.def.Name, Source: src, Namespace: t.def.Spec.Destination.Namespace,
+		KubeVersion: facts.Version, APIVersions: facts.APIVersions, Repo: t.rev.Repo, Revision: t.rev.Commit, Full: full,
+	})
+	if err != nil {
+		return nil, nil, out.Reads, err
+	}
+	if out.Cached {
+		e.stats.CacheHits.Add(1)
+	} else {
+		e.stats.Renders.Add(1)
+	}
+	scopes := plan.NewScopes(facts, out.Objects)
+	objects, unresolved := plan.Resolve(out.Objects, scopes, t.def.Spec.Destination.Namespace)
+	d := &desired{rendered: t.rev.Commit, facts: facts.Digest, usesFacts: out.UsesCapabilities, unresolved: unresolved, warnings: out.Warnings}
+	var sum strings.Builder
+	for i := range objects {
+		o := &objects[i]
+		// The commit is the application's, not each object's; what is stamped must
+		// not change with it.
+		if *o, err = plan.Stamp(*o, t.def.Name, e.Instance); err != nil {
+			return nil, nil, out.Reads, &belay.Error{Code: belay.CodeInvalid, Message: err.Error(), Origin: o.Origin, Application: t.def.Name}
+		}
+		d.objects = append(d.objects, declared{id: o.ID, apiVersion: o.APIVersion, digest: o.Digest, wave: o.Wave, origin: o.Origin})
+		sum.WriteString(o.Digest)
+		vk := belay.VersionKind{APIVersion: o.APIVersion, Kind: o.ID.Kind}
+		if !slices.Contains(d.kinds, vk) {
+			d.kinds = append(d.kinds, vk)
+		}
+	}
+	d.digest = belay.Digest([]byte(sum.String()))
+	return d, objects, out.Reads, nil
+}
+
+// objects are the manifests of the desired state, from memory or made again. full
+// asks for secret values too.
+func (e *Engine) objects(ctx context.Context, t *target, full bool) ([]belay.Object, error) {
+	e.mu.Lock()
+	objs, ok := e.hot.get(t.app.name, t.desired.digest)
+	e.mu.Unlock()
+	if ok && !(full && slices.ContainsFunc(objs, func(o belay.Object) bool { return o.Redacted })) {
+		return objs, nil
+	}
+	facts := t.conn.Facts()
+	at := *t
+	at.rev.Commit = t.desired.rendered
+	d, objs, _, err := e.render(ctx, &at, &facts, full)
+	if err != nil {
+		return nil, err
+	}
+	if d.digest != t.desired.digest {
+		e.mu.Lock()
+		t.app.dirty = true
+		e.mu.Unlock()
+		return nil, &belay.Error{Code: belay.CodeUnavailable, Application: t.app.name,
+			Message: "rendering the same commit again gave other objects", Hint: "look for random values or dates in its templates"}
+	}
+	e.mu.Lock()
+	e.hot.put(t.app.name, d.digest, objs)
+	e.mu.Unlock()
+	return objs, nil
+}
+
+// specDigest identifies what of a definition a render depends on.
+func specDigest(def *belay.Application) string {
+	b, err := json.Marshal(struct {
+		S belay.Source
+		N string
+		C string
+	}{def.Spec.Source, def.Spec.Destination.Namespace, def.Spec.Destination.Cluster})
+	if err != nil {
+		return fmt.Sprint(err) // values of YAML always encode
+	}
+	return belay.Digest(b)
+}
+
+// asError gives any error the shape users see.
+func asError(err error, app string) *belay.Error {
+	if be, ok := errors.AsType[*belay.Error](err); ok {
+		c := *be
+		c.Err = err
+		if c.Application == "" {
+			c.Application = app
+		}
+		return &c
+	}
+	return &belay.Error{Code: belay.CodeInternal, Message: err.Error(), Application: app, Err: err}
+}

@@ -1,0 +1,186 @@
+package reconcile
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/catalog"
+)
+
+// Options are what an Engine needs. Fields without a default are required.
+type Options struct {
+	// Repo, Ref and Path say where the definitions stand.
+	Repo, Ref, Path string
+	// Instance separates several Belays on one cluster; "" is the unnamed one.
+	Instance string
+	// OnlyCluster limits the engine to the applications of one cluster; "" is all.
+	OnlyCluster string
+	// DryRun plans and previews, and writes nothing.
+	DryRun bool
+
+	Sources   Sources
+	Renderer  Renderer
+	Connector Connector
+	NewIndex  func() Index
+	Recorder  Recorder
+	Logger    *slog.Logger
+	// Diff shows the difference of two manifests to people; either may be nil.
+	Diff func(before, after json.RawMessage) string
+	// SecretKey keys the digests that stand for secret values.
+	SecretKey []byte
+
+	// Workers that reconcile at the same time. Default 4 per processor: most of
+	// their time is spent waiting for the cluster.
+	Workers int
+	// HotBytes bounds the manifests kept in memory. Default 64 MiB.
+	HotBytes int
+	// Checkpoint is called at named points of a sync; tests crash there.
+	Checkpoint func(name string)
+}
+
+// Engine is the orchestrator. Make it with [New], start it with Run.
+type Engine struct {
+	Options
+	queue *queue
+	hot   *hot
+	stats Stats
+
+	mu       sync.Mutex
+	catalog  *catalog.Catalog
+	config   belay.Revision // the commit the catalog was loaded from
+	apps     map[string]*app
+	clusters map[string]*cluster
+	refs     map[refKey]*followed
+	claims   map[string]*claims // by cluster
+	problem  *belay.Error       // why the definitions cannot be loaded
+	ready    bool
+	runCtx   context.Context
+	running  sync.WaitGroup
+}
+
+// Stats counts work, for metrics and tests.
+type Stats struct {
+	Renders, CacheHits, Applies, Deletes, Heals, Failures, Passes atomic.Int64
+}
+
+type refKey struct{ url, ref string }
+
+// followed is one ref of one repository and the applications rendered from it.
+type followed struct {
+	commit string
+	index  Index
+	apps   map[string]bool
+}
+
+// cluster is a connection and how to end it.
+type cluster struct {
+	def    belay.Cluster
+	conn   Cluster
+	err    error
+	cancel context.CancelFunc
+	// pruneOpen is true once every application of the cluster was read.
+	pruneOpen bool
+}
+
+// New makes an engine.
+func New(o Options) *Engine {
+	if o.Workers == 0 {
+		o.Workers = 4 * runtime.GOMAXPROCS(0)
+	}
+	if o.HotBytes == 0 {
+		o.HotBytes = 64 << 20
+	}
+	if o.Checkpoint == nil {
+		o.Checkpoint = func(string) {}
+	}
+	return &Engine{
+		Options: o, queue: newQueue(), hot: newHot(o.HotBytes),
+		apps: map[string]*app{}, clusters: map[string]*cluster{}, refs: map[refKey]*followed{}, claims: map[string]*claims{},
+	}
+}
+
+// Stats are the engine's counters.
+func (e *Engine) Stats() *Stats { return &e.stats }
+
+// Run works until ctx ends, then finishes what is in flight: an object that is
+// being written is waited for, the rest is left to the next start.
+func (e *Engine) Run(ctx context.Context) error {
+	e.mu.Lock()
+	e.runCtx = ctx
+	e.mu.Unlock()
+	e.Sources.Configure(nil, map[string][]string{e.Repo: {e.Ref}})
+	e.running.Go(func() { e.queue.run(ctx) })
+	// Writes outlive the signal to stop for a moment, so that their outcome is known.
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(10*time.Second, cancel) })
+	defer stop()
+	for range e.Workers {
+		e.running.Go(func() { e.work(work) })
+	}
+	e.queue.add(key{keyConfig, ""})
+	<-ctx.Done()
+	e.running.Wait()
+	return nil
+}
+
+// work takes keys until the queue closes. One lane is shared by all kinds of
+// keys: loading definitions is short, and rendering is bounded by its workers.
+func (e *Engine) work(ctx context.Context) {
+	for {
+		k, ok := e.queue.next()
+		if !ok {
+			return
+		}
+		e.one(ctx, k)
+		e.queue.done(k)
+	}
+}
+
+// one keeps a defect in one application from taking the others down.
+func (e *Engine) one(ctx context.Context, k key) {
+	defer func() {
+		if r := recover(); r != nil {
+			buf := make([]byte, 16<<10)
+			buf = buf[:runtime.Stack(buf, false)]
+			e.Logger.Error("reconcile panicked", "application", k.name, "panic", fmt.Sprint(r), "stack", string(buf))
+			e.fail(k.name, &belay.Error{Code: belay.CodeInternal, Message: "internal error: " + fmt.Sprint(r),
+				Hint: "this is a defect of Belay; its log has the details"})
+			e.queue.addAfter(k, time.Minute)
+		}
+	}()
+	switch k.kind {
+	case keyConfig:
+		e.loadConfig(ctx)
+	case keySource:
+		e.sourceMoved(ctx, k.name)
+	case keyApp:
+		e.reconcile(ctx, k.name)
+	}
+}
+
+// SourceChanged is to be called when a ref of a repository moved or its state changed.
+func (e *Engine) SourceChanged(url string) { e.queue.add(key{keySource, url}) }
+
+func (e *Engine) wake(name string) { e.queue.add(key{keyApp, name}) }
+
+func (e *Engine) wakeAll() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for name := range e.apps {
+		e.wake(name)
+	}
+}
+
+func (e *Engine) publish(ev belay.Event) {
+	if e.Recorder != nil && !e.DryRun {
+		e.Recorder.Publish(ev)
+	}
+}

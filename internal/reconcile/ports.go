@@ -1,0 +1,123 @@
+// Package reconcile keeps clusters equal to Git. It is the only orchestrator: it
+// learns that a ref moved, a definition changed, an object drifted, a timer ran
+// out or a person asked, finds the applications that this touches, and takes
+// each of them through render, plan and apply.
+//
+// It is level-triggered: every pass starts from what Git says and what the
+// cluster shows now, so a lost or doubled wake-up, a crash or a restart changes
+// nothing but the time. It must not know how Git, rendering or a cluster work;
+// the interfaces below are all it asks of them.
+package reconcile
+
+import (
+	"context"
+	"encoding/json"
+	"io/fs"
+
+	"github.com/belaydev/belay"
+)
+
+// Files is the tree of one commit.
+type Files interface {
+	ReadFile(path string) ([]byte, error)
+	ReadDir(path string) ([]fs.DirEntry, error)
+	Stat(path string) (fs.FileInfo, error)
+	// Digest identifies what a read of that kind would return.
+	Digest(kind belay.ReadKind, path string) (string, error)
+}
+
+// Sources are the Git repositories that are followed.
+type Sources interface {
+	// Configure sets how the repositories are reached and which refs are followed.
+	Configure(repos []belay.Repository, refs map[string][]string)
+	// Revision is the last good commit of a ref, without asking the remote. With a
+	// current problem both the revision (if any) and the error are returned.
+	Revision(url, ref string) (belay.Revision, error)
+	// Open gives the tree of a commit.
+	Open(ctx context.Context, url, commit string) (Files, error)
+	// Diff lists the paths that differ between two commits.
+	Diff(ctx context.Context, url, from, to string) ([]belay.PathChange, error)
+	// Removal finds the commit that removed the last line matching a regular
+	// expression below a path, and its parent, which still has the line.
+	Removal(ctx context.Context, url, commit, path, expr string) (parent string, found bool, err error)
+	// Poke looks at a repository at once, or at all for "". It returns how many
+	// repositories that is, and does not wait.
+	Poke(url string) int
+	// Check looks at a repository and returns when it is up to date.
+	Check(ctx context.Context, url string) error
+	Status() []belay.RepositoryStatus
+}
+
+// Index finds the applications that a change of paths touches.
+type Index interface {
+	Set(application string, reads []belay.Read)
+	Remove(application string)
+	Affected(changes []belay.PathChange) []string
+}
+
+// RenderRequest is everything a render depends on beside the files.
+type RenderRequest struct {
+	Application    string
+	Source         belay.Source
+	Namespace      string
+	KubeVersion    string
+	APIVersions    []string
+	Repo, Revision string
+	// Full asks for manifests with their secret values; without it a cache may
+	// return redacted ones.
+	Full bool
+}
+
+// Rendered is the outcome of a render.
+type Rendered struct {
+	Objects []belay.Object
+	Reads   []belay.Read
+	// UsesCapabilities is true when the output depends on the cluster's API versions.
+	UsesCapabilities bool
+	Warnings         []string
+	// Cached is true when nothing was rendered.
+	Cached bool
+}
+
+// Renderer turns files into objects.
+type Renderer interface {
+	// With an error, Rendered.Reads are set as far as they are known: the error
+	// stands as long as they do.
+	Render(ctx context.Context, files Files, req RenderRequest) (Rendered, error)
+}
+
+// Cluster is one cluster that is delivered to. All methods but Apply, Delete,
+// EnsureNamespace and Preview answer from memory.
+type Cluster interface {
+	// Run keeps the connection and the observation up until ctx ends.
+	Run(ctx context.Context) error
+	// Ready is nil once everything that Belay owns in the cluster is known.
+	Ready() error
+	Status() belay.ClusterStatus
+	Facts() belay.ClusterFacts
+	// Observe has kinds watched; it is true when all of them are known.
+	Observe(kinds []belay.VersionKind) bool
+	Live(application string) []belay.Live
+	Lookup(id belay.ObjectID) (belay.Live, bool)
+	Applications() []string
+	// Verified says that the managers behind a fingerprint were found right.
+	Verified(id belay.ObjectID, fingerprint string)
+	// Apply writes one object and returns it as it is now.
+	Apply(ctx context.Context, permit belay.Permit, a belay.Action) (belay.Live, error)
+	Delete(ctx context.Context, permit belay.Permit, live belay.Live) error
+	// EnsureNamespace makes the namespace that the permit is for, if it is missing.
+	EnsureNamespace(ctx context.Context, permit belay.Permit) error
+	// Preview is the live manifest and what an apply would make of it.
+	Preview(ctx context.Context, a belay.Action) (before, after json.RawMessage, err error)
+}
+
+// Connector makes the adapter of a declared cluster. notify is called when live
+// state changed, with the applications it belongs to, or all.
+type Connector interface {
+	Connect(ctx context.Context, def belay.Cluster, notify func(applications []string, all bool)) (Cluster, error)
+}
+
+// Recorder takes events.
+type Recorder interface {
+	Publish(belay.Event)
+}

@@ -1,0 +1,190 @@
+package reconcile
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/plan"
+)
+
+// Plan says what would change in the clusters now, application by application,
+// and writes nothing. An application that cannot be planned comes back with its
+// error in Preview.Errors; the others go on.
+func (e *Engine) Plan(ctx context.Context, req belay.PlanRequest) ([]belay.Preview, error) {
+	subjects, err := e.subjects(req)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]belay.Preview, len(subjects))
+	for i, s := range subjects {
+		p, err := e.previewOne(ctx, s, req.Revision)
+		if err != nil {
+			p.Errors = append(p.Errors, *asError(err, s.def.Name))
+		}
+		out[i] = p
+	}
+	return out, nil
+}
+
+// subject is one application to preview.
+type subject struct {
+	def     *belay.Application
+	ref     refKey
+	given   bool // objects were rendered elsewhere
+	objects []belay.Object
+}
+
+func (e *Engine) subjects(req belay.PlanRequest) ([]subject, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.catalog == nil {
+		return nil, &belay.Error{Code: belay.CodeUnavailable, Message: "the definitions are not loaded yet", Hint: "try again in a moment"}
+	}
+	var out []subject
+	asked := func(name string) bool { return len(req.Applications) == 0 || slices.Contains(req.Applications, name) }
+	found := map[string]bool{}
+	for i := range req.Rendered {
+		r := &req.Rendered[i]
+		if asked(r.Application.Name) {
+			found[r.Application.Name] = true
+			out = append(out, subject{def: &r.Application, given: true, objects: r.Objects})
+		}
+	}
+	if req.Rendered == nil {
+		for name, a := range e.apps {
+			if a.def != nil && asked(name) {
+				found[name] = true
+				out = append(out, subject{def: a.def, ref: a.ref})
+			}
+		}
+	}
+	for _, name := range req.Applications {
+		if !found[name] {
+			return nil, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no application %q", name), Hint: "belay status lists them"}
+		}
+	}
+	slices.SortFunc(out, func(a, b subject) int { return strings.Compare(a.def.Name, b.def.Name) })
+	return out, nil
+}
+
+func (e *Engine) previewOne(ctx context.Context, s subject, revision string) (belay.Preview, error) {
+	def := s.def
+	out := belay.Preview{Application: def.Name, Cluster: def.Spec.Destination.Cluster, Changes: []belay.PreviewChange{}}
+	e.mu.Lock()
+	cat := e.catalog
+	e.mu.Unlock()
+	if err := cat.ApplicationErrors[def.Name]; err != nil && !s.given {
+		return out, err
+	}
+	project, ok := cat.Projects[def.Spec.Project]
+	if !ok {
+		if def.Spec.Project != belay.DefaultProject {
+			return out, &belay.Error{Code: belay.CodeNotFound, Origin: def.Origin, Message: fmt.Sprintf("project %q is not declared", def.Spec.Project)}
+		}
+		project = belay.OpenProject()
+	}
+	// A worker may be at the same application: this target has an app of its own.
+	t := &target{app: newApp(def.Name), def: def, project: &project, cluster: def.Spec.Destination.Cluster}
+	t.app.ref = s.ref
+	if err := e.connection(t); err != nil {
+		return out, err
+	}
+	if !s.given {
+		ref := s.ref.ref
+		if revision != "" {
+			ref = revision
+		}
+		rev, err := e.Sources.Revision(s.ref.url, ref)
+		if rev.Commit == "" {
+			return out, err
+		}
+		t.rev, out.Revision = rev, rev.Commit
+	}
+	objs, err := e.previewObjects(ctx, t, s)
+	if err != nil {
+		return out, err
+	}
+	p, _ := e.plan(t, objs)
+	out.Digest, out.Unchanged, out.Held = p.Digest, p.Unchanged, p.Held
+	for _, act := range slices.Concat(p.Actions, p.HeldActions) {
+		out.Changes = append(out.Changes, e.previewChange(ctx, t, act))
+	}
+	return out, nil
+}
+
+func (e *Engine) previewObjects(ctx context.Context, t *target, s subject) ([]belay.Object, error) {
+	facts := t.conn.Facts()
+	var objs []belay.Object
+	if s.given {
+		given := slices.Clone(s.objects)
+		for i := range given {
+			if o := &given[i]; o.Sensitive() { // keyed by whoever rendered it
+				o.Digest = belay.KeyedDigest(e.SecretKey, o.Raw)
+			}
+		}
+		out, unresolved := plan.Resolve(given, plan.NewScopes(&facts, given), t.def.Spec.Destination.Namespace)
+		for i := range out {
+			var err error
+			if out[i], err = plan.Stamp(out[i], t.def.Name, e.Instance); err != nil {
+				return nil, &belay.Error{Code: belay.CodeInvalid, Message: err.Error(), Origin: out[i].Origin}
+			}
+		}
+		objs, t.desired = out, &desired{unresolved: unresolved}
+	} else {
+		d, rendered, _, err := e.render(ctx, t, &facts, true)
+		if err != nil {
+			return nil, err
+		}
+		objs, t.desired = rendered, d
+	}
+	kinds := []belay.VersionKind{}
+	for i := range objs {
+		kinds = append(kinds, belay.VersionKind{APIVersion: objs[i].APIVersion, Kind: objs[i].ID.Kind})
+	}
+	if !t.conn.Observe(kinds) {
+		return nil, &belay.Error{Code: belay.CodeUnavailable, Message: "looking at what the cluster has; try again in a moment"}
+	}
+	return objs, nil
+}
+
+func (e *Engine) previewChange(ctx context.Context, t *target, act belay.Action) belay.PreviewChange {
+	c := belay.PreviewChange{Verb: act.Verb, ID: act.ID, Wave: act.Wave, File: act.Origin.File, Line: act.Origin.Line, Drift: act.Drift}
+	if act.Blocked != nil {
+		c.Error = act.Blocked.Message
+		return c
+	}
+	before, after, err := t.conn.Preview(ctx, act)
+	switch belay.CodeOf(err) {
+	case belay.CodeNoNamespace, belay.CodeUnknownKind:
+		if err != nil && act.Desired != nil { // what it needs is made by the same sync
+			after, err = act.Desired.Raw, nil
+		}
+	}
+	if err != nil {
+		c.Error = asError(err, "").Message
+	}
+	if act.Verb == belay.VerbDelete {
+		after = nil
+	}
+	if act.ID.GroupKind() == (belay.Kind{Kind: "Secret"}) {
+		before, after = redact(before, e.SecretKey), redact(after, e.SecretKey)
+	}
+	c.Diff = e.Diff(before, after)
+	return c
+}
+
+// redact leaves out what it cannot redact.
+func redact(manifest json.RawMessage, key []byte) json.RawMessage {
+	if manifest == nil {
+		return nil
+	}
+	out, err := belay.RedactSecret(manifest, key)
+	if err != nil {
+		return nil
+	}
+	return out
+}

@@ -1,0 +1,138 @@
+package reconcile
+
+import (
+	"context"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/catalog"
+)
+
+// follow puts an application under the ref it is rendered from. Called with e.mu.
+func (e *Engine) follow(a *app, cat *catalog.Catalog) {
+	url := a.def.Spec.Source.Repo
+	if r, ok := cat.Repository(url); ok {
+		url = r.Spec.URL
+	}
+	k := refKey{url, a.def.Spec.Source.Ref}
+	if a.ref == k {
+		return
+	}
+	e.unfollow(a)
+	f := e.refs[k]
+	if f == nil {
+		f = &followed{index: e.NewIndex(), apps: map[string]bool{}}
+		e.refs[k] = f
+	}
+	f.apps[a.name] = true
+	a.ref, a.dirty = k, true
+}
+
+func (e *Engine) unfollow(a *app) {
+	f := e.refs[a.ref]
+	if f == nil {
+		return
+	}
+	f.index.Remove(a.name)
+	delete(f.apps, a.name)
+	if len(f.apps) == 0 {
+		delete(e.refs, a.ref)
+	}
+	a.ref = refKey{}
+}
+
+// sourceMoved finds what the new commits of a repository touch.
+func (e *Engine) sourceMoved(ctx context.Context, url string) {
+	if cfg, _ := e.Sources.Revision(e.Repo, e.Ref); cfg.Commit != e.configCommit() || e.hasProblem() {
+		e.loadConfig(ctx)
+	}
+	e.mu.Lock()
+	var keys []refKey
+	for k := range e.refs {
+		if k.url == url {
+			keys = append(keys, k)
+		}
+	}
+	if len(keys) == 0 { // the same repository by another spelling
+		for k := range e.refs {
+			keys = append(keys, k)
+		}
+	}
+	e.mu.Unlock()
+	for _, k := range keys {
+		e.refMoved(ctx, k)
+	}
+}
+
+func (e *Engine) configCommit() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.config.Commit
+}
+
+func (e *Engine) hasProblem() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.problem != nil
+}
+
+// refMoved compares the commit that was known with the one that is now, and
+// wakes the applications whose read set the difference touches. For all others
+// the new commit means the same as the old one.
+func (e *Engine) refMoved(ctx context.Context, k refKey) {
+	rev, err := e.Sources.Revision(k.url, k.ref)
+	e.mu.Lock()
+	f := e.refs[k]
+	if f == nil {
+		e.mu.Unlock()
+		return
+	}
+	from := f.commit
+	e.mu.Unlock()
+	if rev.Commit == "" || rev.Commit == from {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		for name := range f.apps {
+			if a := e.apps[name]; a != nil && (err != nil) != (a.status.Message != "") {
+				e.wake(name) // the repository failed, or is back
+			}
+		}
+		return
+	}
+	var changes []belay.PathChange
+	all := from == ""
+	if !all {
+		if changes, err = e.Sources.Diff(ctx, k.url, from, rev.Commit); err != nil {
+			e.Logger.Warn("commits not compared, every application of the ref is looked at", "repo", k.url, "ref", k.ref, "error", err)
+			all = true
+		}
+		e.publish(belay.Event{Type: belay.EventRevision, Repo: rev.Repo, Revision: rev.Commit, Actor: rev.Author,
+			Message: k.ref + " moved: " + rev.Subject})
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	f.commit = rev.Commit
+	touched := map[string]bool{}
+	if !all {
+		for _, name := range f.index.Affected(changes) {
+			touched[name] = true
+		}
+	}
+	for name := range f.apps {
+		a := e.apps[name]
+		switch {
+		case a == nil:
+		case all || touched[name] || !a.indexed:
+			a.dirty = true
+			e.wake(name)
+		case a.commit == from:
+			a.commit = rev.Commit
+			a.status.Revision = rev.Commit
+			if a.status.SyncedRevision == from {
+				a.status.SyncedRevision = rev.Commit
+			}
+		default:
+			a.dirty = true
+			e.wake(name)
+		}
+	}
+}

@@ -1,0 +1,404 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/health"
+	"github.com/belaydev/belay/internal/plan"
+)
+
+// finish publishes the outcome of a pass that can do no more now, and sets the
+// alarm for what only time brings.
+func (e *Engine) finish(ctx context.Context, t *target, p *belay.Plan, step plan.Step, renderErr error) {
+	a := t.app
+	pending := map[belay.ObjectID]string{}
+	failing := (*belay.Error)(nil)
+	for i := range p.Actions {
+		act := &p.Actions[i]
+		msg := string(act.Verb)
+		if act.Blocked != nil {
+			msg = act.Blocked.Error()
+			failing = cmpErr(failing, act.Blocked)
+		} else if f := a.fails[act.ID]; f != nil && f.digest == actionDigest(act) {
+			msg = f.err.Error()
+			failing = cmpErr(failing, asError(f.err, a.name))
+		} else if act.Drift != nil {
+			msg = driftMessage(act.Drift)
+		}
+		pending[act.ID] = msg
+	}
+	for i := range p.HeldActions {
+		pending[p.HeldActions[i].ID] = "would be deleted, but held"
+	}
+	var shown *belay.Error
+	switch {
+	case renderErr != nil:
+		shown = asError(renderErr, a.name)
+	case failing != nil:
+		shown = failing
+	case p.Held != nil:
+		shown = p.Held
+	case step.Waiting != "":
+		shown = &belay.Error{Code: belay.CodeUnavailable, Message: step.Waiting}
+	}
+	inSync := len(pending) == 0 && renderErr == nil
+	if inSync && !e.DryRun {
+		if left, err := e.strays(ctx, t); left > 0 {
+			shown = &belay.Error{Code: belay.CodeUnavailable, Message: fmt.Sprintf("moved here; %d objects left to delete in its former cluster", left)}
+			if err != nil {
+				shown = asError(err, a.name)
+			}
+		}
+		e.arrived(t)
+	}
+	e.scheduleRetry(a, p)
+	e.tellFailure(t, failing, p.Held)
+	e.settle(t, pending, shown)
+}
+
+func cmpErr(have, next *belay.Error) *belay.Error {
+	if have != nil {
+		return have
+	}
+	return next
+}
+
+// arrived notes that the cluster equals Git.
+func (e *Engine) arrived(t *target) {
+	a := t.app
+	if a.synced != t.desired.digest || a.syncedIDs == nil {
+		a.syncedIDs = make(map[belay.ObjectID]string, len(t.desired.objects))
+		for i := range t.desired.objects {
+			a.syncedIDs[t.desired.objects[i].id] = t.desired.objects[i].digest
+		}
+	}
+	e.mu.Lock()
+	first := a.synced == ""
+	moved := a.synced != t.desired.digest
+	asked := a.manual
+	a.synced, a.manual = t.desired.digest, false
+	if first || moved || a.syncing {
+		a.syncedAt = time.Now()
+	}
+	e.mu.Unlock()
+	a.told = ""
+	clear(a.drifted)
+	if a.syncing || asked {
+		a.syncing = false
+		e.publish(belay.Event{Type: belay.EventSynced, Application: a.name, Cluster: t.cluster, Repo: t.rev.Repo, Revision: t.rev.Commit,
+			Actor: t.rev.Author, Message: fmt.Sprintf("synced to %s: %d objects", t.rev.Short(), len(t.desired.objects))})
+	}
+}
+
+// tellFailure reports a failure or a hold once.
+func (e *Engine) tellFailure(t *target, failing, held *belay.Error) {
+	a := t.app
+	typ, err := belay.EventSyncFailed, failing
+	if err == nil {
+		typ, err = belay.EventHeld, held
+	}
+	if err == nil || a.told == err.Error() || e.DryRun {
+		return
+	}
+	a.told = err.Error()
+	e.publish(belay.Event{Type: typ, Application: a.name, Cluster: t.cluster, Object: err.Object, Repo: t.rev.Repo, Revision: t.rev.Commit,
+		Actor: t.rev.Author, Message: err.Error()})
+}
+
+// scheduleRetry wakes the application when the first of its backoffs ends.
+func (e *Engine) scheduleRetry(a *app, p *belay.Plan) {
+	var first time.Time
+	for i := range p.Actions {
+		act := &p.Actions[i]
+		if act.Blocked != nil {
+			continue
+		}
+		var at time.Time
+		if f := a.fails[act.ID]; f != nil && f.digest == actionDigest(act) {
+			at = f.retryAt()
+		} else if h := a.heals[act.ID]; h != nil && (act.Verb == belay.VerbHeal || act.Verb == belay.VerbCreate) {
+			at = h.healAt()
+		} else {
+			continue
+		}
+		if first.IsZero() || at.Before(first) {
+			first = at
+		}
+	}
+	if !first.IsZero() && !e.DryRun {
+		e.queue.addAfter(key{keyApp, a.name}, max(time.Until(first), 10*time.Millisecond))
+	}
+}
+
+// settle publishes an application's status. pending nil means that the cluster
+// could not be compared.
+func (e *Engine) settle(t *target, pending map[belay.ObjectID]string, shown *belay.Error) {
+	a, def := t.app, t.def
+	s := belay.ApplicationStatus{
+		Name: a.name, Project: def.Spec.Project, Cluster: def.Spec.Destination.Cluster, Namespace: def.Spec.Destination.Namespace,
+		Path: def.Spec.Source.Path, Ref: def.Spec.Source.Ref, Automatic: def.Spec.Sync.Automatic,
+		Sync: belay.SyncUnknown, Health: belay.Unknown,
+	}
+	if t.desired != nil {
+		s.Objects = len(t.desired.objects) + len(t.desired.unresolved)
+	}
+	if pending != nil && t.desired != nil {
+		s.Sync = belay.Synced
+		if len(pending) > 0 || (shown != nil && belay.CodeOf(shown) != belay.CodeUnavailable) {
+			s.Sync = belay.OutOfSync
+		}
+		s.Health, s.Message = e.health(t)
+	}
+	if shown != nil {
+		s.Message, s.Hint = messageOf(shown), shown.Hint
+		if pending == nil && shown.Code != belay.CodeUnavailable && t.desired != nil {
+			s.Sync = belay.OutOfSync
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s.Repo = a.ref.url
+	was := a.status
+	s.Revision = a.commit
+	s.SyncedRevision, s.SyncedAt = was.SyncedRevision, a.syncedAt
+	if s.Sync == belay.Synced && a.renderErr == nil {
+		s.SyncedRevision = s.Revision
+	}
+	if a.renderErr != nil && t.rev.Commit != "" {
+		s.Revision = t.rev.Commit
+		if s.Sync == belay.Synced || t.desired == nil {
+			s.Sync = belay.OutOfSync // Git says something that could not even be rendered
+		}
+	}
+	a.status, a.pending = s, pending
+	if was.Health != s.Health && was.Health != belay.Unknown {
+		e.publish(belay.Event{Type: belay.EventHealth, Application: a.name, Cluster: s.Cluster, Revision: s.Revision,
+			Message: strings.TrimSuffix(fmt.Sprintf("%s, was %s: %s", s.Health, was.Health, s.Message), ": ")})
+	}
+	if s.Message != "" && s.Message != was.Message && pending == nil && shown != nil && shown.Code != belay.CodeUnavailable {
+		e.publish(belay.Event{Type: belay.EventError, Application: a.name, Cluster: s.Cluster, Revision: s.Revision, Message: shown.Error()})
+	}
+}
+
+func messageOf(err *belay.Error) string {
+	c := *err
+	c.Hint = ""
+	return c.Error()
+}
+
+// fail shows an error that no pass could report itself.
+func (e *Engine) fail(name string, err *belay.Error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if a := e.apps[name]; a != nil {
+		a.status.Message, a.status.Hint, a.status.Sync = err.Message, err.Hint, belay.SyncUnknown
+	}
+}
+
+// Status is the state of the fleet.
+func (e *Engine) Status() belay.Status {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := belay.Status{Applications: []belay.ApplicationStatus{}}
+	for _, name := range slices.Sorted(maps.Keys(e.apps)) {
+		s.Applications = append(s.Applications, e.apps[name].shown())
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.clusters)) {
+		c := e.clusters[name]
+		if c.conn == nil {
+			s.Clusters = append(s.Clusters, belay.ClusterStatus{Name: name, Message: asError(c.err, "").Error()})
+			continue
+		}
+		s.Clusters = append(s.Clusters, c.conn.Status())
+	}
+	s.Repositories = e.Sources.Status()
+	if e.problem != nil {
+		s.Problems = append(s.Problems, *e.problem)
+	}
+	if e.catalog != nil {
+		s.Problems = append(s.Problems, e.catalog.Problems...)
+	}
+	return s
+}
+
+// shown is the status with what the definition says, even before the first pass.
+func (a *app) shown() belay.ApplicationStatus {
+	s := a.status
+	if s.Project == "" && a.def != nil {
+		s.Project, s.Cluster, s.Namespace = a.def.Spec.Project, a.def.Spec.Destination.Cluster, a.def.Spec.Destination.Namespace
+		s.Path, s.Ref, s.Repo, s.Automatic = a.def.Spec.Source.Path, a.def.Spec.Source.Ref, a.ref.url, a.def.Spec.Sync.Automatic
+	}
+	return s
+}
+
+// Application is the state of one application with its objects.
+func (e *Engine) Application(name string) (belay.ApplicationStatus, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a := e.apps[name]
+	if a == nil {
+		return belay.ApplicationStatus{}, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no application %q", name),
+			Hint: "belay status lists them"}
+	}
+	s := a.shown()
+	var conn Cluster
+	if c := e.clusters[s.Cluster]; c != nil {
+		conn = c.conn
+	}
+	s.Tree = tree(a, conn)
+	return s, nil
+}
+
+func tree(a *app, conn Cluster) []belay.ObjectStatus {
+	out := []belay.ObjectStatus{}
+	seen := map[belay.ObjectID]bool{}
+	add := func(id belay.ObjectID, apiVersion string, wave int, origin belay.Origin) {
+		seen[id] = true
+		o := belay.ObjectStatus{ObjectID: id, APIVersion: apiVersion, Wave: wave, File: origin.File, Line: origin.Line,
+			Sync: belay.SyncUnknown, Health: belay.Unknown}
+		if conn != nil && conn.Ready() == nil && a.pending != nil {
+			o.Sync, o.Health = belay.Synced, belay.Missing
+			if l, ok := conn.Lookup(id); ok {
+				o.Health, o.Message = l.Health, l.HealthMessage
+			}
+		}
+		if msg, ok := a.pending[id]; ok {
+			o.Sync, o.Message = belay.OutOfSync, msg
+		}
+		out = append(out, o)
+	}
+	if a.desired != nil {
+		for _, d := range a.desired.objects {
+			add(d.id, d.apiVersion, d.wave, d.origin)
+		}
+		for _, u := range a.desired.unresolved {
+			add(u.Object.ID, u.Object.APIVersion, u.Object.Wave, u.Object.Origin)
+		}
+	}
+	for id := range a.pending {
+		if !seen[id] {
+			add(id, "", 0, belay.Origin{})
+		}
+	}
+	slices.SortFunc(out, func(x, y belay.ObjectStatus) int {
+		if x.Wave != y.Wave {
+			return x.Wave - y.Wave
+		}
+		return x.Compare(y.ObjectID)
+	})
+	return out
+}
+
+// Sync looks at the sources of the named applications (all for none) and takes
+// them through a sync, automatic or not; backoffs end.
+func (e *Engine) Sync(ctx context.Context, names []string, actor string) error {
+	e.mu.Lock()
+	if len(names) == 0 {
+		names = slices.Sorted(maps.Keys(e.apps))
+	}
+	urls := map[string]bool{e.Repo: true}
+	for _, n := range names {
+		a := e.apps[n]
+		if a == nil {
+			e.mu.Unlock()
+			return &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no application %q", n), Hint: "belay status lists them"}
+		}
+		if a.ref.url != "" {
+			urls[a.ref.url] = true
+		}
+	}
+	e.mu.Unlock()
+	var failed error
+	for url := range urls {
+		if err := e.Sources.Check(ctx, url); err != nil {
+			failed = err
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, n := range names {
+		if a := e.apps[n]; a != nil {
+			a.manual, a.retry = true, true
+			e.publish(belay.Event{Type: belay.EventApplication, Application: n, Actor: actor, Message: "sync requested"})
+			e.wake(n)
+		}
+	}
+	return failed
+}
+
+// Poke looks at a repository, given by URL or name (all for ""), at once and
+// returns how many that is, without waiting.
+func (e *Engine) Poke(repo string) (int, error) {
+	e.mu.Lock()
+	if e.catalog != nil && repo != "" {
+		if r, ok := e.catalog.Repository(repo); ok {
+			repo = r.Spec.URL
+		}
+	}
+	e.mu.Unlock()
+	return e.Sources.Poke(repo), nil
+}
+
+// Facts are what a cluster serves.
+func (e *Engine) Facts(_ context.Context, name string) (belay.ClusterFacts, error) {
+	e.mu.Lock()
+	c := e.clusters[name]
+	e.mu.Unlock()
+	if c == nil {
+		return belay.ClusterFacts{}, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("cluster %q is not declared", name)}
+	}
+	if c.conn == nil {
+		return belay.ClusterFacts{}, c.err
+	}
+	if err := c.conn.Ready(); err != nil {
+		return belay.ClusterFacts{}, err
+	}
+	return c.conn.Facts(), nil
+}
+
+// Ready is nil when the definitions were read and every cluster is known.
+func (e *Engine) Ready() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.catalog == nil {
+		if e.problem != nil {
+			return e.problem
+		}
+		return &belay.Error{Code: belay.CodeUnavailable, Message: "reading the definitions"}
+	}
+	for _, c := range e.clusters {
+		if c.conn == nil {
+			return c.err
+		}
+		if err := c.conn.Ready(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Settled reports whether nothing is queued or running. Timers do not count.
+func (e *Engine) Settled() bool { return e.queue.idle() }
+
+// health is the worst of what the declared objects show.
+func (e *Engine) health(t *target) (belay.Health, string) {
+	objs := make([]belay.ObjectStatus, 0, len(t.desired.objects)+len(t.desired.unresolved))
+	for i := range t.desired.objects {
+		id := t.desired.objects[i].id
+		o := belay.ObjectStatus{ObjectID: id, Health: belay.Missing}
+		if l, ok := t.conn.Lookup(id); ok {
+			o.Health, o.Message = l.Health, l.HealthMessage
+		}
+		objs = append(objs, o)
+	}
+	for i := range t.desired.unresolved {
+		objs = append(objs, belay.ObjectStatus{ObjectID: t.desired.unresolved[i].Object.ID, Health: belay.Missing})
+	}
+	return health.Aggregate(objs)
+}

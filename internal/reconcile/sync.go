@@ -1,0 +1,454 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/plan"
+)
+
+// parallel bounds the writes of one application that are under way at once.
+const parallel = 16
+
+// reconcile takes one application as far as it can get now. It never waits for
+// the cluster to become anything: what is missing is state, and its change wakes
+// the application again.
+func (e *Engine) reconcile(ctx context.Context, name string) {
+	e.mu.Lock()
+	a := e.apps[name]
+	if a == nil || e.catalog == nil {
+		e.mu.Unlock()
+		return
+	}
+	def, cat, retry := a.def, e.catalog, a.retry
+	a.retry = false
+	e.mu.Unlock()
+	if retry {
+		clear(a.fails)
+		clear(a.heals)
+		a.told = ""
+	}
+	if def == nil {
+		e.teardown(ctx, a)
+		return
+	}
+	t := &target{app: a, def: def, cluster: def.Spec.Destination.Cluster}
+	if err := cat.ApplicationErrors[name]; err != nil {
+		e.markRead(a)
+		e.settle(t, nil, asError(err, name))
+		return
+	}
+	project, ok := cat.Projects[def.Spec.Project]
+	if !ok {
+		project = belay.OpenProject()
+	}
+	t.project = &project
+	if err := e.connection(t); err != nil {
+		e.settle(t, nil, asError(err, name))
+		return
+	}
+	var srcErr error
+	t.rev, srcErr = e.Sources.Revision(a.ref.url, a.ref.ref)
+	if t.rev.Commit == "" {
+		if srcErr == nil {
+			return // not looked at yet; its arrival wakes us
+		}
+		e.markRead(a)
+		e.settle(t, nil, asError(srcErr, name))
+		return
+	}
+	d, err := e.renderDesired(ctx, t)
+	e.unblockPrune(t.cluster)
+	if err == nil {
+		err = srcErr
+	}
+	if d == nil {
+		if err != nil {
+			e.settle(t, nil, asError(err, name))
+			if belay.CodeOf(err) == belay.CodeUnavailable {
+				a.tries.count++
+				e.queue.addAfter(key{keyApp, name}, backoff(a.tries.count))
+			}
+		}
+		return
+	}
+	t.desired = d
+	if !t.conn.Observe(d.kinds) {
+		e.settle(t, nil, &belay.Error{Code: belay.CodeUnavailable, Message: "looking at what the cluster has"})
+		return
+	}
+	e.converge(ctx, t, err)
+	if err != nil && belay.CodeOf(err) == belay.CodeUnavailable {
+		a.tries.count++
+		e.queue.addAfter(key{keyApp, name}, backoff(a.tries.count))
+	}
+}
+
+func (e *Engine) markRead(a *app) {
+	e.mu.Lock()
+	a.read = true
+	cluster := ""
+	if a.def != nil {
+		cluster = a.def.Spec.Destination.Cluster
+	}
+	e.mu.Unlock()
+	e.unblockPrune(cluster)
+}
+
+func (e *Engine) connection(t *target) error {
+	e.mu.Lock()
+	c := e.clusters[t.cluster]
+	e.mu.Unlock()
+	if c == nil {
+		return &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("cluster %q is not declared", t.cluster), Origin: t.def.Origin}
+	}
+	if c.err != nil {
+		return c.err
+	}
+	t.conn = c.conn
+	return c.conn.Ready()
+}
+
+// converge plans and writes until nothing more can be done now. renderErr is the
+// reason why the desired state is older than the revision, if it is.
+func (e *Engine) converge(ctx context.Context, t *target, renderErr error) {
+	a := t.app
+	for {
+		e.stats.Passes.Add(1)
+		if e.inSync(t) {
+			e.finish(ctx, t, &belay.Plan{}, plan.Step{}, renderErr)
+			return
+		}
+		objs, err := e.objects(ctx, t, false)
+		if err != nil {
+			e.settle(t, nil, asError(err, a.name))
+			a.tries.count++
+			e.queue.addAfter(key{keyApp, a.name}, backoff(a.tries.count))
+			return
+		}
+		if renderErr == nil {
+			a.tries.count = 0
+		}
+		p, gate := e.plan(t, objs)
+		e.verified(t, objs, &p)
+		e.tellDrift(t, &p)
+		step := plan.Frontier(&p, gate)
+		if len(step.Run) == 0 || e.runCtx.Err() != nil {
+			e.finish(ctx, t, &p, step, renderErr)
+			return
+		}
+		if needsValues(step.Run) {
+			if _, err := e.objects(ctx, t, true); err != nil {
+				e.settle(t, nil, asError(err, a.name))
+				a.tries.count++
+				e.queue.addAfter(key{keyApp, a.name}, backoff(a.tries.count))
+				return
+			}
+			continue
+		}
+		e.begin(t, &p)
+		e.execute(ctx, t, step.Run)
+	}
+}
+
+func needsValues(actions []belay.Action) bool {
+	for i := range actions {
+		if actions[i].Desired != nil && actions[i].Desired.Redacted {
+			return true
+		}
+	}
+	return false
+}
+
+// inSync is the cheap answer for an application at rest: every object is there
+// as it was applied, was compared before, and there is no other.
+func (e *Engine) inSync(t *target) bool {
+	if len(t.desired.unresolved) > 0 {
+		return false
+	}
+	for i := range t.desired.objects {
+		o := &t.desired.objects[i]
+		l, ok := t.conn.Lookup(o.id)
+		if !ok || l.Digest != o.digest || l.Application != t.def.Name || l.Managers != nil || l.Deleting {
+			return false
+		}
+	}
+	return len(t.conn.Live(t.def.Name)) == len(t.desired.objects) && !e.doublyClaimed(t)
+}
+
+func (e *Engine) doublyClaimed(t *target) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	cl := e.claims[t.cluster]
+	for i := range t.desired.objects {
+		if len(cl.by[t.desired.objects[i].id]) > 1 {
+			return true
+		}
+	}
+	return false
+}
+
+func (e *Engine) plan(t *target, objs []belay.Object) (belay.Plan, plan.Gate) {
+	facts := t.conn.Facts()
+	scopes := plan.NewScopes(&facts, objs)
+	p := plan.Build(plan.Input{
+		Application: t.def, Project: t.project, Cluster: t.cluster, Desired: objs, Unresolved: t.desired.unresolved,
+		Namespaced: func(o belay.Object) bool { ns, _ := scopes.Namespaced(&o); return ns },
+		Live:       t.conn.Live(t.def.Name), Lookup: t.conn.Lookup,
+		Claimant: func(id belay.ObjectID) (string, belay.Origin, bool) {
+			owner := ""
+			if l, ok := t.conn.Lookup(id); ok {
+				owner = l.Application
+			}
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			return e.claims[t.cluster].claimant(id, owner)
+		},
+		Claimed: func(id belay.ObjectID) bool {
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			return e.claims[t.cluster].claimed(id, t.def.Name)
+		},
+	})
+	return p, plan.Gate{Desired: objs, Lookup: t.conn.Lookup, Served: scopes.Served,
+		Allow: func(act *belay.Action) (bool, string) { return e.allow(t, act) }}
+}
+
+// verified tells the observer which managers need not be kept.
+func (e *Engine) verified(t *target, objs []belay.Object, p *belay.Plan) {
+	touched := make(map[belay.ObjectID]bool, len(p.Actions))
+	for i := range p.Actions {
+		touched[p.Actions[i].ID] = true
+	}
+	for i := range objs {
+		if l, ok := t.conn.Lookup(objs[i].ID); ok && !touched[objs[i].ID] && l.Managers != nil {
+			t.conn.Verified(l.ID, l.Fingerprint)
+		}
+	}
+}
+
+// allow applies what a pure plan cannot know: the clock, the sync policy, a
+// person's request, and whether everybody's claims are known.
+func (e *Engine) allow(t *target, act *belay.Action) (bool, string) {
+	a, sp := t.app, &t.def.Spec.Sync
+	if e.DryRun {
+		return false, "planned only"
+	}
+	e.mu.Lock()
+	manual := a.manual
+	e.mu.Unlock()
+	if !manual && !sp.Automatic {
+		return false, fmt.Sprintf("automatic sync is off; run: belay sync %s", t.def.Name)
+	}
+	if !manual && !sp.SelfHeal {
+		if act.Verb == belay.VerbHeal {
+			return false, "drifted, and self-heal is off"
+		}
+		if act.Verb == belay.VerbCreate && act.Desired != nil && a.syncedIDs[act.ID] == act.Desired.Digest {
+			return false, "deleted by hand, and self-heal is off"
+		}
+	}
+	if act.Verb == belay.VerbDelete && e.pruneBlocked(t.cluster) {
+		return false, "nothing is pruned before every application of the cluster was read once"
+	}
+	now := time.Now()
+	if f := a.fails[act.ID]; f != nil && f.digest == actionDigest(act) && now.Before(f.retryAt()) {
+		return false, f.err.Error()
+	}
+	if h := a.heals[act.ID]; h != nil && (act.Verb == belay.VerbHeal || act.Verb == belay.VerbCreate) && now.Before(h.healAt()) {
+		return false, fmt.Sprintf("contested%s: healed %d times, again at %s", by(act.Drift), h.count, h.healAt().UTC().Format(time.TimeOnly))
+	}
+	return true, ""
+}
+
+func by(d *belay.Drift) string {
+	if d == nil || d.Manager == "" {
+		return ""
+	}
+	return " by " + d.Manager
+}
+
+func actionDigest(act *belay.Action) string {
+	if act.Desired == nil {
+		return string(act.Verb)
+	}
+	return string(act.Verb) + act.Desired.Digest
+}
+
+// begin records that a sync starts, before its first write.
+func (e *Engine) begin(t *target, p *belay.Plan) {
+	a := t.app
+	if a.syncing {
+		return
+	}
+	n, healing := 0, true
+	for i := range p.Actions {
+		if p.Actions[i].Blocked == nil {
+			n++
+		}
+		healing = healing && p.Actions[i].Verb == belay.VerbHeal
+	}
+	if healing {
+		return // told as drift and healed
+	}
+	a.syncing = true
+	e.publish(belay.Event{Type: belay.EventSyncStarted, Application: a.name, Cluster: t.cluster, Repo: t.rev.Repo, Revision: t.rev.Commit,
+		Actor: t.rev.Author, Message: fmt.Sprintf("sync to %s: %d of %d objects to write", t.rev.Short(), n, len(t.desired.objects))})
+	e.Checkpoint("begin")
+}
+
+// execute carries out actions of one group in parallel.
+func (e *Engine) execute(ctx context.Context, t *target, actions []belay.Action) {
+	var wg sync.WaitGroup
+	results := make([]error, len(actions))
+	slots := make(chan struct{}, parallel)
+	for i := range actions {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			results[i] = e.write(ctx, t, &actions[i])
+			e.Checkpoint("written")
+		})
+	}
+	wg.Wait()
+	e.Checkpoint("group")
+	for i := range actions {
+		e.outcome(t, &actions[i], results[i])
+	}
+}
+
+// write carries out one action. The Permit is what lets it through.
+func (e *Engine) write(ctx context.Context, t *target, act *belay.Action) error {
+	permit, err := t.project.Permit(t.def, t.cluster, act.ID, act.ID.Namespace != "")
+	if err != nil {
+		return err
+	}
+	e.Checkpoint("write")
+	if act.Verb == belay.VerbDelete {
+		e.stats.Deletes.Add(1)
+		return t.conn.Delete(ctx, permit, *act.Live)
+	}
+	e.stats.Applies.Add(1)
+	live, err := t.conn.Apply(ctx, permit, *act)
+	if belay.CodeOf(err) == belay.CodeNoNamespace && t.def.Spec.Sync.CreateNamespace && act.ID.Namespace == t.def.Spec.Destination.Namespace {
+		if err := e.makeNamespace(ctx, t); err != nil {
+			return err
+		}
+		live, err = t.conn.Apply(ctx, permit, *act)
+	}
+	if err != nil {
+		return err
+	}
+	// Whatever the entry looks like right after our own apply is right by definition.
+	t.conn.Verified(live.ID, live.Fingerprint)
+	return nil
+}
+
+func (e *Engine) makeNamespace(ctx context.Context, t *target) error {
+	ns := belay.ObjectID{Kind: "Namespace", Name: t.def.Spec.Destination.Namespace}
+	// The namespace is where the project lets the application put things; that
+	// it may list the kind Namespace among its own objects is another matter.
+	open := *t.project
+	open.Spec.ClusterKinds = []string{"Namespace"}
+	permit, err := open.Permit(t.def, t.cluster, ns, false)
+	if err != nil {
+		return err
+	}
+	return t.conn.EnsureNamespace(ctx, permit)
+}
+
+// outcome notes what became of an action.
+func (e *Engine) outcome(t *target, act *belay.Action, err error) {
+	a, now := t.app, time.Now()
+	if err != nil {
+		e.stats.Failures.Add(1)
+		f := a.fails[act.ID]
+		if f == nil || f.digest != actionDigest(act) {
+			f = &attempt{digest: actionDigest(act)}
+			a.fails[act.ID] = f
+		}
+		be := asError(err, a.name)
+		be.Object, be.Origin = act.ID.String(), act.Origin
+		f.count++
+		f.last, f.err = now, be
+		e.Logger.Warn("object not written", "application", a.name, "cluster", t.cluster, "object", act.ID.String(), "verb", string(act.Verb), "error", be.Error())
+		return
+	}
+	delete(a.fails, act.ID)
+	ev := belay.Event{Application: a.name, Cluster: t.cluster, Object: act.ID.String(), Repo: t.rev.Repo, Revision: t.rev.Commit, Actor: t.rev.Author}
+	recreated := act.Verb == belay.VerbCreate && a.syncedIDs[act.ID] == act.Desired.Digest
+	switch {
+	case act.Verb == belay.VerbHeal || recreated:
+		e.stats.Heals.Add(1)
+		h := a.heals[act.ID]
+		if h == nil || now.Sub(h.last) > calm {
+			h = &attempt{}
+			a.heals[act.ID] = h
+		}
+		h.count++
+		h.last = now
+		delete(a.drifted, act.ID)
+		ev.Type, ev.Message, ev.Actor = belay.EventHealed, "healed", belay.FieldManager
+	case act.Verb == belay.VerbDelete:
+		ev.Type, ev.Message = belay.EventPruned, "deleted, no longer declared"
+	default:
+		ev.Type, ev.Message = belay.EventApplied, string(act.Verb)+"d"
+	}
+	e.publish(ev)
+}
+
+// tellDrift reports each drift once, with who did it.
+func (e *Engine) tellDrift(t *target, p *belay.Plan) {
+	a := t.app
+	for i := range p.Actions {
+		act := &p.Actions[i]
+		msg, mark, actor := "", "", ""
+		switch {
+		case act.Verb == belay.VerbHeal && act.Drift != nil:
+			msg, mark, actor = driftMessage(act.Drift), act.Live.Fingerprint, act.Drift.Manager
+		case act.Verb == belay.VerbCreate && act.Desired != nil && a.syncedIDs[act.ID] == act.Desired.Digest:
+			msg, mark = "deleted by hand", "deleted"
+		default:
+			continue
+		}
+		if a.drifted[act.ID] == mark {
+			continue
+		}
+		a.drifted[act.ID] = mark
+		e.Logger.Info("drift", "application", a.name, "cluster", t.cluster, "object", act.ID.String(), "manager", actor, "what", msg)
+		e.publish(belay.Event{Type: belay.EventDrift, Application: a.name, Cluster: t.cluster, Object: act.ID.String(), Revision: t.rev.Commit, Actor: actor, Message: msg})
+	}
+}
+
+func driftMessage(d *belay.Drift) string {
+	msg := ""
+	if len(d.Taken) > 0 {
+		msg = "changed: " + some(d.Taken)
+	}
+	if len(d.Added) > 0 {
+		if msg != "" {
+			msg += "; "
+		}
+		msg += "added: " + some(d.Added)
+	}
+	if d.Manager == "" {
+		return msg + " (removed; Kubernetes does not record by whom)"
+	}
+	op := d.Operation
+	if d.Subresource != "" {
+		op += " of " + d.Subresource
+	}
+	return fmt.Sprintf("%s by %s (%s at %s)", msg, d.Manager, op, d.Time.UTC().Format(time.RFC3339))
+}
+
+func some(items []string) string {
+	const most = 5
+	if len(items) > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(items[:most], ", "), len(items)-most)
+	}
+	return strings.Join(items, ", ")
+}

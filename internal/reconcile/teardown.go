@@ -1,0 +1,309 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/catalog"
+	"github.com/belaydev/belay/internal/plan"
+)
+
+// removalShare is the part of the fleet, in percent, that may leave Git without
+// a confirmation once the fleet has removalFrom applications.
+const (
+	removalShare = 50
+	removalFrom  = 10
+)
+
+// findOrphans looks for applications that own objects in a cluster ("" for all)
+// and that Git does not declare: an earlier life of this process left them.
+func (e *Engine) findOrphans(clusterName string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.catalog == nil {
+		return
+	}
+	for name, c := range e.clusters {
+		if c.conn == nil || (clusterName != "" && name != clusterName) || c.conn.Ready() != nil {
+			continue
+		}
+		for _, owner := range c.conn.Applications() {
+			if e.apps[owner] != nil || len(prunable(c.conn, owner)) == 0 {
+				continue
+			}
+			if _, declared := e.catalog.Applications[owner]; declared && e.OnlyCluster == "" {
+				continue
+			}
+			a := newApp(owner)
+			a.read = true
+			e.apps[owner] = a
+			e.wake(owner)
+		}
+	}
+}
+
+// prunable are the objects of an application that a teardown would delete.
+func prunable(c Cluster, name string) []belay.Live {
+	return slices.DeleteFunc(c.Live(name), func(l belay.Live) bool { return l.PruneDisabled })
+}
+
+// teardown deletes what an application that left Git owns. It needs a clean
+// catalog, everybody's claims, and the word of Git's history that the
+// application was once declared: a Belay pointed at the wrong repository must
+// not clear the cluster.
+func (e *Engine) teardown(ctx context.Context, a *app) {
+	left, refused := 0, error(nil)
+	e.mu.Lock()
+	conns := maps.Clone(e.clusters)
+	e.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(conns)) {
+		c := conns[name]
+		if c.conn == nil {
+			continue
+		}
+		if err := c.conn.Ready(); err != nil {
+			left++ // unknown; its readiness wakes us
+			continue
+		}
+		n, err := e.teardownIn(ctx, a, name, c.conn)
+		left += n
+		if err != nil {
+			refused = err
+		}
+	}
+	if left > 0 {
+		t := &target{app: a, def: e.lastDef(a), cluster: ""}
+		msg := &belay.Error{Code: belay.CodeUnavailable, Message: fmt.Sprintf("removed from Git; %d objects left to delete", left)}
+		if refused != nil {
+			msg = asError(refused, a.name)
+		}
+		e.settle(t, nil, msg)
+		return
+	}
+	e.forget(a)
+}
+
+// forget drops an application of which nothing is left.
+func (e *Engine) forget(a *app) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if a.def != nil {
+		return // declared again meanwhile
+	}
+	delete(e.apps, a.name)
+	e.hot.remove(a.name)
+	if a.desired == nil {
+		return
+	}
+	for _, cl := range e.claims {
+		for other := range cl.replace(a.name, a.desired.objects, nil) {
+			e.wake(other)
+		}
+	}
+}
+
+// lastDef is what the application meant, or a bare definition if nobody knows.
+func (e *Engine) lastDef(a *app) *belay.Application {
+	if a.last != nil {
+		return a.last
+	}
+	return &belay.Application{Name: a.name, Spec: belay.DefaultApplicationSpec()}
+}
+
+// teardownIn deletes an application's objects in one cluster and says how many
+// are left.
+func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, conn Cluster) (left int, err error) {
+	live := prunable(conn, a.name)
+	live = slices.DeleteFunc(live, func(l belay.Live) bool { return e.claimedByOther(clusterName, l.ID, a.name) })
+	if len(live) == 0 {
+		return 0, nil
+	}
+	if err := e.mayTeardown(ctx, a, clusterName); err != nil {
+		return len(live), err
+	}
+	def := e.lastDef(a)
+	if !def.Spec.Sync.Prune {
+		return 0, nil // its objects were never to be deleted; they stay, unmanaged
+	}
+	project := e.projectOf(def)
+	t := &target{app: a, def: def, project: &project, cluster: clusterName, conn: conn, desired: &desired{}}
+	for {
+		p := plan.Build(plan.Input{Application: def, Project: &project, Cluster: clusterName, Live: conn.Live(a.name), Lookup: conn.Lookup,
+			Claimant: func(belay.ObjectID) (string, belay.Origin, bool) { return "", belay.Origin{}, false },
+			Claimed:  func(id belay.ObjectID) bool { return e.claimedByOther(clusterName, id, a.name) }, Teardown: true})
+		e.mu.Lock()
+		a.manual = true // leaving Git is the order; automatic sync or not
+		e.mu.Unlock()
+		step := plan.Frontier(&p, plan.Gate{Lookup: conn.Lookup, Served: func(*belay.Object) bool { return true },
+			Allow: func(act *belay.Action) (bool, string) { return e.allow(t, act) }})
+		if len(step.Run) == 0 || e.runCtx.Err() != nil {
+			e.scheduleRetry(a, &p)
+			if step.Waiting != "" {
+				return len(p.Actions), &belay.Error{Code: belay.CodeUnavailable, Message: "removed from Git, but not deleted: " + step.Waiting}
+			}
+			// What is being deleted already is no action; its end wakes us.
+			return len(prunable(conn, a.name)), nil
+		}
+		e.begin(t, &p)
+		e.execute(ctx, t, step.Run)
+	}
+}
+
+func (e *Engine) projectOf(def *belay.Application) belay.Project {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if p, ok := e.catalog.Projects[def.Spec.Project]; ok {
+		return p
+	}
+	return belay.OpenProject() // the project left with it; the objects were permitted when they were applied
+}
+
+func (e *Engine) claimedByOther(clusterName string, id belay.ObjectID, but string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	cl := e.claims[clusterName]
+	return cl != nil && cl.claimed(id, but)
+}
+
+// mayTeardown says why an application that left Git must not be torn down (yet).
+func (e *Engine) mayTeardown(ctx context.Context, a *app, clusterName string) error {
+	e.mu.Lock()
+	cat, rev, problem := e.catalog, e.config, e.problem
+	orphans := []string{}
+	declared := len(cat.Applications)
+	for name, other := range e.apps {
+		if _, ok := cat.Applications[name]; !ok && other.def == nil {
+			orphans = append(orphans, name)
+		}
+	}
+	e.mu.Unlock()
+	if problem != nil && problem.Code == belay.CodeNotFound {
+		return problem
+	}
+	if broken := cat.TeardownBlockers(); len(broken) > 0 {
+		return &belay.Error{Code: belay.CodeHeld, Origin: belay.Origin{Repo: rev.Repo, Revision: rev.Commit, File: broken[0]},
+			Message: "no application is torn down while this file cannot be read: it may declare it", Hint: "mend the file"}
+	}
+	if e.pruneBlocked(clusterName) {
+		return &belay.Error{Code: belay.CodeUnavailable, Message: "waits until every application of the cluster was read once"}
+	}
+	if total := declared + len(orphans); total >= removalFrom && len(orphans)*100 > removalShare*total {
+		slices.Sort(orphans)
+		token := belay.Digest(fmt.Append(nil, orphans))[:8]
+		if !confirmed(cat, token) {
+			return &belay.Error{Code: belay.CodeHeld, Origin: belay.Origin{Repo: rev.Repo, Revision: rev.Commit},
+				Message: fmt.Sprintf("%d of %d applications left Git at once; none is torn down without a confirmation", len(orphans), total),
+				Hint:    fmt.Sprintf("if that is meant, add %q to spec.confirm of a Project and commit", token)}
+		}
+	}
+	if a.last != nil {
+		return nil
+	}
+	return e.recall(ctx, a, rev)
+}
+
+func confirmed(cat *catalog.Catalog, token string) bool {
+	for _, p := range cat.Projects {
+		if slices.Contains(p.Spec.Confirm, token) {
+			return true
+		}
+	}
+	return false
+}
+
+// recall finds in Git's history what an application meant that left Git before
+// this process started.
+func (e *Engine) recall(ctx context.Context, a *app, rev belay.Revision) error {
+	unknown := &belay.Error{Code: belay.CodeHeld, Application: a.name,
+		Message: fmt.Sprintf("objects in the cluster belong to an application %q that this repository never declared; they are left alone", a.name),
+		Hint:    "is this Belay pointed at the right repository, --path and --instance? If the objects are to go, declare the application and remove it again"}
+	expr := `name:[[:space:]]*["']?` + regexp.QuoteMeta(a.name) + `["']?([[:space:],}]|$)`
+	parent, found, err := e.Sources.Removal(ctx, e.Repo, rev.Commit, e.Path, expr)
+	if err != nil {
+		e.queue.addAfter(key{keyApp, a.name}, 30*time.Second)
+		return err
+	}
+	if !found {
+		return unknown
+	}
+	files, err := e.Sources.Open(ctx, e.Repo, parent)
+	if err != nil {
+		return err
+	}
+	old, err := catalog.Load(ctx, files, catalog.Options{Root: e.Path, Repo: e.Repo, Ref: e.Ref, Revision: parent}, nil)
+	if err != nil {
+		return unknown
+	}
+	def, ok := old.Applications[a.name]
+	if !ok {
+		return unknown
+	}
+	e.mu.Lock()
+	a.last = &def
+	e.mu.Unlock()
+	return nil
+}
+
+// strays deletes what an application left behind in a cluster it was moved away
+// from, once it stands in the new one. It says how many objects are left there.
+func (e *Engine) strays(ctx context.Context, t *target) (left int, err error) {
+	e.mu.Lock()
+	conns := maps.Clone(e.clusters)
+	e.mu.Unlock()
+	for name, c := range conns {
+		if name == t.cluster || c.conn == nil || c.conn.Ready() != nil {
+			continue
+		}
+		if len(prunable(c.conn, t.def.Name)) == 0 {
+			continue
+		}
+		n, e2 := e.teardownIn(ctx, t.app, name, c.conn)
+		left += n
+		if e2 != nil {
+			err = e2
+		}
+	}
+	return left, err
+}
+
+// pruneBlocked is true until every application of a cluster was read once since
+// start: an object that one application lets go may be another's by now.
+func (e *Engine) pruneBlocked(clusterName string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.unread(clusterName)
+}
+
+func (e *Engine) unread(clusterName string) bool {
+	c := e.clusters[clusterName]
+	if c == nil || c.pruneOpen {
+		return false
+	}
+	for _, a := range e.apps {
+		if a.def != nil && a.def.Spec.Destination.Cluster == clusterName && !a.read {
+			return true
+		}
+	}
+	c.pruneOpen = true
+	return false
+}
+
+// unblockPrune wakes whoever waited when the last application has been read.
+func (e *Engine) unblockPrune(clusterName string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c := e.clusters[clusterName]
+	if c == nil || c.pruneOpen || e.unread(clusterName) {
+		return
+	}
+	for n, a := range e.apps {
+		if a.def == nil || len(a.pending) > 0 {
+			e.wake(n)
+		}
+	}
+}
