@@ -46,6 +46,9 @@ func (m *Mirror) Fetch(ctx context.Context) (FetchResult, error) {
 		return FetchResult{}, m.explain(err, false)
 	}
 	defer m.unlock()
+	if err := m.recoverSwap(); err != nil {
+		return FetchResult{}, m.explain(err, false)
+	}
 	removeStale(m.dir)
 	before, err := m.LocalRefs(ctx)
 	if err != nil && ctx.Err() == nil {

@@ -111,24 +111,32 @@ func Open(ctx context.Context, dir, url string, o Options) (*Mirror, error) {
 	if m.logger == nil {
 		m.logger = slog.New(slog.DiscardHandler)
 	}
-	if err := m.lock(ctx); err != nil {
-		return nil, err
-	}
-	defer m.unlock()
-	if err := m.recoverSwap(); err != nil {
-		return nil, fmt.Errorf("open the mirror of %s: %w", m.display, err)
-	}
 	if !looksLikeMirror(dir) {
-		if _, err := os.Stat(dir); err == nil {
-			m.logger.Warn("mirror damaged, made anew", "repo", m.display)
-		}
-		if err := m.initAt(ctx, dir); err != nil {
+		if err := m.prepare(ctx); err != nil {
 			return nil, fmt.Errorf("open the mirror of %s: %w", m.display, err)
 		}
 	}
 	m.ctx, m.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	m.readers.slots = make(chan struct{}, defaultReaders)
 	return m, nil
+}
+
+// prepare makes the mirror where there is none, or none that can be used.
+func (m *Mirror) prepare(ctx context.Context) error {
+	if err := m.lock(ctx); err != nil {
+		return err
+	}
+	defer m.unlock()
+	if err := m.recoverSwap(); err != nil {
+		return err
+	}
+	if looksLikeMirror(m.dir) { // another process was faster
+		return nil
+	}
+	if _, err := os.Stat(m.dir); err == nil {
+		m.logger.Warn("mirror damaged, made anew", "repo", m.display)
+	}
+	return m.initAt(ctx, m.dir)
 }
 
 // Close ends the readers. The mirror stays on disk.

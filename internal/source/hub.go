@@ -1,0 +1,405 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/git"
+)
+
+// The defaults of [Options].
+const (
+	DefaultInterval   = 30 * time.Second
+	DefaultCacheBytes = 256 << 20
+	maxBackoff        = 5 * time.Minute
+)
+
+// Clock tells and waits for time.
+type Clock interface {
+	Now() time.Time
+	// Timer sends on the channel once after d; stop releases it.
+	Timer(d time.Duration) (c <-chan time.Time, stop func())
+}
+
+type realClock struct{}
+
+func (realClock) Now() time.Time { return time.Now() }
+func (realClock) Timer(d time.Duration) (<-chan time.Time, func()) {
+	t := time.NewTimer(d)
+	return t.C, func() { t.Stop() }
+}
+
+// Options of New. Only Dir is required.
+type Options struct {
+	// Dir holds a mirror for each repository, and what was found last.
+	Dir    string
+	Logger *slog.Logger
+	// Notify is called with each spelling of a repository's URL that is followed
+	// when a ref moved, came or went, or an error came or went. It must not block.
+	Notify func(repo string)
+	// Rewritten is called when a branch that is followed moved to a commit that
+	// does not follow the old one, or such a tag moved at all. It must not block.
+	Rewritten func(Rewrite)
+	// Interval between two questions to a remote, 30 seconds by default, and the
+	// share of it by which it varies, 0.1 by default.
+	Interval time.Duration
+	Jitter   float64
+	// CacheBytes bounds the memory for trees and small files; 256 MiB by default.
+	CacheBytes int64
+	Clock      Clock
+	// ListTimeout bounds one question to a remote; 30 seconds by default.
+	ListTimeout time.Duration
+}
+
+// Rewrite is a ref that moved to a commit that does not follow the old one.
+type Rewrite struct {
+	Repo string
+	// Ref is the name of the branch or tag.
+	Ref      string
+	Tag      bool
+	Old, New string
+}
+
+// RepoConfig says how a repository is reached.
+type RepoConfig struct {
+	URL string
+	// Interval between two questions; the hub's own by default.
+	Interval time.Duration
+	// Auth is asked before each command that talks to the remote. With nil the
+	// credentials of the user this process runs as are used.
+	Auth func(context.Context) (git.Auth, error)
+}
+
+// Hub follows refs of repositories. Its methods may be called by several
+// goroutines; only CheckNow and Snapshot may take long.
+type Hub struct {
+	o     Options
+	cache *git.Cache
+	list  chan struct{} // how many remotes are asked at once
+	fetch chan struct{} // and fetched from
+
+	mu      sync.Mutex
+	repos   map[string]*repo
+	configs map[string]RepoConfig
+	running context.Context // of Run, nil while it does not run
+	wg      sync.WaitGroup  // of the loops and of tidying
+	closed  bool
+}
+
+// New makes a hub that follows nothing yet.
+func New(o Options) (*Hub, error) {
+	if o.Interval <= 0 {
+		o.Interval = DefaultInterval
+	}
+	if o.Jitter <= 0 {
+		o.Jitter = 0.1
+	}
+	if o.CacheBytes <= 0 {
+		o.CacheBytes = DefaultCacheBytes
+	}
+	if o.Clock == nil {
+		o.Clock = realClock{}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("mirrors: %w", err)
+	}
+	return &Hub{o: o, cache: git.NewCache(o.CacheBytes), list: make(chan struct{}, 16), fetch: make(chan struct{}, 4),
+		repos: map[string]*repo{}, configs: map[string]RepoConfig{}}, nil
+}
+
+// Configure replaces what is known about how repositories are reached. A
+// repository that could not be reached is tried again at once.
+func (h *Hub) Configure(configs []RepoConfig) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.configs = make(map[string]RepoConfig, len(configs))
+	for _, c := range configs {
+		h.configs[git.Key(c.URL)] = c
+	}
+	for key, r := range h.repos {
+		r.configure(h.configs[key])
+	}
+}
+
+// SetFollowed replaces what is followed: refs by the URL of their repository, in
+// any spelling. What is new is looked for at once.
+func (h *Hub) SetFollowed(follow map[string][]string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	refs, spellings := map[string]map[string]bool{}, map[string][]string{}
+	for url, list := range follow {
+		key := git.Key(url)
+		if refs[key] == nil {
+			refs[key] = map[string]bool{}
+		}
+		for _, ref := range list {
+			refs[key][ref] = true
+		}
+		spellings[key] = append(spellings[key], url)
+	}
+	for key, r := range h.repos {
+		if len(refs[key]) == 0 {
+			r.unfollow() // its snapshots can be read until Close
+		}
+	}
+	for key, wanted := range refs {
+		if len(wanted) == 0 {
+			continue
+		}
+		slices.Sort(spellings[key])
+		r := h.repos[key]
+		if r == nil {
+			r = newRepo(h, key, spellings[key][0])
+			r.configure(h.configs[key])
+			h.repos[key] = r
+		}
+		r.setFollowed(wanted, spellings[key])
+		if h.running != nil && !h.closed {
+			r.start(h.running)
+		}
+	}
+}
+
+// Run asks the remotes until ctx ends, and returns when everything has ended.
+func (h *Hub) Run(ctx context.Context) error {
+	h.mu.Lock()
+	if h.running != nil {
+		h.mu.Unlock()
+		return errors.New("the hub runs already")
+	}
+	h.running = ctx
+	for _, r := range h.repos {
+		if r.followed() {
+			r.start(ctx)
+		}
+	}
+	h.mu.Unlock()
+	<-ctx.Done()
+	h.mu.Lock()
+	h.running = nil
+	for _, r := range h.repos {
+		r.stop()
+	}
+	h.mu.Unlock()
+	h.wg.Wait()
+	return nil
+}
+
+// Close ends the readers of all mirrors. Snapshots cannot be read afterwards.
+func (h *Hub) Close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	for _, r := range h.repos {
+		r.close()
+	}
+}
+
+// Poke has a repository looked at now, or all of them for "", and does not wait.
+// It returns how many that are. The URL may be any that a server would call the
+// repository: the transport, user, port and .git at the end do not matter.
+func (h *Hub) Poke(url string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := 0
+	for _, r := range h.repos {
+		if r.followed() && (url == "" || r.alike(url)) {
+			r.poke()
+			n++
+		}
+	}
+	return n
+}
+
+// CheckNow looks at a repository and returns when it is up to date, or with the
+// error that keeps it from being so. With "" it does so for all of them. It
+// works without Run, too.
+func (h *Hub) CheckNow(ctx context.Context, url string) error {
+	h.mu.Lock()
+	var repos []*repo
+	for _, r := range h.repos {
+		if r.followed() && (url == "" || r.key == git.Key(url)) {
+			repos = append(repos, r)
+		}
+	}
+	if len(repos) == 0 && url != "" {
+		for _, r := range h.repos {
+			if r.followed() && r.alike(url) {
+				repos = append(repos, r)
+			}
+		}
+	}
+	h.mu.Unlock()
+	if len(repos) == 0 && url != "" {
+		return h.unknown(url)
+	}
+	errs := make([]error, len(repos))
+	var wg sync.WaitGroup
+	for i, r := range repos {
+		wg.Go(func() { errs[i] = r.checkNow(ctx) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (h *Hub) unknown(url string) error {
+	clean, err := git.CleanURL(url)
+	if err != nil {
+		return err
+	}
+	return &belay.Error{Code: belay.CodeNotFound, Origin: belay.Origin{Repo: clean},
+		Message: "repository " + clean + " is not followed", Hint: "no application and no Repository names it"}
+}
+
+func (h *Hub) repo(url string) (*repo, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if r := h.repos[git.Key(url)]; r != nil {
+		return r, nil
+	}
+	return nil, h.unknown(url)
+}
+
+// Revision is the last good commit of a ref, without asking the remote. With a
+// current problem of the repository or the ref, the error comes with it.
+func (h *Hub) Revision(url, ref string) (belay.Revision, error) {
+	r, err := h.repo(url)
+	if err != nil {
+		return belay.Revision{Repo: url, Ref: ref}, err
+	}
+	return r.revision(ref)
+}
+
+// Snapshot gives the tree of a commit, which is looked for at the remote when it
+// is not here.
+func (h *Hub) Snapshot(ctx context.Context, url, commit string) (*Snapshot, error) {
+	r, err := h.repo(url)
+	if err != nil {
+		return nil, err
+	}
+	m, err := r.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s, err := newSnapshot(ctx, m, commit, r.heal)
+	if errors.Is(err, git.ErrMissing) && !errors.Is(err, git.ErrBroken) {
+		if err := m.FetchCommit(ctx, commit); err != nil {
+			return nil, err
+		}
+		s, err = newSnapshot(ctx, m, commit, r.heal)
+	}
+	if err != nil {
+		if _, ok := errors.AsType[*belay.Error](err); !ok {
+			code := belay.CodeUnavailable
+			if errors.Is(err, git.ErrMissing) {
+				code = belay.CodeNotFound
+			}
+			err = &belay.Error{Code: code, Err: err, Origin: belay.Origin{Repo: m.URL(), Revision: commit},
+				Message: "repository " + m.URL() + ": " + err.Error()}
+		}
+		return nil, err
+	}
+	return s, nil
+}
+
+// Diff lists the paths that differ between two commits of a repository.
+func (h *Hub) Diff(ctx context.Context, url, from, to string) ([]belay.PathChange, error) {
+	a, err := h.Snapshot(ctx, url, from)
+	if err != nil {
+		return nil, err
+	}
+	b, err := h.Snapshot(ctx, url, to)
+	if err != nil {
+		return nil, err
+	}
+	return Diff(ctx, a, b)
+}
+
+// Mirror gives the mirror of a repository, for questions about its history.
+func (h *Hub) Mirror(ctx context.Context, url string) (*git.Mirror, error) {
+	r, err := h.repo(url)
+	if err != nil {
+		return nil, err
+	}
+	return r.open(ctx)
+}
+
+// Removal finds the commit at or before commit that removed the last line below
+// path that matches a POSIX extended regular expression, and returns its parent,
+// which still has the line. See [git.Mirror.Removal].
+func (h *Hub) Removal(ctx context.Context, url, commit, path, expr string) (parent string, found bool, err error) {
+	m, err := h.Mirror(ctx, url)
+	if err != nil {
+		return "", false, err
+	}
+	_, parent, found, err = m.Removal(ctx, commit, path, expr)
+	return parent, found, err
+}
+
+// EverDeclared says whether such a line ever stood there; see [git.Mirror.EverDeclared].
+func (h *Hub) EverDeclared(ctx context.Context, url, commit, path, expr string) (string, bool, error) {
+	m, err := h.Mirror(ctx, url)
+	if err != nil {
+		return "", false, err
+	}
+	return m.EverDeclared(ctx, commit, path, expr)
+}
+
+// Status of all repositories that are followed, sorted by URL.
+func (h *Hub) Status() []belay.RepositoryStatus {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := make([]belay.RepositoryStatus, 0, len(h.repos))
+	for _, r := range h.repos {
+		if r.followed() {
+			out = append(out, r.status())
+		}
+	}
+	slices.SortFunc(out, func(a, b belay.RepositoryStatus) int { return strings.Compare(a.URL, b.URL) })
+	return out
+}
+
+// CacheStats of the objects in memory.
+func (h *Hub) CacheStats() git.CacheStats { return h.cache.Stats() }
+
+// acquire takes one of a bounded number of places.
+func acquire(ctx context.Context, slots chan struct{}) (release func(), err error) {
+	select {
+	case slots <- struct{}{}:
+		return func() { <-slots }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// delay until the next question: the interval, doubled with each failure in a
+// row up to five minutes, give or take the jitter.
+func delay(interval time.Duration, failures int, jitter, random float64) time.Duration {
+	d := interval
+	for range failures {
+		if d >= maxBackoff {
+			break
+		}
+		d = min(2*d, maxBackoff)
+	}
+	return time.Duration(float64(d) * (1 + jitter*(2*random-1)))
+}
+
+func (h *Hub) delay(interval time.Duration, failures int) time.Duration {
+	return delay(interval, failures, h.o.Jitter, rand.Float64())
+}
+
+func (h *Hub) dir(key string) string { return filepath.Join(h.o.Dir, git.DirName(key)) }
