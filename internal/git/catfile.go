@@ -103,7 +103,7 @@ func (r *reader) info(id string, _ int64) (object, error) {
 	return object{kind: kind, size: size}, err
 }
 
-// read asks one of the readers. A reader that died is replaced once.
+// read asks one of the readers. One that died is replaced, a fresh one once.
 func (m *Mirror) read(ctx context.Context, id string, limit int64, ask func(*reader, string, int64) (object, error)) (object, error) {
 	if !validID(id) {
 		return object{}, fmt.Errorf("%q is not an object id", id)
@@ -114,7 +114,7 @@ func (m *Mirror) read(ctx context.Context, id string, limit int64, ask func(*rea
 	case <-ctx.Done():
 		return object{}, context.Cause(ctx)
 	}
-	for attempt := 0; ; attempt++ {
+	for tries := 0; ; {
 		r, fresh, err := m.reader()
 		if err != nil {
 			return object{}, err
@@ -141,7 +141,10 @@ func (m *Mirror) read(ctx context.Context, id string, limit int64, ask func(*rea
 			m.damaged(id, e)
 			return object{}, fmt.Errorf("%w: %w", ErrBroken, e)
 		}
-		if attempt > 0 || m.ctx.Err() != nil {
+		if fresh {
+			tries++
+		}
+		if tries > 1 || m.ctx.Err() != nil {
 			return object{}, fmt.Errorf("read object %s: %w", id, errors.Join(err, end))
 		}
 	}
