@@ -197,7 +197,20 @@ func (p *parser) report(application string, ps ...problem) {
 	}
 }
 
+// blank says whether a chunk has nothing but its marker and comments.
+func blank(text []byte) bool {
+	for line := range bytes.Lines(bytes.TrimPrefix(text, []byte("---"))) {
+		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' {
+			return false
+		}
+	}
+	return true
+}
+
 func (p *parser) chunk(c chunk) {
+	if blank(c.text) {
+		return
+	}
 	nodes, err := parseYAML(c.text)
 	for _, n := range nodes {
 		p.document(n, c)

@@ -6,10 +6,9 @@ import (
 	"time"
 )
 
-// TestHostileFilesEnd feeds the largest file there may be, made of whatever is
-// dear to parse.
+// TestHostileFilesEnd feeds large files made of whatever is dear to parse.
 func TestHostileFilesEnd(t *testing.T) {
-	const size = 1 << 20
+	const size = 96 << 10 // what is dear grows faster than its size
 	repeat := func(s string) string { return strings.Repeat(s, size/len(s)) }
 	var stairs strings.Builder
 	for i := 0; stairs.Len() < size/2; i++ {
@@ -27,7 +26,7 @@ func TestHostileFilesEnd(t *testing.T) {
 			load(t, nil, "c1", map[string]string{"a.yaml": text})
 			d := time.Since(start)
 			t.Logf("%s for %d KiB", d, len(text)>>10)
-			if d > 20*time.Second {
+			if d > 5*time.Second {
 				t.Errorf("%d KiB took %s", len(text)>>10, d)
 			}
 		})
