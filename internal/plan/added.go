@@ -19,9 +19,7 @@ func stripRestart(fields map[string]any) {
 		}
 		if _, ok := f[restartedAt]; ok {
 			delete(f, restartedAt)
-			if !hasParts(f) {
-				delete(f, ".")
-			}
+			delete(f, ".")
 		}
 		stripRestart(f)
 		if len(f) == 0 {

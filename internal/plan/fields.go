@@ -239,12 +239,12 @@ func (c *comparison) parts(path []string, fields map[string]any, others []holdin
 		keys := itemKeys(fields)
 		found := assign(keys, v)
 		for i, item := range v {
-			if found[i] == "" {
-				c.missingItem(path, others, item, i)
-				continue
-			}
 			f, _ := fields[found[i]].(map[string]any)
-			if hasParts(f) {
+			switch {
+			case f == nil, hasParts(f) && f["."] == nil:
+				// Parts of an item that is gone stay ours where they were never stored.
+				c.missingItem(path, keys, others, item, i)
+			case hasParts(f):
 				c.parts(append(slices.Clip(path), found[i]), f, below(others, found[i]), item)
 			}
 		}
@@ -269,7 +269,7 @@ func (c *comparison) missing(path []string, others []holding, v any) {
 		return
 	case isList && len(others) > 0:
 		for i, item := range list {
-			c.missingItem(path, others, item, i)
+			c.missingItem(path, nil, others, item, i)
 		}
 		return
 	}
@@ -286,10 +286,10 @@ func (c *comparison) emptyMissing(others []holding, isMap bool) bool {
 	return slices.ContainsFunc(others, func(h holding) bool { return h.owner.byHand && h.whole() })
 }
 
-// missingItem notes an item of a list that is not ours.
-func (c *comparison) missingItem(path []string, others []holding, item any, index int) {
+// missingItem notes an item of a list that is not ours; keys are those of items that are.
+func (c *comparison) missingItem(path []string, keys []itemKey, others []holding, item any, index int) {
 	var now []holding
-	keys := []itemKey{}
+	keys = slices.Clone(keys)
 	for _, h := range others {
 		mine := itemKeys(h.fields)
 		keys = append(keys, mine...)
