@@ -184,7 +184,7 @@ func (w *waiter) judge(st belay.Status, now time.Time) (done bool, err error) {
 	var errs []error
 	for _, name := range w.req.Applications {
 		app := apps[name]
-		ok, err := w.one(name, app, st.Repositories, now)
+		ok, err := w.one(name, app, &st, now)
 		switch {
 		case err != nil:
 			errs = append(errs, err)
@@ -196,7 +196,7 @@ func (w *waiter) judge(st belay.Status, now time.Time) (done bool, err error) {
 }
 
 // one judges one application.
-func (w *waiter) one(name string, app *belay.ApplicationStatus, repos []belay.RepositoryStatus, now time.Time) (ok bool, err error) {
+func (w *waiter) one(name string, app *belay.ApplicationStatus, st *belay.Status, now time.Time) (ok bool, err error) {
 	if app == nil && !slices.Contains(w.req.For, UntilDeleted) {
 		return false, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no application %q", name), Hint: "\"belay get apps\" lists them"}
 	}
@@ -204,8 +204,11 @@ func (w *waiter) one(name string, app *belay.ApplicationStatus, repos []belay.Re
 	if w.req.After == nil || app == nil {
 		return met, nil
 	}
-	newest, checked, err := w.newest(app, repos)
+	newest, checked, err := w.newest(app, st.Repositories)
 	if err != nil || !checked {
+		return false, err
+	}
+	if broken, err := definition(name, st); broken {
 		return false, err
 	}
 	if e, ok := w.failed[name]; ok && (e.Revision == "" || newest == "" || e.Revision == newest) {
@@ -218,6 +221,33 @@ func (w *waiter) one(name string, app *belay.ApplicationStatus, repos []belay.Re
 		return true, nil
 	}
 	return false, w.degraded(app, now)
+}
+
+// definition reports whether the application's definition is wrong. What it
+// meant last still holds, which is not what the newest commit says. The error
+// comes once that is known of the newest commit of the definitions.
+func definition(name string, st *belay.Status) (broken bool, err error) {
+	for _, p := range st.Problems {
+		if p.Application != name {
+			continue
+		}
+		for _, r := range st.Repositories {
+			if r.URL == p.Origin.Repo && p.Origin.Revision != "" && !holdsCommit(r.Refs, p.Origin.Revision) {
+				return true, nil // it is of an older commit: they are being read again
+			}
+		}
+		return true, &p
+	}
+	return false, nil
+}
+
+func holdsCommit(refs map[string]string, commit string) bool {
+	for _, c := range refs {
+		if c == commit {
+			return true
+		}
+	}
+	return false
 }
 
 // failure is the error of a sync that failed.

@@ -187,3 +187,25 @@ func TestDegradedIsGivenTime(t *testing.T) {
 		t.Error("the time of an earlier Degraded counted")
 	}
 }
+
+// A definition that is wrong keeps its last good meaning; a sync must not pass for done then.
+func TestABrokenDefinitionFailsTheSync(t *testing.T) {
+	w := &waiter{req: WaitRequest{Applications: []string{"a"}, For: []Condition{UntilSynced, UntilHealthy}, After: &belay.SyncAccepted{}}, degradedSince: map[string]time.Time{}}
+	st := belay.Status{
+		Applications: []belay.ApplicationStatus{{Name: "a", Repo: "r", Ref: "m", Revision: "2", Sync: belay.Synced, Health: belay.Healthy}},
+		Repositories: []belay.RepositoryStatus{{URL: "r", Refs: map[string]string{"m": "2"}}},
+		Problems: []belay.Error{{Code: belay.CodeInvalid, Message: "other", Application: "b"},
+			{Code: belay.CodeInvalid, Message: "unknown field", Application: "a", Origin: belay.Origin{Repo: "r", Revision: "1", File: "a.yaml", Line: 3}}},
+	}
+	if done, err := w.judge(st, time.Now()); done || err != nil {
+		t.Errorf("with a problem of an older commit: %t, %v", done, err)
+	}
+	st.Problems[1].Origin.Revision = "2"
+	if done, err := w.judge(st, time.Now()); !done || err == nil || err.Error() != "a.yaml:3: unknown field" {
+		t.Errorf("with a problem of the newest commit: %t, %v", done, err)
+	}
+	st.Problems = st.Problems[:1]
+	if done, err := w.judge(st, time.Now()); !done || err != nil {
+		t.Errorf("without a problem: %t, %v", done, err)
+	}
+}

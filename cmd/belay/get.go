@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,9 +62,19 @@ func newGetApp(env *env) *cobra.Command {
 		if *out != outputTable {
 			return env.write(*out, a)
 		}
-		return printApp(env.printer(), &a)
+		problems, err := problemsOf(cmd.Context(), c, a.Name)
+		if err != nil {
+			return err
+		}
+		return printApp(env.printer(), &a, problems)
 	}
 	return cmd
+}
+
+// problemsOf are those of the application's definition.
+func problemsOf(ctx context.Context, c *client.Client, name string) ([]belay.Error, error) {
+	st, err := c.Status(ctx, client.Filter{Applications: []string{name}})
+	return slices.DeleteFunc(st.Problems, func(p belay.Error) bool { return p.Application != name }), err
 }
 
 func (e *env) watchApp(ctx context.Context, c *client.Client, name string, o output) error {
@@ -74,10 +85,14 @@ func (e *env) watchApp(ctx context.Context, c *client.Client, name string, o out
 		if err != nil {
 			return err
 		}
+		problems, err := problemsOf(ctx, c, name)
+		if err != nil {
+			return err
+		}
 		var shown strings.Builder
 		buf := *p
 		buf.Redirect(&shown)
-		if err := printApp(&buf, &a); err != nil {
+		if err := printApp(&buf, &a, problems); err != nil {
 			return err
 		}
 		if !first && shown.String() == last {
@@ -90,7 +105,7 @@ func (e *env) watchApp(ctx context.Context, c *client.Client, name string, o out
 }
 
 // printApp writes what is known of an application, then its tree.
-func printApp(p *term.Printer, a *belay.ApplicationStatus) error {
+func printApp(p *term.Printer, a *belay.ApplicationStatus, problems []belay.Error) error {
 	var b strings.Builder
 	line := func(name string, value string, style term.Style) {
 		if value != "" {
@@ -120,6 +135,10 @@ func printApp(p *term.Printer, a *belay.ApplicationStatus) error {
 	}
 	line("Message", a.Message, term.Plain)
 	line("Hint", a.Hint, term.Plain)
+	for i := range problems {
+		line("Problem", term.ErrorLine(&problems[i]), term.Red)
+		line("Hint", problems[i].Hint, term.Plain)
+	}
 	b.WriteByte('\n')
 	if _, err := p.Write([]byte(b.String())); err != nil {
 		return err
