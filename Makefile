@@ -30,7 +30,6 @@ demo: build ## Run a sample fleet on a control plane of its own, until Ctrl-C
 .PHONY: test
 test: setup devcluster ## Run all tests, on one control plane
 	@$(BIN)/devcluster run --audit -- $(GO) test $(TESTFLAGS) ./...
-	@cd devcluster && $(GO) test $(TESTFLAGS) ./...
 
 .PHONY: race
 race: setup devcluster ## Run all tests under the race detector (needs a C compiler)

@@ -29,6 +29,9 @@ const (
 // printed says it all.
 var errDiffers = errors.New("differs")
 
+// errFound ends a command with exitError and without a message, likewise.
+var errFound = errors.New("found something wrong")
+
 // env is what commands have from the process.
 type env struct {
 	stdin          io.Reader
@@ -94,7 +97,7 @@ func newRoot(env *env) *cobra.Command {
 	}
 	add(groupRun, newServe(env), newDemo(env))
 	add(groupAsk, newStatus(env), newGet(env), newSync(env), newWait(env), newEvents(env))
-	add(groupAuthor) // lint, render, plan
+	add(groupAuthor, newLint(env), newRender(env), newPlan(env))
 	add("", newVersion(env), newCompletion(env))
 	root.SetHelpCommand(newHelp(root))
 	markUsageErrors(root)
@@ -135,6 +138,8 @@ func (e *env) execute(ctx context.Context, args []string) int {
 		return exitOK
 	case errors.Is(err, errDiffers):
 		return exitDiffers
+	case errors.Is(err, errFound):
+		return exitError
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		// Whoever pressed Ctrl-C knows why it ended.
 		return exitError

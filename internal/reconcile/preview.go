@@ -111,7 +111,12 @@ func (e *Engine) previewOne(ctx context.Context, s subject, revision string) (be
 	p, _ := e.plan(t, objs)
 	out.Digest, out.Unchanged, out.Held = p.Digest, p.Unchanged, p.Held
 	for _, act := range slices.Concat(p.Actions, p.HeldActions) {
-		out.Changes = append(out.Changes, e.previewChange(ctx, t, act))
+		c := e.previewChange(ctx, t, act)
+		if c.Verb == belay.VerbUpdate && c.Diff == "" && c.Error == "" && act.Live.Application == def.Name {
+			out.Unchanged++ // only our own digest would be renewed
+			continue
+		}
+		out.Changes = append(out.Changes, c)
 	}
 	return out, nil
 }
