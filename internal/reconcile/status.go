@@ -122,7 +122,7 @@ func (e *Engine) scheduleRetry(a *app, p *belay.Plan) {
 		var at time.Time
 		if f := a.fails[act.ID]; f != nil && f.digest == actionDigest(act) {
 			at = f.retryAt()
-		} else if h := a.heals[act.ID]; h != nil && (act.Verb == belay.VerbHeal || act.Verb == belay.VerbCreate) {
+		} else if h := a.heals[act.ID]; h != nil && (act.Verb == belay.VerbHeal || a.undone(act)) {
 			at = h.healAt()
 		} else {
 			continue

@@ -248,8 +248,8 @@ func (e *Engine) allow(t *target, act *belay.Action) (bool, string) {
 		if act.Verb == belay.VerbHeal {
 			return false, "drifted, and self-heal is off"
 		}
-		if act.Verb == belay.VerbCreate && act.Desired != nil && a.syncedIDs[act.ID] == act.Desired.Digest {
-			return false, "deleted by hand, and self-heal is off"
+		if a.undone(act) {
+			return false, "changed or deleted by hand, and self-heal is off"
 		}
 	}
 	if act.Verb == belay.VerbDelete && e.pruneBlocked(t.cluster) {
@@ -259,7 +259,7 @@ func (e *Engine) allow(t *target, act *belay.Action) (bool, string) {
 	if f := a.fails[act.ID]; f != nil && f.digest == actionDigest(act) && now.Before(f.retryAt()) {
 		return false, f.err.Error()
 	}
-	if h := a.heals[act.ID]; h != nil && (act.Verb == belay.VerbHeal || act.Verb == belay.VerbCreate) && now.Before(h.healAt()) {
+	if h := a.heals[act.ID]; h != nil && (act.Verb == belay.VerbHeal || a.undone(act)) && now.Before(h.healAt()) {
 		return false, fmt.Sprintf("contested%s: healed %d times, again at %s", by(act.Drift), h.count, h.healAt().UTC().Format(time.TimeOnly))
 	}
 	return true, ""
@@ -279,6 +279,12 @@ func actionDigest(act *belay.Action) string {
 	return string(act.Verb) + act.Desired.Digest
 }
 
+// undone says whether an action only brings back what had been reached before:
+// somebody deleted the object, or took Belay's annotations from it.
+func (a *app) undone(act *belay.Action) bool {
+	return (act.Verb == belay.VerbCreate || act.Verb == belay.VerbUpdate) && act.Desired != nil && a.syncedIDs[act.ID] == act.Desired.Digest
+}
+
 // begin records that a sync starts, before its first write.
 func (e *Engine) begin(t *target, p *belay.Plan) {
 	a := t.app
@@ -290,14 +296,18 @@ func (e *Engine) begin(t *target, p *belay.Plan) {
 		if p.Actions[i].Blocked == nil {
 			n++
 		}
-		healing = healing && p.Actions[i].Verb == belay.VerbHeal
+		healing = healing && (p.Actions[i].Verb == belay.VerbHeal || a.undone(&p.Actions[i]))
 	}
 	if healing {
 		return // told as drift and healed
 	}
 	a.syncing = true
+	msg := fmt.Sprintf("sync to %s: %d of %d objects to write", t.rev.Short(), n, len(t.desired.objects))
+	if t.rev.Commit == "" {
+		msg = fmt.Sprintf("removed from Git: %d objects to delete", n)
+	}
 	e.publish(belay.Event{Type: belay.EventSyncStarted, Application: a.name, Cluster: t.cluster, Repo: t.rev.Repo, Revision: t.rev.Commit,
-		Actor: t.rev.Author, Message: fmt.Sprintf("sync to %s: %d of %d objects to write", t.rev.Short(), n, len(t.desired.objects))})
+		Actor: t.rev.Author, Message: msg})
 	e.Checkpoint("begin")
 }
 
@@ -380,9 +390,8 @@ func (e *Engine) outcome(t *target, act *belay.Action, err error) {
 	}
 	delete(a.fails, act.ID)
 	ev := belay.Event{Application: a.name, Cluster: t.cluster, Object: act.ID.String(), Repo: t.rev.Repo, Revision: t.rev.Commit, Actor: t.rev.Author}
-	recreated := act.Verb == belay.VerbCreate && a.syncedIDs[act.ID] == act.Desired.Digest
 	switch {
-	case act.Verb == belay.VerbHeal || recreated:
+	case act.Verb == belay.VerbHeal || a.undone(act):
 		e.stats.Heals.Add(1)
 		h := a.heals[act.ID]
 		if h == nil || now.Sub(h.last) > calm {
@@ -410,8 +419,10 @@ func (e *Engine) tellDrift(t *target, p *belay.Plan) {
 		switch {
 		case act.Verb == belay.VerbHeal && act.Drift != nil:
 			msg, mark, actor = driftMessage(act.Drift), act.Live.Fingerprint, act.Drift.Manager
-		case act.Verb == belay.VerbCreate && act.Desired != nil && a.syncedIDs[act.ID] == act.Desired.Digest:
+		case a.undone(act) && act.Verb == belay.VerbCreate:
 			msg, mark = "deleted by hand", "deleted"
+		case a.undone(act):
+			msg, mark = "changed by hand: Belay's own annotations", act.Live.Fingerprint
 		default:
 			continue
 		}
@@ -442,7 +453,10 @@ func driftMessage(d *belay.Drift) string {
 	if d.Subresource != "" {
 		op += " of " + d.Subresource
 	}
-	return fmt.Sprintf("%s by %s (%s at %s)", msg, d.Manager, op, d.Time.UTC().Format(time.RFC3339))
+	if !d.Time.IsZero() { // Kubernetes keeps none for some subresources
+		op += " at " + d.Time.UTC().Format(time.RFC3339)
+	}
+	return fmt.Sprintf("%s by %s (%s)", msg, d.Manager, op)
 }
 
 func some(items []string) string {
