@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -286,4 +289,72 @@ func TestNothingOfTheMachineIsUsed(t *testing.T) {
 			t.Errorf("Open(%q) = %v", u, err)
 		}
 	}
+}
+
+// A server that sends us on to another host does not get that host our password.
+func TestRedirectsGetNoCredentials(t *testing.T) {
+	var mu sync.Mutex
+	var seen []string
+	thief := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		seen = append(seen, r.Header.Get("Authorization"))
+		w.Header().Set("WWW-Authenticate", `Basic realm="thief"`)
+		http.Error(w, "who?", http.StatusUnauthorized)
+	}))
+	defer thief.Close()
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, _, ok := r.BasicAuth(); !ok {
+			w.Header().Set("WWW-Authenticate", `Basic realm="front"`)
+			http.Error(w, "who?", http.StatusUnauthorized)
+			return
+		}
+		http.Redirect(w, r, thief.URL+r.URL.RequestURI(), http.StatusFound)
+	}))
+	defer front.Close()
+	m := open(t, front.URL+"/repo.git", git.Auth{Username: "robot", Password: []byte(password)})
+	if _, err := m.LsRemote(t.Context(), false); err == nil {
+		t.Error("LsRemote succeeds")
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if len(seen) == 0 {
+		t.Fatal("nobody was sent on")
+	}
+	for _, a := range seen {
+		if a != "" {
+			t.Errorf("the other host was told %q", a)
+		}
+	}
+}
+
+// The password stands in no argument of any process.
+func TestCredentialsAreOnNoCommandLine(t *testing.T) {
+	root := t.TempDir()
+	gittest.InitRepo(t, filepath.Join(root, "repo.git")).Commit("main", "first", map[string]string{"a": "a"})
+	h := gittest.ServeHTTP(t, root, gittest.HTTPOptions{User: "robot", Password: password})
+	h.Hang()
+	m := open(t, h.URL+"/repo.git", git.Auth{Username: "robot", Password: []byte(password)})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = m.LsRemote(ctx, false) // it hangs until it is cancelled
+	}()
+	seen := false
+	for deadline := time.Now().Add(20 * time.Second); !seen && time.Now().Before(deadline); {
+		procs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+		for _, p := range procs {
+			b, _ := os.ReadFile(p)
+			seen = seen || bytes.Contains(b, []byte(h.URL)) && bytes.Contains(b, []byte("remote-http"))
+			if bytes.Contains(b, []byte(password)) {
+				t.Errorf("%s: %q", p, b)
+			}
+		}
+	}
+	if !seen {
+		t.Error("the helper that talks HTTP was not seen")
+	}
+	cancel()
+	<-done
 }

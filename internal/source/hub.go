@@ -78,6 +78,9 @@ type RepoConfig struct {
 	// Auth is asked before each command that talks to the remote. With nil the
 	// credentials of the user this process runs as are used.
 	Auth func(context.Context) (git.Auth, error)
+	// Version is any text that changes with the declaration of the repository. A
+	// repository that could not be reached is then tried again at once.
+	Version string
 }
 
 // Hub follows refs of repositories. Its methods may be called by several
@@ -120,8 +123,7 @@ func New(o Options) (*Hub, error) {
 		repos: map[string]*repo{}, configs: map[string]RepoConfig{}}, nil
 }
 
-// Configure replaces what is known about how repositories are reached. A
-// repository that could not be reached is tried again at once.
+// Configure replaces what is known about how repositories are reached.
 func (h *Hub) Configure(configs []RepoConfig) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -27,6 +27,7 @@ type repo struct {
 	spellings []string
 	interval  time.Duration
 	auth      func(context.Context) (git.Auth, error)
+	version   string          // of the declaration
 	refs      map[string]bool // followed
 	cancel    context.CancelFunc
 
@@ -57,7 +58,8 @@ func newRepo(h *Hub, key, url string) *repo {
 func (r *repo) configure(c RepoConfig) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.auth = c.Auth
+	news := (r.auth == nil) != (c.Auth == nil) || r.version != c.Version
+	r.auth, r.version = c.Auth, c.Version
 	r.interval = r.h.o.Interval
 	if c.Interval > 0 {
 		r.interval = c.Interval
@@ -69,7 +71,7 @@ func (r *repo) configure(c RepoConfig) {
 			r.mirror = nil
 		}
 	}
-	if r.err != nil {
+	if news && r.err != nil {
 		r.failures = 0
 		r.nudge()
 	}
@@ -79,7 +81,7 @@ func (r *repo) setFollowed(refs map[string]bool, spellings []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for ref := range refs {
-		if r.found[ref] == nil || r.found[ref].Commit == "" {
+		if !r.refs[ref] {
 			r.nudge()
 		}
 	}
