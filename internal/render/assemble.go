@@ -1,10 +1,12 @@
 package render
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/render/wire"
@@ -20,8 +22,7 @@ type assembler struct {
 	key     []byte
 	kind    string
 	objects []belay.Object
-	errs    []error
-	files   map[string]bool // that have a problem already: what follows from it is noise
+	errs    []*belay.Error
 }
 
 func (a *assembler) origin(file string, line int) belay.Origin {
@@ -36,18 +37,31 @@ func (a *assembler) origin(file string, line int) belay.Origin {
 
 func (a *assembler) fail(e *belay.Error) {
 	e.Application = a.req.Application
-	if e.Origin.File != "" {
-		if a.files == nil {
-			a.files = map[string]bool{}
+	a.errs = append(a.errs, e)
+}
+
+// err sorts the errors by place and joins the first of them. Of a plain file
+// only the first counts: what follows a broken document is noise.
+func (a *assembler) err() error {
+	slices.SortStableFunc(a.errs, func(x, y *belay.Error) int {
+		return cmp.Or(cmp.Compare(x.Origin.File, y.Origin.File), cmp.Compare(x.Origin.Line, y.Origin.Line))
+	})
+	var errs []error
+	last := ""
+	for _, e := range a.errs {
+		if len(errs) == maxProblems || a.kind == "plain" && last != "" && e.Origin.File == last {
+			continue
 		}
-		if a.files[e.Origin.File] && a.kind == "plain" {
-			return
-		}
-		a.files[e.Origin.File] = true
+		last = e.Origin.File
+		errs = append(errs, e)
 	}
-	if len(a.errs) < maxProblems {
-		a.errs = append(a.errs, e)
+	switch len(errs) {
+	case 0:
+		return nil
+	case 1:
+		return errs[0]
 	}
+	return errors.Join(errs...)
 }
 
 // take checks an answer. The error joins one [belay.Error] for each problem.
@@ -86,8 +100,6 @@ func (a *assembler) take(out *wire.Output) error {
 		seen[id] = len(a.objects)
 		a.objects = append(a.objects, o)
 	}
-	problems := a.errs
-	a.errs = nil
 	for _, p := range out.Problems {
 		e := &belay.Error{Code: p.Code, Message: belay.Scrub(p.Message, secrets), Hint: belay.Scrub(p.Hint, secrets),
 			Object: p.Object, Origin: a.origin(p.File, p.Line)}
@@ -96,17 +108,7 @@ func (a *assembler) take(out *wire.Output) error {
 		}
 		a.fail(e)
 	}
-	a.errs = append(a.errs, problems...)
-	if len(a.errs) > maxProblems {
-		a.errs = a.errs[:maxProblems]
-	}
-	switch len(a.errs) {
-	case 0:
-		return nil
-	case 1:
-		return a.errs[0]
-	}
-	return errors.Join(a.errs...)
+	return a.err()
 }
 
 func (a *assembler) hint() string {

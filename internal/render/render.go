@@ -63,8 +63,8 @@ type Result struct {
 	Kind string
 	// Warnings are for people; they hold no secret values.
 	Warnings []string
-	// Partial is true when it comes from the cache and has Secrets, whose Raw is
-	// nil then: values are not stored. Their Digest is right.
+	// Partial is true when it comes from the cache and has Secrets, which are
+	// redacted then: values are not stored. Their Digest is right.
 	Partial bool
 }
 

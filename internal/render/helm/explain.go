@@ -56,6 +56,9 @@ func (r *run) explain(err error) {
 		p.Message += ", used by " + outer
 	}
 	p.Message = belay.Scrub(p.Message, r.secrets(secret))
+	if p.Message == "[redacted]" {
+		p.Message = "the template failed with a message that is not shown, because it may repeat a secret value"
+	}
 	r.out.Fail(p)
 }
 

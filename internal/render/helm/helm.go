@@ -332,7 +332,7 @@ func (r *run) unstable() {
 				continue
 			}
 			if f := unstableFunc.Find(code); f != nil {
-				r.out.Warn("%s uses %s, which gives another result each time the chart is rendered; lookup finds nothing here", r.templatePaths[name], f)
+				r.out.Warn("%s uses %s, which gives another result each time the chart is rendered", r.templatePaths[name], f)
 				break
 			}
 		}

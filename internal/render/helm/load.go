@@ -287,7 +287,10 @@ func chartError(err error) string {
 	if i := strings.LastIndex(msg, "validation: "); i >= 0 {
 		return strings.ReplaceAll(msg[i+len("validation: "):], "chart.metadata.", "")
 	}
-	for _, known := range []string{"Chart.yaml file is missing", "unsupported chart version", "does not appear to be a gzipped archive",
+	if strings.Contains(msg, "gzip") {
+		return "it is not packed with gzip"
+	}
+	for _, known := range []string{"Chart.yaml file is missing", "unsupported chart version",
 		"exceeds the maximum", "chart illegally"} {
 		if strings.Contains(msg, known) {
 			return known

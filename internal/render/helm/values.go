@@ -121,9 +121,7 @@ func (c *charts) home(ch *chart.Chart, fallback string) string {
 // noLoader keeps a schema from fetching another one.
 type noLoader struct{}
 
-var errRemoteSchema = errors.New("remote")
-
-func (noLoader) Load(string) (any, error) { return nil, errRemoteSchema }
+func (noLoader) Load(string) (any, error) { return nil, errors.New("not supported") }
 
 const maxSchemaProblems = 5
 
@@ -139,7 +137,7 @@ func schemaProblems(schema []byte, values map[string]any) []string {
 		return []string{"not a valid JSON Schema"}
 	}
 	compiled, err := compiler.Compile(url)
-	if errors.Is(err, errRemoteSchema) {
+	if _, ok := errors.AsType[*jsonschema.LoadURLError](err); ok {
 		return []string{"the schema refers to another file or URL; only references within it are supported"}
 	} else if err != nil {
 		return []string{"not a valid JSON Schema"}

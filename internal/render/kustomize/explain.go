@@ -28,6 +28,7 @@ func (in *inspector) explain(cause error) {
 		in.checkFile(f, c.Data)
 	}
 	for _, l := range in.layers {
+		in.checkPatches(l)
 		for i := range l.k.SecretGenerator {
 			in.checkPairs(l, "secretGenerator", i, &l.k.SecretGenerator[i].KvPairSources)
 		}
@@ -71,7 +72,7 @@ func (in *inspector) declared(text string) []wire.Doc {
 // checkFile reports what is wrong with a resource file by itself.
 func (in *inspector) checkFile(file string, data []byte) {
 	for _, d := range manifest.Split(data) {
-		items, err := d.LenientManifests()
+		items, err := d.Manifests()
 		if err != nil {
 			in.out.Fail(manifest.Problem(file, err))
 			return
@@ -82,6 +83,48 @@ func (in *inspector) checkFile(file string, data []byte) {
 					Hint: "add what is missing, or take the file out of resources"})
 				return
 			}
+			if _, err := belay.NewObject(it.Manifest, belay.Origin{}); err != nil {
+				in.out.Fail(wire.Problem{File: file, Line: it.Line, Message: err.Error()})
+				return
+			}
+		}
+	}
+}
+
+// checkPatches reports patches that are no YAML.
+func (in *inspector) checkPatches(l *layer) {
+	check := func(field string, i int, file, inline string) {
+		if file != "" {
+			file = path.Join(l.dir, file)
+			c := in.src.read(file)[0]
+			for _, d := range manifest.Split(c.Data) {
+				if _, err := d.JSON(); err != nil {
+					in.out.Fail(manifest.Problem(file, err))
+					return
+				}
+			}
+		}
+		for _, d := range manifest.Split([]byte(inline)) {
+			if _, err := d.JSON(); err != nil {
+				p := manifest.Problem(l.file, err)
+				p.Message = fmt.Sprintf("the patch written here is wrong: %s (its line %d)", p.Message, p.Line)
+				p.Line = l.line(field, i)
+				in.out.Fail(p)
+				return
+			}
+		}
+	}
+	for i, p := range l.k.Patches {
+		check("patches", i, p.Path, p.Patch)
+	}
+	for i, p := range l.k.PatchesJson6902 {
+		check("patchesJson6902", i, p.Path, p.Patch)
+	}
+	for i, p := range l.k.PatchesStrategicMerge {
+		if s := string(p); strings.ContainsAny(s, "\n{") {
+			check("patchesStrategicMerge", i, "", s)
+		} else {
+			check("patchesStrategicMerge", i, s, "")
 		}
 	}
 }
@@ -141,10 +184,10 @@ func (in *inspector) secrets() []string {
 		}
 		if strings.Contains(string(l.text), "Secret") {
 			for _, p := range slices.Concat(l.k.Patches, l.k.PatchesJson6902) {
-				out = append(out, manifest.LineTexts([]byte(p.Patch))...)
+				out = append(out, manifest.ValueTexts([]byte(p.Patch))...)
 			}
 			for _, p := range l.k.PatchesStrategicMerge {
-				out = append(out, manifest.LineTexts([]byte(p))...)
+				out = append(out, manifest.ValueTexts([]byte(p))...)
 			}
 		}
 	}
@@ -204,6 +247,8 @@ var (
 	patchID    = regexp.MustCompile(`no resource matches strategic merge patch "([A-Za-z0-9]+)[^/]*/([^".]+)`)
 	noTarget   = regexp.MustCompile(`no resource matches strategic merge patch "([^"]+)"`)
 	duplicate  = regexp.MustCompile(`may not add resource with an already registered id: ([\w./\[\]-]+)`)
+	tooOften   = regexp.MustCompile(`Kind:"(\w+)".*?Name:"([^"]+)".*? exists; can not use behavior`)
+	inner      = regexp.MustCompile(`(?s)accumulation err='accumulating resources from '[^']*': (.*?)': `)
 	noBase     = regexp.MustCompile(`Kind:"(\w+)".*?Name:"([^"]+)".*? does not exist; cannot merge or replace`)
 	container  = regexp.MustCompile(`(?i)external plugins disabled|unable to load .*plugin|function .*(not enabled|disabled)|plugin .* (not|cannot)`)
 	helmPlugin = regexp.MustCompile(`must specify --enable-helm`)
@@ -223,6 +268,10 @@ func translate(text string) wire.Problem {
 		id := duplicate.FindStringSubmatch(text)[1]
 		return wire.Problem{Code: belay.CodeInvalid, Message: readableID(id) + " is declared twice",
 			Hint: "remove one of them, or make it a patch"}
+	case tooOften.MatchString(text):
+		m := tooOften.FindStringSubmatch(text)
+		return wire.Problem{Message: fmt.Sprintf("two generators make %s %s", m[1], m[2]),
+			Hint: "remove one of them, or give the later one behavior: merge or replace"}
 	case noBase.MatchString(text):
 		m := noBase.FindStringSubmatch(text)
 		return wire.Problem{Message: fmt.Sprintf("a generator changes %s %s (behavior: merge or replace), which nothing below generates", m[1], m[2]),
@@ -235,6 +284,9 @@ func translate(text string) wire.Problem {
 			Hint: "use a built-in generator or transformer, or commit the output of the plugin"}
 	}
 	text = quoteBlock.ReplaceAllString(text, "")
+	if m := inner.FindStringSubmatch(text); m != nil && !strings.Contains(m[1], "no such file") && !strings.Contains(m[1], "is a directory") {
+		text = m[1]
+	}
 	text = accErr.ReplaceAllString(text, "")
 	for {
 		cut := wrapping.ReplaceAllString(text, "")
@@ -244,7 +296,7 @@ func translate(text string) wire.Problem {
 		text = cut
 	}
 	text = strings.Join(strings.Fields(text), " ")
-	text = strings.ReplaceAll(text, "'/", "'")
+	text = strings.TrimLeft(strings.ReplaceAll(text, "'/", "'"), ": ")
 	const long = 300
 	if len(text) > long {
 		text = strings.ToValidUTF8(text[:long], "") + " …"

@@ -1,6 +1,7 @@
 package kustomize
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -164,7 +165,9 @@ func (l *layer) decodeProblem(err error) wire.Problem {
 		case strings.HasPrefix(m[3], "map["), strings.HasPrefix(m[3], "types."):
 			want = "a mapping"
 		}
-		p.Message = fmt.Sprintf("%s must be %s, but is a %s", m[2], want, m[1])
+		field := strings.NewReplacer("GeneratorArgs.", "", "KvPairSources.", "").Replace(m[2]) // how Kustomize nests its types
+		is := map[string]string{"object": "a mapping", "array": "a list", "string": "a text", "bool": "a boolean"}[m[1]]
+		p.Message = fmt.Sprintf("%s must be %s, but is %s", field, want, cmp.Or(is, "a "+m[1]))
 		p.Line = l.find(m[2][strings.LastIndexByte(m[2], '.')+1:])
 	}
 	return p

@@ -134,8 +134,9 @@ func (in *inspector) collect(m resmap.ResMap, keepAnnotations bool) {
 		}
 		j, err := r.MarshalJSON()
 		if err != nil {
-			in.out.Fail(wire.Problem{File: file, Line: line, Message: "the built object cannot be written as JSON"})
-			continue
+			in.out.Docs = nil
+			in.explain(fmt.Errorf("an object of %s cannot be written as JSON", file))
+			return
 		}
 		in.out.Add(file, line, j)
 	}

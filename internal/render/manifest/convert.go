@@ -120,7 +120,7 @@ func (d Doc) yamlError(err error) *Error {
 	if m := yamlLine.FindStringSubmatch(msg); m != nil {
 		msg = msg[len(m[0]):]
 		if n, err := strconv.Atoi(m[1]); err == nil {
-			e.Line = max(d.start+n-1, d.Line)
+			e.Line = min(max(d.start+n-1, d.Line), d.lastLine())
 		}
 	}
 	if m := duplicate.FindStringSubmatch(msg); m != nil {
@@ -139,6 +139,15 @@ func (d Doc) yamlError(err error) *Error {
 		e.Line = d.lineWith("*" + name)
 		e.Problem = "not valid YAML: an alias (*name) refers to an anchor that is not there"
 		e.Hint = "quote the value if it is meant to begin with *"
+		return e
+	case strings.HasPrefix(msg, "cannot decode "), strings.HasPrefix(msg, "!!binary value"):
+		e.Problem = "not valid YAML: a value does not fit its tag (!!…)"
+		return e
+	case strings.HasPrefix(msg, "invalid map key"), strings.HasPrefix(msg, "unsupported map key"):
+		e.Problem = "not valid YAML for Kubernetes: the key of a mapping must be a text"
+		return e
+	case strings.HasPrefix(msg, "json: unsupported value"):
+		e.Problem = "a number is infinite or not a number (.inf, .nan), which JSON cannot express"
 		return e
 	case strings.HasPrefix(msg, "document contains excessive aliasing"):
 		e.Problem = "its YAML aliases expand to far more than is written"
@@ -171,6 +180,11 @@ func (d Doc) structureLine(msg string) int {
 		return err != nil && strings.HasSuffix(err.Error(), msg)
 	})
 	return d.start + n
+}
+
+// lastLine is the last one with anything on it.
+func (d Doc) lastLine() int {
+	return d.start + bytes.Count(bytes.TrimRight(d.Text, " \t\r\n"), []byte("\n"))
 }
 
 // lineWith is the first line that contains a text, or the document's.

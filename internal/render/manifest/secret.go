@@ -3,7 +3,9 @@ package manifest
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/json"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/belaydev/belay"
@@ -30,9 +32,9 @@ func SecretTexts(data []byte) []string {
 	return out
 }
 
-// LineTexts lists the lines of a text and the parts after the first "=" and the
-// first ": ", without quotes, each also in base64. It is for texts that are
-// secret as a whole, such as an env file.
+// LineTexts lists the lines of a text, and their parts around "=" and ":",
+// without quotes, each also in base64. It is for texts that are secret as a
+// whole, such as an env file.
 func LineTexts(data []byte) []string {
 	var out []string
 	add := func(s string) {
@@ -44,14 +46,59 @@ func LineTexts(data []byte) []string {
 	for line := range strings.Lines(string(data)) {
 		line = strings.TrimLeft(strings.TrimSpace(line), "- ")
 		add(line)
-		if _, v, ok := strings.Cut(line, "="); ok {
-			add(v)
-		}
-		if _, v, ok := strings.Cut(line, ":"); ok {
-			add(v)
+		rest := line
+		for range 32 { // enough for what people write
+			i := strings.IndexAny(rest, "=:")
+			if i < 0 {
+				break
+			}
+			rest = rest[i+1:]
+			add(rest)
+			if j := strings.IndexAny(rest, "=:"); j >= 0 {
+				add(rest[:j])
+			}
 		}
 	}
 	return out
+}
+
+// described are keys whose values say what an object or a patch is about.
+var described = []string{"apiVersion", "kind", "name", "namespace", "op", "path", "from", "type"}
+
+// ValueTexts lists the texts that a document sets, other than its kind and
+// names, or its lines when it cannot be read.
+func ValueTexts(text []byte) []string {
+	var out []string
+	for _, d := range Split(text) {
+		j, err := d.LenientJSON()
+		var tree any
+		if err != nil || json.Unmarshal(j, &tree) != nil {
+			out = append(out, LineTexts(d.Text)...)
+			continue
+		}
+		collect(&out, tree)
+	}
+	return out
+}
+
+func collect(out *[]string, v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, e := range v {
+			if _, text := e.(string); !text || !slices.Contains(described, k) {
+				collect(out, e)
+			}
+		}
+	case []any:
+		for _, e := range v {
+			collect(out, e)
+		}
+	case string:
+		if len(v) >= 4 {
+			*out = append(*out, v)
+		}
+		*out = append(*out, LineTexts([]byte(v))...)
+	}
 }
 
 var (
