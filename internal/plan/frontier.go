@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/belaydev/belay"
@@ -103,9 +104,10 @@ func closed(a *belay.Action, g Gate) (why string, on belay.ObjectID) {
 			continue // it has an action of its own, in a group before or after
 		}
 		if d.Wave < a.Wave && live.Health != belay.Healthy && live.Health != belay.Suspended {
-			return fmt.Sprintf("wave %d waits for %s of wave %d, which is %s%s", a.Wave, d.ID, d.Wave, live.Health, because(live.HealthMessage)), d.ID
+			return fmt.Sprintf("wave %d waits for %s of wave %d, which is %s%s", a.Wave, d.ID, d.Wave, cmp.Or(live.Health, belay.Unknown), because(live.HealthMessage)), d.ID
 		}
-		if r := rank(d.ID); r == rankCRD && d.Wave <= a.Wave && a.Rank > r && !live.Established {
+		first := d.Wave < a.Wave || (d.Wave == a.Wave && a.Rank > rankCRD)
+		if first && rank(d.ID) == rankCRD && !live.Established {
 			return fmt.Sprintf("%s is not served yet", d.ID), d.ID
 		}
 	}

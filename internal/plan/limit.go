@@ -25,7 +25,8 @@ import (
 //
 // What is being deleted already was decided before and counts no more. A plan
 // that passes still passes after any of its actions, so that no sync is stopped
-// half-way.
+// half-way; that is why an application's size, for PruneLimit.From, includes what
+// it is about to get.
 func limit(in *Input, decl declared, writes, deletes []belay.Action) *belay.Error {
 	if in.Teardown {
 		return nil
@@ -45,11 +46,11 @@ func limit(in *Input, decl declared, writes, deletes []belay.Action) *belay.Erro
 			kept++
 		}
 	}
-	made, replaced := creations(writes, gone)
+	arriving, replaced := arrivals(in.Application.Name, writes, gone)
 	there := stay + kept + len(gone)
 	pl := in.Application.Spec.Sync.PruneLimit
 	all := stay == 0 && replaced < len(gone)
-	share := there+made >= pl.From && len(gone)*100 > pl.Percent*(there+replaced)
+	share := there+arriving >= pl.From && len(gone)*100 > pl.Percent*(there+replaced)
 	if (!all && !share) || Covers(in.Application.Spec.Sync.Confirm, identities(gone)) {
 		return nil
 	}
@@ -71,10 +72,10 @@ func surplus(all bool, gone, there, kept, replaced, percent int) string {
 	return fmt.Sprintf("would delete %d of its %d objects; the limit is %d%%", gone, there, percent)
 }
 
-// creations counts the objects to be made, and those among them that take the
-// place of a deleted one of the same kind in the same namespace. Nothing takes
-// the place of what holds data.
-func creations(writes, deletes []belay.Action) (made, replaced int) {
+// arrivals counts the objects that the application will have more, and those
+// among them that are made in place of a deleted one: of the same kind, in the
+// same namespace. Nothing takes the place of what holds data.
+func arrivals(application string, writes, deletes []belay.Action) (all, replaced int) {
 	type slot struct {
 		kind belay.Kind
 		ns   string
@@ -87,16 +88,16 @@ func creations(writes, deletes []belay.Action) (made, replaced int) {
 	}
 	for i := range writes {
 		w := &writes[i]
-		if w.Verb != belay.VerbCreate || w.Blocked != nil {
+		if w.Blocked != nil || !arrives(application, w) {
 			continue
 		}
-		made++
-		if s := (slot{w.ID.GroupKind(), w.ID.Namespace}); open[s] > 0 {
+		all++
+		if s := (slot{w.ID.GroupKind(), w.ID.Namespace}); w.Verb == belay.VerbCreate && open[s] > 0 {
 			open[s]--
 			replaced++
 		}
 	}
-	return made, replaced
+	return all, replaced
 }
 
 func holdsData(k belay.Kind) bool {

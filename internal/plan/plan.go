@@ -62,7 +62,7 @@ func Build(in Input) belay.Plan {
 	deletes := prune(&in, decl)
 	if p.Held = limit(&in, decl, p.Actions, deletes); p.Held != nil {
 		p.HeldActions = deletes
-		holdCreations(p.Actions, p.Held)
+		holdArrivals(&p)
 	} else {
 		p.Actions = append(p.Actions, deletes...)
 	}
@@ -72,15 +72,21 @@ func Build(in Input) belay.Plan {
 	return p
 }
 
-// holdCreations blocks what a held plan would create. The limit compares what
-// goes with what is there: were the rest of the commit carried out, there would
-// be more, and the plan would come loose by itself.
-func holdCreations(actions []belay.Action, held *belay.Error) {
-	for i := range actions {
-		if a := &actions[i]; a.Verb == belay.VerbCreate && a.Blocked == nil {
-			a.Blocked = at(held, a.Desired)
+// holdArrivals blocks what a held plan would create or take from another
+// application. The limit compares what goes with what is there: were the rest of
+// the commit carried out, there would be more, and the hold would come loose by
+// itself.
+func holdArrivals(p *belay.Plan) {
+	for i := range p.Actions {
+		if a := &p.Actions[i]; arrives(p.Application, a) && a.Blocked == nil {
+			a.Blocked = at(p.Held, a.Desired)
 		}
 	}
+}
+
+// arrives tells whether the application has one object more after the action.
+func arrives(application string, a *belay.Action) bool {
+	return a.Verb == belay.VerbCreate || (a.Verb == belay.VerbUpdate && a.Live.Application != application)
 }
 
 // declared knows what Git declares for the application.
