@@ -182,7 +182,7 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() // nothing is lost with what was read
+	defer discard(resp)
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return c.unreachable(ctx, err)
@@ -225,9 +225,12 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
 		return resp, nil
 	}
-	defer resp.Body.Close() // nothing is lost with what was read
+	defer discard(resp)
 	return nil, c.refused(resp)
 }
+
+// discard closes the body of a response. Nothing that was read is lost by its error.
+func discard(resp *http.Response) { _ = resp.Body.Close() }
 
 // refused is the error that a response holds.
 func (c *Client) refused(resp *http.Response) error {

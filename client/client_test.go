@@ -155,7 +155,7 @@ func TestAnotherServer(t *testing.T) {
 		"text":      func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello")) },
 		"not found": func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) },
 		"other JSON": func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(500)
+			w.WriteHeader(http.StatusInternalServerError)
 			_, _ = w.Write([]byte(`{"kind":"Status"}`))
 		},
 	} {
@@ -202,13 +202,13 @@ func TestEvents(t *testing.T) {
 // A stream goes on where it was, over lost connections and over a new life of
 // the server, and says what it cannot know.
 func TestEventsGoOn(t *testing.T) {
-	bus, c := events.New(64), (*Client)(nil)
+	bus := events.New(64)
 	config := servertest.Config(&servertest.Engine{}, bus)
 	url, stop, err := servertest.Serve(config, "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c = connect(t, url)
+	c := connect(t, url)
 	restart := func() {
 		if err := stop(); err != nil {
 			t.Fatal(err)

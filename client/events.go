@@ -130,7 +130,7 @@ func (s *subscription) connect(ctx context.Context, yield func(belay.Event) bool
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() // nothing is lost with what was read
+	defer discard(resp)
 	if ct := resp.Header.Get("Content-Type"); !strings.HasPrefix(ct, "text/event-stream") {
 		return s.client.foreign(fmt.Errorf("its events are %q", ct))
 	}
@@ -153,7 +153,7 @@ func (s *subscription) connect(ctx context.Context, yield func(belay.Event) bool
 		m = message{}
 	}
 	if err := lines.Err(); err != nil {
-		if context.Cause(ctx) == errSilent {
+		if errors.Is(context.Cause(ctx), errSilent) {
 			err = errSilent
 		}
 		return fmt.Errorf("read the event stream: %w", err)

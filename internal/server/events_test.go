@@ -25,7 +25,7 @@ type eventStream struct {
 
 func (f *fixture) stream(query string, header ...string) *eventStream {
 	f.Helper()
-	req, err := http.NewRequestWithContext(f.Context(), "GET", f.url+"/api/v1/events"+query, nil)
+	req, err := http.NewRequestWithContext(f.Context(), http.MethodGet, f.url+"/api/v1/events"+query, nil)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func (f *fixture) stream(query string, header ...string) *eventStream {
 		f.Fatal(err)
 	}
 	f.Cleanup(func() { _ = resp.Body.Close() })
-	if ct := resp.Header.Get("Content-Type"); resp.StatusCode != 200 || ct != "text/event-stream" {
+	if ct := resp.Header.Get("Content-Type"); resp.StatusCode != http.StatusOK || ct != "text/event-stream" {
 		f.Fatalf("the stream answered %d with %q", resp.StatusCode, ct)
 	}
 	s := bufio.NewScanner(resp.Body)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -83,9 +84,7 @@ func (s *Server) unknown(mux *http.ServeMux, w http.ResponseWriter, r *http.Requ
 	case http.StatusNotFound:
 		refuse(w, probe.status, belay.CodeNotFound, "the API is described at /docs", "there is nothing at %s", r.URL.Path)
 	default: // a redirect to the clean form of the path
-		for k, v := range probe.header {
-			w.Header()[k] = v
-		}
+		maps.Copy(w.Header(), probe.header)
 		w.WriteHeader(probe.status)
 	}
 }

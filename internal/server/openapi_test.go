@@ -71,7 +71,7 @@ func openapi(f *fixture) *spec {
 // at follows a JSON pointer.
 func (s *spec) at(pointer string) any {
 	var v any = s.root
-	for _, p := range strings.Split(strings.TrimPrefix(pointer, "#/"), "/") {
+	for p := range strings.SplitSeq(strings.TrimPrefix(pointer, "#/"), "/") {
 		p = strings.NewReplacer("~1", "/", "~0", "~").Replace(p)
 		m, ok := v.(map[string]any)
 		if !ok || m[p] == nil {

@@ -165,7 +165,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		s.Log.Warn("requests did not end in time and were cut off", "timeout", drainTimeout)
 		err = h.Close()
 	}
-	<-served
+	_ = <-served // that it was closed
 	if err != nil {
 		return fmt.Errorf("stop serving on %s: %w", l.Addr(), err)
 	}

@@ -19,13 +19,13 @@ func (p *Printer) Tree(name string, objects []belay.ObjectStatus) error {
 	})
 	idWidth, syncWidth, healthWidth := 0, 0, 0
 	for _, o := range objects {
-		idWidth = max(idWidth, Columns(Clean(o.ObjectID.String())))
+		idWidth = max(idWidth, Columns(Clean(o.String())))
 		syncWidth = max(syncWidth, len(o.Sync))
 		healthWidth = max(healthWidth, len(o.Health))
 	}
 	var b strings.Builder
 	leaf := func(prefix, branch, below string, o *belay.ObjectStatus) {
-		id := Clean(o.ObjectID.String())
+		id := Clean(o.String())
 		sync, health := SyncCell(o.Sync), HealthCell(o.Health)
 		fmt.Fprintf(&b, "%s%s%s  %s%s  %s", prefix, branch, pad(id, idWidth),
 			p.Paint(sync.Style, sync.Text), strings.Repeat(" ", syncWidth-len(sync.Text)), p.Paint(health.Style, health.Text))
