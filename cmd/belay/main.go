@@ -20,14 +20,15 @@ func main() {
 		worker.Main()
 		return
 	}
-	os.Exit(run())
+	os.Exit(run(nil))
 }
 
-func run() int {
+// run is the program; checkpoint is called at named points of a sync, if it is not nil.
+func run(checkpoint func(string)) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// A second signal ends the process at once, should the first not suffice.
 	context.AfterFunc(ctx, stop)
-	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
+	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, checkpoint: checkpoint}
 	return e.execute(ctx, os.Args[1:])
 }

@@ -15,6 +15,9 @@ func TestMain(m *testing.M) {
 		worker.Main()
 		return
 	}
+	if code, ok := e2eProcess(); ok {
+		os.Exit(code)
+	}
 	testscript.Main(m, map[string]func(){"belay": main})
 }
 
