@@ -26,15 +26,15 @@ const (
 
 // Error is an error as a user sees it. Message and Hint never hold secrets.
 type Error struct {
-	Code Code `json:"code"`
+	Code Code `json:"code" doc:"What kind of error it is, for programs."`
 	// Message says what is wrong, in one sentence without the place.
-	Message string `json:"message"`
+	Message string `json:"message" doc:"What is wrong, in one sentence without the place."`
 	// Hint says what to do; may be empty.
-	Hint string `json:"hint,omitempty"`
+	Hint string `json:"hint,omitempty" doc:"What to do about it."`
 	// Place it belongs to, as far as known.
-	Origin      Origin `json:"origin,omitzero"`
-	Application string `json:"application,omitempty"`
-	Object      string `json:"object,omitempty"`
+	Origin      Origin `json:"origin,omitzero" doc:"The place in Git that it belongs to."`
+	Application string `json:"application,omitempty" doc:"The application that it belongs to."`
+	Object      string `json:"object,omitempty" doc:"The object that it belongs to."`
 	// Err is the cause, for errors.Is; it is not shown.
 	Err error `json:"-"`
 }

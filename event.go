@@ -27,15 +27,15 @@ const (
 // Event is something that happened, for people and for streams. It holds no secret values.
 type Event struct {
 	// Seq grows by one with each event of a process.
-	Seq         uint64    `json:"seq"`
-	Time        time.Time `json:"time"`
-	Type        EventType `json:"type"`
-	Application string    `json:"application,omitempty"`
-	Cluster     string    `json:"cluster,omitempty"`
-	Object      string    `json:"object,omitempty"`
-	Repo        string    `json:"repo,omitempty"`
-	Revision    string    `json:"revision,omitempty"`
+	Seq         uint64    `json:"seq" doc:"Grows by one with each event of a life of the server."`
+	Time        time.Time `json:"time" doc:"When it happened."`
+	Type        EventType `json:"type" doc:"What happened: revision, rewritten, source, definition, application, syncStarted, synced, syncFailed, applied, pruned, drift, healed, held, health or error; more may come."`
+	Application string    `json:"application,omitempty" doc:"Application it is about."`
+	Cluster     string    `json:"cluster,omitempty" doc:"Cluster it is about."`
+	Object      string    `json:"object,omitempty" doc:"Object it is about."`
+	Repo        string    `json:"repo,omitempty" doc:"Repository it is about."`
+	Revision    string    `json:"revision,omitempty" doc:"Commit it is about."`
 	// Actor is who caused it: the commit's author, the field manager that drifted, the API's user.
-	Actor   string `json:"actor,omitempty"`
-	Message string `json:"message"`
+	Actor   string `json:"actor,omitempty" doc:"Who caused it: the author of the commit, the field manager that drifted, or who asked."`
+	Message string `json:"message" doc:"What happened, for people."`
 }

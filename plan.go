@@ -16,15 +16,15 @@ const (
 // Drift says how a live object departs from what was applied, and by whom.
 type Drift struct {
 	// Taken are fields that were ours and were changed or removed.
-	Taken []string `json:"taken,omitempty"`
+	Taken []string `json:"taken,omitempty" doc:"Fields that were applied and then changed or removed."`
 	// Added are fields that an interactive tool added.
-	Added []string `json:"added,omitempty"`
+	Added []string `json:"added,omitempty" doc:"Fields that an interactive tool added."`
 	// Manager, Operation, Subresource and Time are of the managedFields entry that did it;
 	// empty when nobody owns the field now (it was removed) and nothing tells.
-	Manager     string    `json:"manager,omitempty"`
-	Operation   string    `json:"operation,omitempty"`
-	Subresource string    `json:"subresource,omitempty"`
-	Time        time.Time `json:"time,omitzero"`
+	Manager     string    `json:"manager,omitempty" doc:"Field manager that did it."`
+	Operation   string    `json:"operation,omitempty" doc:"Update or Apply."`
+	Subresource string    `json:"subresource,omitempty" doc:"Subresource it was done through."`
+	Time        time.Time `json:"time,omitzero" doc:"When it was done."`
 }
 
 // Action is one write that a plan asks for.
@@ -66,26 +66,26 @@ type Plan struct {
 
 // Preview is a plan for people: what would change, object by object.
 type Preview struct {
-	Application string          `json:"application"`
-	Cluster     string          `json:"cluster"`
-	Revision    string          `json:"revision,omitempty"`
-	Digest      string          `json:"digest"`
-	Changes     []PreviewChange `json:"changes"`
-	Unchanged   int             `json:"unchanged"`
-	Held        *Error          `json:"held,omitempty"`
-	Errors      []Error         `json:"errors,omitempty"`
+	Application string          `json:"application" doc:"Name of the application."`
+	Cluster     string          `json:"cluster" doc:"Cluster it is delivered to."`
+	Revision    string          `json:"revision,omitempty" doc:"Commit that was planned; empty for a working directory."`
+	Digest      string          `json:"digest" doc:"Identifies what would be done."`
+	Changes     []PreviewChange `json:"changes" doc:"Objects that would change, in the order of the writes."`
+	Unchanged   int             `json:"unchanged" doc:"How many objects are right."`
+	Held        *Error          `json:"held,omitempty" doc:"Why deletions are held back, and how to confirm them."`
+	Errors      []Error         `json:"errors,omitempty" doc:"Errors of single objects."`
 }
 
 // PreviewChange is one object of a Preview.
 type PreviewChange struct {
-	Verb  Verb     `json:"verb"`
-	ID    ObjectID `json:"id"`
-	Wave  int      `json:"wave,omitempty"`
-	File  string   `json:"file,omitempty"`
-	Line  int      `json:"line,omitempty"`
-	Drift *Drift   `json:"drift,omitempty"`
+	Verb  Verb     `json:"verb" doc:"What would be done."`
+	ID    ObjectID `json:"id" doc:"The object."`
+	Wave  int      `json:"wave,omitempty" doc:"Place in the order within the application."`
+	File  string   `json:"file,omitempty" doc:"File that declares it."`
+	Line  int      `json:"line,omitempty" doc:"Line of that file, from 1; 0 is not known."`
+	Drift *Drift   `json:"drift,omitempty" doc:"How the live object departs from what was applied, and by whom."`
 	// Diff is a unified diff of YAML from live to planned, Secret values redacted.
-	Diff string `json:"diff,omitempty"`
+	Diff string `json:"diff,omitempty" doc:"Unified diff of YAML from live to planned, Secret values redacted."`
 	// Error says why the API server would refuse it.
-	Error string `json:"error,omitempty"`
+	Error string `json:"error,omitempty" doc:"Why the API server would refuse it."`
 }

@@ -4,64 +4,64 @@ import "time"
 
 // Status is the state of the fleet, the body of `belay status -o json`.
 type Status struct {
-	Applications []ApplicationStatus `json:"applications"`
-	Clusters     []ClusterStatus     `json:"clusters,omitempty"`
-	Repositories []RepositoryStatus  `json:"repositories,omitempty"`
+	Applications []ApplicationStatus `json:"applications" doc:"Sorted by name."`
+	Clusters     []ClusterStatus     `json:"clusters,omitempty" doc:"Clusters in use, sorted by name."`
+	Repositories []RepositoryStatus  `json:"repositories,omitempty" doc:"Repositories in use, sorted by URL."`
 	// Problems are definitions that are wrong; what they meant last still holds.
-	Problems []Error `json:"problems,omitempty"`
+	Problems []Error `json:"problems,omitempty" doc:"Definitions that are wrong; what they meant last still holds."`
 }
 
 // ApplicationStatus is the state of one application.
 type ApplicationStatus struct {
-	Name      string `json:"name"`
-	Project   string `json:"project"`
-	Cluster   string `json:"cluster"`
-	Namespace string `json:"namespace"`
-	Repo      string `json:"repo,omitempty"`
-	Path      string `json:"path,omitempty"`
-	Ref       string `json:"ref,omitempty"`
+	Name      string `json:"name" doc:"Unique in the fleet."`
+	Project   string `json:"project" doc:"Project whose limits apply."`
+	Cluster   string `json:"cluster" doc:"Cluster it is delivered to."`
+	Namespace string `json:"namespace" doc:"Namespace of objects that name none."`
+	Repo      string `json:"repo,omitempty" doc:"URL of its repository, without credentials."`
+	Path      string `json:"path,omitempty" doc:"Path within the repository."`
+	Ref       string `json:"ref,omitempty" doc:"Branch, tag, commit or range of versions that is followed."`
 	// Revision is the commit that was compared last.
-	Revision string    `json:"revision"`
-	Sync     SyncState `json:"sync"`
-	Health   Health    `json:"health"`
+	Revision string    `json:"revision" doc:"Commit that it was compared with last."`
+	Sync     SyncState `json:"sync" doc:"Whether the cluster equals Git."`
+	Health   Health    `json:"health" doc:"Whether it works, as far as the status of its objects tells."`
 	// Message says why it is not Synced and Healthy.
-	Message string `json:"message,omitempty"`
-	Hint    string `json:"hint,omitempty"`
+	Message string `json:"message,omitempty" doc:"Why it is not Synced and Healthy."`
+	Hint    string `json:"hint,omitempty" doc:"What to do about it."`
 	// SyncedRevision is the last commit that was fully applied.
-	SyncedRevision string    `json:"syncedRevision,omitempty"`
-	SyncedAt       time.Time `json:"syncedAt,omitzero"`
+	SyncedRevision string    `json:"syncedRevision,omitempty" doc:"Last commit that was fully applied."`
+	SyncedAt       time.Time `json:"syncedAt,omitzero" doc:"When that was."`
 	// Objects counts the declared ones.
-	Objects int `json:"objects"`
+	Objects int `json:"objects" doc:"How many objects it declares."`
 	// Automatic is false when syncs wait to be asked for.
-	Automatic bool `json:"automatic"`
+	Automatic bool `json:"automatic" doc:"Whether commits are applied without being asked."`
 	// Tree is set only where one application is asked for.
-	Tree []ObjectStatus `json:"tree,omitempty"`
+	Tree []ObjectStatus `json:"tree,omitempty" doc:"Its objects; only where one application is asked for."`
 }
 
 // ObjectStatus is the state of one object of an application.
 type ObjectStatus struct {
 	ObjectID
-	APIVersion string    `json:"apiVersion,omitempty"`
-	Wave       int       `json:"wave,omitempty"`
-	Sync       SyncState `json:"sync"`
-	Health     Health    `json:"health"`
-	Message    string    `json:"message,omitempty"`
-	File       string    `json:"file,omitempty"`
-	Line       int       `json:"line,omitempty"`
+	APIVersion string    `json:"apiVersion,omitempty" doc:"As declared, such as apps/v1."`
+	Wave       int       `json:"wave,omitempty" doc:"Place in the order within the application."`
+	Sync       SyncState `json:"sync" doc:"Whether the object equals Git."`
+	Health     Health    `json:"health" doc:"Whether it works, as far as its status tells."`
+	Message    string    `json:"message,omitempty" doc:"Its last error, or what it waits for."`
+	File       string    `json:"file,omitempty" doc:"File that declares it, relative to the root of the repository."`
+	Line       int       `json:"line,omitempty" doc:"Line of that file, from 1; 0 is not known."`
 }
 
 // ClusterStatus is the state of the connection to a cluster.
 type ClusterStatus struct {
-	Name    string `json:"name"`
-	Version string `json:"version,omitempty"`
-	Ready   bool   `json:"ready"`
-	Message string `json:"message,omitempty"`
+	Name    string `json:"name" doc:"Name of the cluster."`
+	Version string `json:"version,omitempty" doc:"Kubernetes version, such as v1.36.2."`
+	Ready   bool   `json:"ready" doc:"Whether it is observed."`
+	Message string `json:"message,omitempty" doc:"Why it is not."`
 }
 
 // RepositoryStatus is the state of a mirror.
 type RepositoryStatus struct {
-	URL       string            `json:"url"`
-	Refs      map[string]string `json:"refs,omitempty"` // ref followed -> commit
-	CheckedAt time.Time         `json:"checkedAt,omitzero"`
-	Message   string            `json:"message,omitempty"`
+	URL       string            `json:"url" doc:"URL without credentials."`
+	Refs      map[string]string `json:"refs,omitempty" doc:"Refs that are followed, each with its newest commit."` // ref followed -> commit
+	CheckedAt time.Time         `json:"checkedAt,omitzero" doc:"When it was looked at last."`
+	Message   string            `json:"message,omitempty" doc:"Why it cannot be read."`
 }

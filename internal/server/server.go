@@ -165,7 +165,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		s.Log.Warn("requests did not end in time and were cut off", "timeout", drainTimeout)
 		err = h.Close()
 	}
-	_ = <-served // that it was closed
+	if end := <-served; !errors.Is(end, http.ErrServerClosed) {
+		err = errors.Join(err, end)
+	}
 	if err != nil {
 		return fmt.Errorf("stop serving on %s: %w", l.Addr(), err)
 	}
