@@ -25,7 +25,7 @@ func FuzzLoad(f *testing.F) {
 		start := time.Now()
 		tr := newTree(below(map[string]string{"x.yaml": string(text), "y.yaml": app("other", "")}))
 		fresh := loadFiles(t, nil, "c1", tr)
-		if d := time.Since(start); d > 5*time.Second {
+		if d := time.Since(start); d > time.Minute {
 			t.Fatalf("%d bytes took %s", len(text), d)
 		}
 		if _, ok := fresh.Applications["other"]; !ok {
