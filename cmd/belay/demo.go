@@ -225,7 +225,7 @@ func startCluster(ctx context.Context, program, dir string) (kubeconfig string, 
 		return "", nil, err
 	}
 	go func() { _ = w.CloseWithError(p.Wait()) }() // the reader below sees it
-	stop = func() { cancel(); _ = p.Wait() }      // it was told to end
+	stop = func() { cancel(); _ = p.Wait() }       // it was told to end
 	type answer struct {
 		line string
 		err  error

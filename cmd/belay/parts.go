@@ -64,9 +64,14 @@ func newParts(o partsOptions) (*parts, error) {
 		p.hub.Close()
 		return nil, err
 	}
+	cache, err := render.OpenCache(filepath.Join(o.data.path, "renders"), cacheBytes, o.data.key)
+	if err != nil {
+		p.close()
+		return nil, err
+	}
 	conn := &connector{instance: o.instance, kubeconfig: o.kubeconfig, log: o.log}
 	p.sources = &sources{Hub: p.hub, interval: o.interval, own: conn.ownSecret}
-	p.renderer = &renderer{pool: p.pool}
+	p.renderer = &renderer{pool: p.pool, cache: cache}
 	p.connector = conn
 	return p, nil
 }
@@ -155,16 +160,22 @@ func (s *sources) Check(ctx context.Context, url string) error { return s.CheckN
 // renderer renders through the cache.
 type renderer struct {
 	pool  *render.Pool
+	cache *render.Cache
 }
 
 // Render implements reconcile.Renderer.
 func (r *renderer) Render(ctx context.Context, files reconcile.Files, req reconcile.RenderRequest) (reconcile.Rendered, error) {
 	rr := render.Request{Application: req.Application, Source: req.Source, Namespace: req.Namespace, KubeVersion: req.KubeVersion,
 		APIVersions: req.APIVersions, Repo: req.Repo, Revision: req.Revision}
+	if res, ok, err := r.cache.Get(ctx, files, rr); err == nil && ok && !(req.Full && res.Partial) {
+		return rendered(res, true), nil
+	}
 	res, err := r.pool.Render(ctx, files, rr)
 	if err != nil {
 		return rendered(res, false), err
 	}
+	// A cache that cannot be written to costs time after a restart and nothing else.
+	_ = r.cache.Put(rr, res)
 	return rendered(res, false), nil
 }
 
@@ -179,8 +190,8 @@ type connector struct {
 }
 
 // Connect implements reconcile.Connector.
-func (c *connector) Connect(ctx context.Context, def belay.Cluster, notify func([]string, bool)) (reconcile.Cluster, error) {
-	o := kube.Options{Name: def.Name, Instance: c.instance, Logger: c.log, Interactive: belay.DefaultInteractiveManagers(), Notify: notify}
+func (c *connector) Connect(ctx context.Context, def belay.Cluster, interactive []string, notify func([]string, bool)) (reconcile.Cluster, error) {
+	o := kube.Options{Name: def.Name, Instance: c.instance, Logger: c.log, Interactive: interactive, Notify: notify}
 	var err error
 	if def.Spec.Kubeconfig == nil {
 		o.Config, err = kube.OwnConfig(c.kubeconfig, def.Spec.Context)

@@ -43,6 +43,7 @@ func (e *Engine) loadConfig(ctx context.Context) {
 	}
 	e.setProblem(srcErr)
 	e.tellProblems(prev, cat, rev)
+	e.Checkpoint("loaded")
 	e.adopt(ctx, cat, rev)
 }
 
@@ -193,11 +194,12 @@ func (e *Engine) connectClusters(ctx context.Context, cat *catalog.Catalog) {
 	if len(defs) == 0 {
 		defs = map[string]belay.Cluster{belay.LocalCluster: {Name: belay.LocalCluster}}
 	}
+	interactive := interactiveManagers(cat)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for name, c := range e.clusters {
 		def, ok := defs[name]
-		if ok && c.err == nil && reflect.DeepEqual(def.Spec, c.def.Spec) {
+		if ok && c.err == nil && reflect.DeepEqual(def.Spec, c.def.Spec) && slices.Equal(interactive, c.interactive) {
 			continue
 		}
 		if c.cancel != nil {
@@ -209,13 +211,13 @@ func (e *Engine) connectClusters(ctx context.Context, cat *catalog.Catalog) {
 		if e.clusters[name] != nil || (e.OnlyCluster != "" && e.OnlyCluster != name) {
 			continue
 		}
-		c := &cluster{def: def}
+		c := &cluster{def: def, interactive: interactive}
 		e.clusters[name] = c
 		if e.claims[name] == nil {
 			e.claims[name] = newClaims()
 		}
 		runCtx, cancel := context.WithCancel(e.runCtx)
-		c.conn, c.err = e.Connector.Connect(runCtx, def, func(apps []string, all bool) { e.clusterChanged(name, apps, all) })
+		c.conn, c.err = e.Connector.Connect(runCtx, def, interactive, func(apps []string, all bool) { e.clusterChanged(name, apps, all) })
 		if c.err != nil {
 			cancel()
 			e.Logger.Warn("cluster not connected", "cluster", name, "error", c.err)
@@ -229,6 +231,17 @@ func (e *Engine) connectClusters(ctx context.Context, cat *catalog.Catalog) {
 			}
 		})
 	}
+}
+
+// interactiveManagers are those of all projects: what a cluster reports is
+// judged by the project of each application later.
+func interactiveManagers(cat *catalog.Catalog) []string {
+	all := belay.DefaultInteractiveManagers()
+	for _, p := range cat.Projects {
+		all = append(all, p.Spec.InteractiveManagers...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // clusterChanged is called by a cluster's observation.

@@ -41,7 +41,9 @@ type Options struct {
 	Workers int
 	// HotBytes bounds the manifests kept in memory. Default 64 MiB.
 	HotBytes int
-	// Checkpoint is called at named points of a sync; tests crash there.
+	// Checkpoint is called at named points of a sync; tests crash there. They are,
+	// in the order of a sync: loaded, rendered, begin, write, delete, deleted,
+	// namespace, written, group, arrived.
 	Checkpoint func(name string)
 }
 
@@ -85,6 +87,8 @@ type cluster struct {
 	conn   Cluster
 	err    error
 	cancel context.CancelFunc
+	// interactive are the managers it was connected with.
+	interactive []string
 	// pruneOpen is true once every application of the cluster was read.
 	pruneOpen bool
 }

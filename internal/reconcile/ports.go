@@ -111,10 +111,11 @@ type Cluster interface {
 	Preview(ctx context.Context, a belay.Action) (before, after json.RawMessage, err error)
 }
 
-// Connector makes the adapter of a declared cluster. notify is called when live
-// state changed, with the applications it belongs to, or all.
+// Connector makes the adapter of a declared cluster. interactive are the field
+// managers whose additions count as drift; notify is called when live state
+// changed, with the applications it belongs to, or all.
 type Connector interface {
-	Connect(ctx context.Context, def belay.Cluster, notify func(applications []string, all bool)) (Cluster, error)
+	Connect(ctx context.Context, def belay.Cluster, interactive []string, notify func(applications []string, all bool)) (Cluster, error)
 }
 
 // Recorder takes events.
