@@ -40,6 +40,7 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 		t.rev.Commit = commit // only the cluster changed
 	}
 	nd, objects, reads, err := e.render(ctx, t, &facts, false)
+	e.Checkpoint("rendered")
 	if err != nil && belay.CodeOf(err) == belay.CodeUnavailable {
 		e.mu.Lock()
 		a.dirty = true // the same commit may render next time

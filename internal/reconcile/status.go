@@ -56,6 +56,7 @@ func (e *Engine) finish(ctx context.Context, t *target, p *belay.Plan, step plan
 			}
 		}
 		e.arrived(t)
+		e.Checkpoint("arrived")
 	}
 	e.scheduleRetry(a, p)
 	e.tellFailure(t, failing, p.Held)

@@ -339,8 +339,11 @@ func (e *Engine) write(ctx context.Context, t *target, act *belay.Action) error 
 	}
 	e.Checkpoint("write")
 	if act.Verb == belay.VerbDelete {
+		e.Checkpoint("delete")
 		e.stats.Deletes.Add(1)
-		return t.conn.Delete(ctx, permit, *act.Live)
+		err := t.conn.Delete(ctx, permit, *act.Live)
+		e.Checkpoint("deleted")
+		return err
 	}
 	e.stats.Applies.Add(1)
 	live, err := t.conn.Apply(ctx, permit, *act)
@@ -368,7 +371,9 @@ func (e *Engine) makeNamespace(ctx context.Context, t *target) error {
 	if err != nil {
 		return err
 	}
-	return t.conn.EnsureNamespace(ctx, permit)
+	err = t.conn.EnsureNamespace(ctx, permit)
+	e.Checkpoint("namespace")
+	return err
 }
 
 // outcome notes what became of an action.
