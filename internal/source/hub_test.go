@@ -3,7 +3,6 @@ package source
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -188,9 +187,10 @@ func TestHub(t *testing.T) {
 			if rev.Name != "v1.0.0" || rev.Subject != "first commit" || rev.Author != gittest.Author || rev.Repo != tr.url || rev.Time.IsZero() {
 				t.Errorf("Revision = %+v", rev)
 			}
-			if _, err := h.Revision(tr.url, "later"); belay.CodeOf(err) != belay.CodeNotFound || !strings.Contains(err.Error(), tr.url) {
-				t.Errorf("a branch that is not there: %v", err)
-			}
+			await(t, "an error for a branch that is not there", func() bool {
+				_, err := h.Revision(tr.url, "later")
+				return belay.CodeOf(err) == belay.CodeNotFound && strings.Contains(err.Error(), tr.url)
+			})
 
 			// A push is seen after a poke.
 			second := tr.repo.Commit("main", "second", map[string]string{"app/a.yaml": "a: 2\n"})
@@ -350,96 +350,6 @@ func TestRequests(t *testing.T) {
 	}
 	if got := len(h.Status()); got != 1 {
 		t.Errorf("two spellings are %d repositories", got)
-	}
-}
-
-// fakeClock lets a test say when time passes.
-type fakeClock struct {
-	mu     sync.Mutex
-	delays []time.Duration
-	timers []chan time.Time
-}
-
-func (c *fakeClock) Now() time.Time { return time.Unix(0, 0) }
-
-func (c *fakeClock) Timer(d time.Duration) (<-chan time.Time, func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	ch := make(chan time.Time, 1)
-	c.delays = append(c.delays, d)
-	c.timers = append(c.timers, ch)
-	return ch, func() {}
-}
-
-func (c *fakeClock) count() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.timers)
-}
-
-func (c *fakeClock) fire() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.timers[len(c.timers)-1] <- time.Unix(0, 0)
-}
-
-func TestIntervalAndBackoff(t *testing.T) {
-	repo := gittest.NewRepo(t)
-	repo.Commit("main", "first", map[string]string{"a": "1"})
-	clock := &fakeClock{}
-	h := newHub(t, t.TempDir(), Options{Clock: clock, Interval: 30 * time.Second, Jitter: 1e-9})
-	h.SetFollowed(map[string][]string{repo.URL(): {"main"}})
-	run(t, h)
-	last := func() time.Duration {
-		clock.mu.Lock()
-		defer clock.mu.Unlock()
-		return clock.delays[len(clock.delays)-1].Round(time.Second)
-	}
-	// SetFollowed looks once more than the loop.
-	await(t, "first look", func() bool { return clock.count() >= 2 })
-	if last() != 30*time.Second {
-		t.Errorf("interval = %s", last())
-	}
-	if err := os.Rename(repo.Dir, repo.Dir+".away"); err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []time.Duration{60, 120, 240, 300, 300} {
-		n := clock.count()
-		clock.fire()
-		await(t, "another look", func() bool { return clock.count() > n })
-		if last() != want*time.Second {
-			t.Errorf("backoff = %s, want %s", last(), want*time.Second)
-		}
-	}
-	n := clock.count()
-	h.Poke("")
-	await(t, "look after a poke", func() bool { return clock.count() > n })
-	if last() != 60*time.Second {
-		t.Errorf("after a poke = %s, want the backoff begun anew", last())
-	}
-	if err := os.Rename(repo.Dir+".away", repo.Dir); err != nil {
-		t.Fatal(err)
-	}
-	n = clock.count()
-	clock.fire()
-	await(t, "look when it is back", func() bool { return clock.count() > n })
-	if last() != 30*time.Second {
-		t.Errorf("when it is back = %s", last())
-	}
-}
-
-func TestDelayHasJitter(t *testing.T) {
-	for _, tc := range []struct {
-		failures int
-		random   float64
-		want     time.Duration
-	}{{0, 0, 27 * time.Second}, {0, 1, 33 * time.Second}, {0, 0.5, 30 * time.Second}, {100, 0.5, 5 * time.Minute}} {
-		if got := delay(30*time.Second, tc.failures, 0.1, tc.random); got != tc.want {
-			t.Errorf("delay(%d, %v) = %s, want %s", tc.failures, tc.random, got, tc.want)
-		}
-	}
-	if got := delay(time.Hour, 3, 0, 0); got != time.Hour {
-		t.Errorf("a long interval = %s", got)
 	}
 }
 
@@ -648,61 +558,29 @@ func TestPokeTakesAnySpelling(t *testing.T) {
 	}
 }
 
-func TestResolveRef(t *testing.T) {
-	id := func(c string) string { return strings.Repeat(c, 40) }
-	refs := git.Refs{Head: "main",
-		Heads: map[string]string{"main": id("a"), "both": id("b"), "release/1.x": id("c"), "1.2.3": id("9")},
-		Tags: map[string]string{"both": id("d"), "v1.0.0": id("1"), "v1.2.0": id("2"), "v2.0.0-rc.1": id("3"), "v1.10.0": id("4"),
-			"2.0.0-beta.1": id("5"), "not-a-version": id("6"), "v0.9.0": id("7"), "v1": id("8")}}
-	commits := func(prefix string) ([]string, error) {
-		var out []string
-		for _, c := range []string{id("e"), "eeeeeee" + id("0")[7:], id("f")} {
-			if strings.HasPrefix(c, prefix) {
-				out = append(out, c)
-			}
-		}
-		return out, nil
+// Whoever asks first may find a new commit before its look has ended; who is to
+// be told is told nevertheless.
+func TestTellsEvenIfSomebodyAskedBefore(t *testing.T) {
+	repo := gittest.NewRepo(t)
+	first := repo.Commit("main", "first", map[string]string{"a": "1"})
+	url, dir := repo.URL(), t.TempDir()
+	h := newHub(t, dir, Options{})
+	h.SetFollowed(map[string][]string{url: {"main"}})
+	if err := h.CheckNow(t.Context(), url); err != nil {
+		t.Fatal(err)
 	}
-	for ref, want := range map[string]string{
-		"": id("a"), "HEAD": id("a"), "main": id("a"), "refs/heads/main": id("a"),
-		"both": id("b"), "refs/tags/both": id("d"), "release/1.x": id("c"),
-		"^1.0.0": id("4"), "1.x": id("4"), "~1.2": id("2"), ">=1.0.0 <1.10.0": id("2"), "*": id("4"), "<1.0.0": id("7"),
-		">=2.0.0-0": id("3"), "^2.0.0-beta": id("3"), "1.0.0": id("1"), "1.2.3": id("9"), "v1": id("8"),
-		id("f"): id("f"), "FFFFFFF": id("f"), "eeeeeeee": id("e"),
-	} {
-		if got, err := resolveRef("r", refs, ref, commits); got.Commit != want || err != nil {
-			t.Errorf("%q = %.7s, %v, want %.7s", ref, got.Commit, err, want)
+	var n notes
+	again := newHub(t, dir, Options{Notify: n.notify})
+	again.SetFollowed(map[string][]string{url: {"main"}})
+	if !at(again, url, "main", first)() {
+		t.Fatal("not recalled")
+	}
+	for range 2 {
+		if err := again.CheckNow(t.Context(), url); err != nil {
+			t.Fatal(err)
 		}
 	}
-	for ref, want := range map[string]string{
-		"mian":      "repository r: has no branch, tag or commit mian (did you mean main?)",
-		"1.0":       "", // a range
-		"^3.0.0":    "repository r: has no tag in the range ^3.0.0 (the highest version is v2.0.0-rc.1)",
-		"^2.0.0":    "has no tag in the range ^2.0.0",
-		"eeeeeee":   "has several commits whose ids begin with eeeeeee",
-		"abcdef":    "has no branch, tag or commit abcdef (its branches are 1.2.3, both, main, release/1.x)",
-		"bcdefab":   "has no branch, tag or commit bcdefab",
-		"refs/x":    "has no branch",
-		"release/1": "did you mean release/1.x?",
-	} {
-		_, err := resolveRef("r", refs, ref, commits)
-		if want == "" {
-			if err != nil {
-				t.Errorf("%q: %v", ref, err)
-			}
-			continue
-		}
-		if err == nil || !strings.Contains(err.Error(), want) || belay.CodeOf(err) != belay.CodeNotFound {
-			t.Errorf("%q: %v, want %q", ref, err, want)
-		}
-	}
-	if _, err := resolveRef("r", git.Refs{}, "main", commits); err == nil || !strings.Contains(err.Error(), "push a branch") {
-		t.Errorf("an empty repository: %v", err)
-	}
-	if _, err := resolveRef("r", git.Refs{Head: "main"}, "", commits); err == nil {
-		t.Error("HEAD of an empty repository")
-	}
-	if _, err := resolveRef("r", refs, "1234567", func(string) ([]string, error) { return nil, errors.New("broken") }); err == nil {
-		t.Error("an error of the mirror is lost")
+	if n.count() != 1 {
+		t.Errorf("told %d times, want once", n.count())
 	}
 }

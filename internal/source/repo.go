@@ -36,7 +36,8 @@ type repo struct {
 	local  git.Refs      // of the mirror
 	saved  map[string]saved
 	found  map[string]*finding
-	err    error // of the last look
+	told   map[string]string // what each ref was when somebody was last told
+	err    error             // of the last look
 	looked time.Time
 	// failures in a row; looks that were begun, and the last one that ended.
 	failures     int
@@ -51,7 +52,7 @@ type finding struct {
 }
 
 func newRepo(h *Hub, key, url string) *repo {
-	return &repo{h: h, key: key, url: url, interval: h.o.Interval, found: map[string]*finding{},
+	return &repo{h: h, key: key, url: url, interval: h.o.Interval, found: map[string]*finding{}, told: map[string]string{},
 		wake: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 }
 
@@ -87,6 +88,7 @@ func (r *repo) setFollowed(refs map[string]bool, spellings []string) {
 	}
 	r.refs, r.spellings = refs, spellings
 	maps.DeleteFunc(r.found, func(ref string, _ *finding) bool { return !refs[ref] })
+	maps.DeleteFunc(r.told, func(ref, _ string) bool { return !refs[ref] })
 }
 
 func (r *repo) followed() bool {
@@ -461,17 +463,19 @@ func (r *repo) settle(results map[string]*finding, err error, this uint64) (news
 		if before == nil {
 			before = &finding{}
 		}
-		if text(before.err) != text(f.err) {
-			news = true
-		}
 		if f.err != nil { // the last good one stays
 			f.target, f.info = before.target, before.info
 		}
-		if f.Commit != before.Commit || f.Name != before.Name {
-			news, changed = true, true
+		if s := r.saved[ref]; f.Commit != s.Commit || f.Name != s.Name {
+			changed = true
 		}
-		if r.refs[ref] {
-			r.found[ref] = f
+		if !r.refs[ref] {
+			continue
+		}
+		r.found[ref] = f
+		// Not compared with before: who recalled that may have told nobody.
+		if now := f.Name + " " + f.Commit + " " + text(f.err); r.told[ref] != now {
+			r.told[ref], news = now, true
 		}
 	}
 	if changed {
