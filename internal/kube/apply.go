@@ -42,7 +42,9 @@ func (c *Cluster) Apply(ctx context.Context, permit belay.Permit, a belay.Action
 		return belay.Live{}, err
 	}
 	c.mu.Lock()
-	c.ensureWatch(r.kind)
+	if w := c.ensureWatch(r.kind); w != nil {
+		w.wanted = true
+	}
 	c.mu.Unlock()
 	var secrets []string
 	if a.Desired.Sensitive() {

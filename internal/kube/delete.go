@@ -27,12 +27,12 @@ func (c *Cluster) Delete(ctx context.Context, permit belay.Permit, live belay.Li
 	if live.Application == "" || live.Application != permit.Application() || live.UID == "" || live.PruneDisabled {
 		return c.defect(live.ID, fmt.Sprintf("a deletion for application %q of an object of application %q", permit.Application(), live.Application))
 	}
-	r, err := c.resolve(live.APIVersion, live.ID)
-	if belay.CodeOf(err) == belay.CodeUnknownKind {
-		return nil // with its kind gone, so is the object
-	}
+	r, served, err := c.resolveLive(live)
 	if err != nil {
 		return err
+	}
+	if !served {
+		return nil // with its kind gone, so is the object
 	}
 	version := live.ResourceVersion
 	if now, ok := c.objects.lookup(live.ID); ok && now.UID == live.UID && now.Application == live.Application && !now.PruneDisabled {

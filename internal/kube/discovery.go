@@ -188,3 +188,17 @@ func (c *Cluster) resolve(apiVersion string, id belay.ObjectID) (resource, error
 	}
 	return r, nil
 }
+
+// resolveLive finds how an object that is there is addressed: at the version it
+// was seen at, or at another that is served now. ok is false if its kind is not
+// served at all.
+func (c *Cluster) resolveLive(live belay.Live) (r resource, ok bool, err error) {
+	r, err = c.resolve(live.APIVersion, live.ID)
+	if err == nil || belay.CodeOf(err) != belay.CodeUnknownKind {
+		return r, err == nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r, ok = c.known.preferred[live.ID.GroupKind()]
+	return r, ok, nil
+}

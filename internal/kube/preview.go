@@ -24,18 +24,11 @@ import (
 //
 // What makes an apply fail makes a preview fail, in the same words.
 func (c *Cluster) Preview(ctx context.Context, a belay.Action) (before, after json.RawMessage, err error) {
-	apiVersion := ""
 	var secrets []string
-	switch {
-	case a.Desired != nil:
-		apiVersion = a.Desired.APIVersion
-		if a.Desired.Sensitive() {
-			secrets = belay.SecretValues(a.Desired.Raw)
-		}
-	case a.Live != nil:
-		apiVersion = a.Live.APIVersion
+	if a.Desired != nil && a.Desired.Sensitive() {
+		secrets = belay.SecretValues(a.Desired.Raw)
 	}
-	r, err := c.resolve(apiVersion, a.ID)
+	r, err := c.resolveAction(a)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -59,6 +52,20 @@ func (c *Cluster) Preview(ctx context.Context, a belay.Action) (before, after js
 		return before, nil, c.apiError(err, a.ID, secrets)
 	}
 	return before, after, nil
+}
+
+func (c *Cluster) resolveAction(a belay.Action) (resource, error) {
+	switch {
+	case a.Desired != nil:
+		return c.resolve(a.Desired.APIVersion, a.ID)
+	case a.Live == nil:
+		return resource{}, c.defect(a.ID, "an action with neither a desired nor a live object")
+	}
+	r, served, err := c.resolveLive(*a.Live)
+	if err == nil && !served {
+		return c.resolve(a.Live.APIVersion, a.ID) // which says so
+	}
+	return r, err
 }
 
 // dryRun asks what an apply would make of the object there, which may be nil.

@@ -212,6 +212,29 @@ func TestStoreKeepsWhatIsNewest(t *testing.T) {
 	}
 }
 
+// The answer to a write comes without the status.
+func TestStoreGuessesHealthAfterAWrite(t *testing.T) {
+	id := belay.ObjectID{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition", Name: "x"}
+	at := func(version uint64, generation int64, health belay.Health) *trimmed {
+		return &trimmed{ours: true, record: record{version: version, generation: generation, live: belay.Live{ID: id, UID: "u", Application: "shop",
+			Health: health, Established: health == belay.Healthy}}}
+	}
+	s := newStore()
+	if l, _ := s.written(at(1, 1, ""), true); l.Health != belay.Progressing || l.Established {
+		t.Errorf("new: %+v", l)
+	}
+	s.observed(at(1, 1, belay.Healthy))
+	if l, _ := s.written(at(1, 1, ""), true); l.Health != belay.Healthy || !l.Established {
+		t.Errorf("the watch was faster: %+v", l)
+	}
+	if l, _ := s.written(at(2, 1, ""), true); l.Health != belay.Healthy || !l.Established {
+		t.Errorf("only metadata changed: %+v", l)
+	}
+	if l, _ := s.written(at(3, 2, ""), true); l.Health != belay.Progressing || !l.Established {
+		t.Errorf("the spec changed: %+v", l)
+	}
+}
+
 func refusal(code int32, reason metav1.StatusReason, message string, causes ...metav1.StatusCause) error {
 	return &apierrors.StatusError{ErrStatus: metav1.Status{Code: code, Reason: reason, Message: message,
 		Details: &metav1.StatusDetails{Causes: causes}}}
