@@ -96,16 +96,7 @@ func TestExamplesOfFields(t *testing.T) {
 			if strings.Contains(f.Path, "sshKey.") || strings.Contains(f.Path, "knownHosts.") || strings.Contains(f.Path, "ca.") {
 				continue // the same as password
 			}
-			doc := minimal(kind)
-			for _, with := range catalog.Fields(kind) { // the required neighbours
-				if with.Required && with.Example != "" && parent(with.Path) == parent(f.Path) {
-					var w any
-					if err := json.Unmarshal([]byte(with.Example), &w); err != nil {
-						t.Fatal(err)
-					}
-					put(doc, with.Path, w)
-				}
-			}
+			doc := around(t, kind, f.Path)
 			put(doc, f.Path, v)
 			if f.Path == "kind" || f.Path == "apiVersion" {
 				continue
@@ -115,6 +106,22 @@ func TestExamplesOfFields(t *testing.T) {
 			}
 		}
 	}
+}
+
+// around is a small document of a kind in which the field may be put.
+func around(t testing.TB, kind, path string) map[string]any {
+	t.Helper()
+	doc := minimal(kind)
+	for _, f := range catalog.Fields(kind) { // the required neighbours
+		if f.Required && f.Example != "" && f.Path != "kind" && f.Path != "apiVersion" && parent(f.Path) == parent(path) {
+			var v any
+			if err := json.Unmarshal([]byte(f.Example), &v); err != nil {
+				t.Fatal(err)
+			}
+			put(doc, f.Path, v)
+		}
+	}
+	return doc
 }
 
 func parent(p string) string { return p[:max(strings.LastIndexByte(p, '.'), 0)] }
@@ -162,6 +169,89 @@ func verdict(t testing.TB, schema *jsonschema.Schema, doc map[string]any) (schem
 	return schema.Validate(asJSON(t, b)) == nil, !structural
 }
 
+// agree fails when schema and decoder do not refuse the same structure. It
+// reports whether both take the document.
+func agree(t interface {
+	Helper()
+	Fatal(...any)
+	Errorf(string, ...any)
+}, schema *jsonschema.Schema, doc map[string]any) bool {
+	t.Helper()
+	b, err := json.Marshal(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	schemaErr := schema.Validate(v)
+	structural, wrong := catalog.CheckDocument(b)
+	switch {
+	case schemaErr != nil && !wrong:
+		t.Errorf("only the schema refuses %s: %v", b, schemaErr)
+	case schemaErr == nil && structural:
+		t.Errorf("only the decoder refuses %s", b)
+	}
+	return schemaErr == nil && !wrong
+}
+
+// TestEveryFieldWithEverything puts every odd value into every field, and every
+// field beside every other.
+func TestEveryFieldWithEverything(t *testing.T) {
+	for _, kind := range catalog.Kinds() {
+		schema := compile(t, kind)
+		fields := catalog.Fields(kind)
+		for _, f := range fields {
+			if f.Path == "kind" || f.Path == "apiVersion" {
+				continue
+			}
+			for _, odd := range oddities {
+				doc := around(t, kind, f.Path)
+				put(doc, f.Path, odd)
+				agree(t, schema, doc)
+				doc = around(t, kind, f.Path)
+				put(doc, f.Path, []any{odd})
+				agree(t, schema, doc)
+				doc = around(t, kind, f.Path)
+				put(doc, f.Path, map[string]any{"example": odd})
+				agree(t, schema, doc)
+			}
+			doc := around(t, kind, f.Path)
+			put(doc, f.Path+"x", "y")
+			agree(t, schema, doc)
+			for _, other := range fields {
+				if parent(other.Path) != parent(f.Path) || f.Path == other.Path || f.Example == "" && f.Type != "mapping" {
+					continue
+				}
+				doc := around(t, kind, f.Path)
+				put(doc, f.Path, example(t, f))
+				put(doc, other.Path, example(t, other))
+				agree(t, schema, doc)
+			}
+		}
+		for _, missing := range []string{"apiVersion", "kind", "metadata", "spec"} {
+			doc := minimal(kind)
+			delete(doc, missing)
+			agree(t, schema, doc)
+			doc[missing] = "x"
+			agree(t, schema, doc)
+		}
+	}
+}
+
+func example(t testing.TB, f catalog.Field) any {
+	t.Helper()
+	if f.Example == "" {
+		return map[string]any{}
+	}
+	var v any
+	if err := json.Unmarshal([]byte(f.Example), &v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
 // TestSchemaAndDecoderAgree edits valid documents at random: whatever the
 // schema refuses the decoder refuses, and whatever the decoder calls a
 // structural problem the schema refuses.
@@ -196,35 +286,18 @@ func TestSchemaAndDecoderAgree(t *testing.T) {
 	}
 	accepted, refused := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
-		for range 40 {
-			s := rapid.SampledFrom(subjects).Draw(t, "kind")
-			var doc map[string]any
-			if err := json.Unmarshal(s.doc, &doc); err != nil {
-				t.Fatal(err)
-			}
-			for range rapid.IntRange(1, 2).Draw(t, "edits") {
-				mutate(t, doc)
-			}
-			b, err := json.Marshal(doc)
-			if err != nil {
-				t.Fatal(err)
-			}
-			v, err := jsonschema.UnmarshalJSON(bytes.NewReader(b))
-			if err != nil {
-				t.Fatal(err)
-			}
-			schemaErr := s.schema.Validate(v)
-			structural, wrong := catalog.CheckDocument(b)
-			switch {
-			case schemaErr != nil && !wrong:
-				t.Fatalf("only the schema refuses %s: %v", b, schemaErr)
-			case schemaErr == nil && structural:
-				t.Fatalf("only the decoder refuses %s", b)
-			case schemaErr == nil && !wrong:
-				accepted++
-			default:
-				refused++
-			}
+		s := rapid.SampledFrom(subjects).Draw(t, "kind")
+		var doc map[string]any
+		if err := json.Unmarshal(s.doc, &doc); err != nil {
+			t.Fatal(err)
+		}
+		for range rapid.IntRange(1, 3).Draw(t, "edits") {
+			mutate(t, doc)
+		}
+		if agree(t, s.schema, doc) {
+			accepted++
+		} else {
+			refused++
 		}
 	})
 	t.Logf("%d accepted, %d refused", accepted, refused)
