@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -109,13 +110,23 @@ type sources struct {
 func (s *sources) Configure(repos []belay.Repository, refs map[string][]string) {
 	configs := make([]source.RepoConfig, len(repos))
 	for i, r := range repos {
-		configs[i] = source.RepoConfig{URL: r.Spec.URL, Interval: s.interval, Auth: s.auth(r)}
+		configs[i] = source.RepoConfig{URL: r.Spec.URL, Interval: s.interval, Auth: s.auth(r), Version: declaredAs(r)}
 		if d, err := time.ParseDuration(r.Spec.Interval); err == nil {
 			configs[i].Interval = d
 		}
 	}
 	s.Hub.Configure(configs)
 	s.SetFollowed(refs)
+}
+
+// declaredAs is text that changes whenever the definition does: a repository whose
+// definition was mended is tried at once.
+func declaredAs(r belay.Repository) string {
+	b, err := json.Marshal(r.Spec)
+	if err != nil {
+		return err.Error() // strings always encode
+	}
+	return string(b)
 }
 
 // auth reads the credentials of a repository each time they are needed, so that

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 
@@ -89,11 +90,13 @@ func (e *env) serverFacts(ctx context.Context, cluster string) (belay.ClusterFac
 }
 
 func (e *env) writeManifests(o output, objects []belay.Object, show bool) error {
+	key := make([]byte, 32)
+	rand.Read(key) // nobody can test a guess at a value against what is written
 	items := make([]json.RawMessage, len(objects))
 	for i := range objects {
 		items[i] = objects[i].Raw
 		if objects[i].Sensitive() && !show {
-			redacted, err := belay.RedactSecret(objects[i].Raw, []byte("render"))
+			redacted, err := belay.RedactSecret(objects[i].Raw, key)
 			if err != nil {
 				return err
 			}
