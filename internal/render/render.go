@@ -34,6 +34,13 @@ type Files interface {
 	Digest(kind belay.ReadKind, path string) (string, error)
 }
 
+// Tracer is what a Files with symlinks has as well.
+type Tracer interface {
+	// Trace lists everything that a read depends on: the place where the path
+	// really leads, and the symlinks on the way there.
+	Trace(kind belay.ReadKind, path string) ([]belay.Read, error)
+}
+
 // Request is one render to do.
 type Request struct {
 	// Application is named in errors, and is the default release name of a chart.

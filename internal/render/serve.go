@@ -140,6 +140,17 @@ func (s *server) note(kind belay.ReadKind, p string) {
 		d = unknowable
 	}
 	s.reads[key] = d
+	t, ok := s.files.(Tracer)
+	if !ok {
+		return
+	}
+	trace, err := t.Trace(kind, p)
+	if err != nil {
+		return // the digest above says as much as can be known
+	}
+	for _, r := range trace {
+		s.reads[readKey{r.Kind, r.Path}] = r.Digest
+	}
 }
 
 // readSet is what was learned, sorted. That a path is there follows from having
