@@ -422,7 +422,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string, line int) 
 		}
 	}
 	d.choose(t, path, line, present)
-	if src, ok := v.Addr().Interface().(*belay.Source); ok && len(d.problems) == before {
+	if src, ok := reflect.TypeAssert[*belay.Source](v.Addr()); ok && len(d.problems) == before {
 		d.source(n, src, path)
 	}
 	return len(d.problems) == before

@@ -347,9 +347,8 @@ func (p *parser) document(n *yaml.Node, c chunk) {
 	}
 	d.head(entries, apiVersion, kindName, n.Line)
 	doc := &document{file: p.file, line: c.before + n.Line, fields: d.lines}
-	spec := reflect.Value{}
 	if d.kind != nil {
-		spec = newValue(d.kind.spec)
+		spec := newValue(d.kind.spec)
 		doc.key = key{kind: d.kind.name, name: d.body(entries, doc, spec, n.Line)}
 		doc.spec = spec.Interface()
 	}

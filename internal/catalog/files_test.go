@@ -109,8 +109,7 @@ func (e entry) Name() string               { return path.Base(e.p) }
 func (e entry) IsDir() bool                { return e.dir }
 func (e entry) Info() (fs.FileInfo, error) { return nil, errors.ErrUnsupported }
 func (e entry) Type() fs.FileMode {
-	switch {
-	case e.dir:
+	if e.dir {
 		return fs.ModeDir
 	}
 	if _, ok := e.t.links[e.p]; ok {
@@ -132,11 +131,9 @@ func newMerkle(files map[string]string) *merkle {
 		var b strings.Builder
 		for _, e := range m.children[dir] {
 			p := path.Join(dir, e.Name())
-			d := ""
+			d := digest(m.files[p])
 			if e.IsDir() {
 				d = sum(p)
-			} else {
-				d = digest(m.files[p])
 			}
 			fmt.Fprintf(&b, "%s %s\n", e.Name(), d)
 		}

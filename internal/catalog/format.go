@@ -223,8 +223,8 @@ func checkGlob(s string) (string, string) {
 }
 
 func checkRepoGlob(s string) (string, string) {
-	if i := strings.Index(s, "://"); i >= 0 {
-		authority, _, _ := strings.Cut(s[i+3:], "/")
+	if _, rest, ok := strings.Cut(s, "://"); ok {
+		authority, _, _ := strings.Cut(rest, "/")
 		if user, _, ok := strings.Cut(authority, "@"); ok && (strings.Contains(user, ":") || strings.HasPrefix(s, "http")) {
 			return "must not contain a user name, password or token", credentialsHint
 		}

@@ -81,7 +81,7 @@ func TestBrokenDocumentLeavesTheOthers(t *testing.T) {
 	for name, broken := range map[string]string{
 		"field":  app("b", "sorce: {path: apps/b}"),
 		"syntax": garbage,
-		"kind":   strings.Replace(app("b", ""), "kind: Application", "kind: Aplication", 1),
+		"kind":   strings.Replace(app("b", ""), "kind: Application", "kind: Appl", 1),
 		"name":   app("B_", ""),
 		"type":   "- what is this\n",
 	} {

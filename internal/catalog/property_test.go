@@ -21,7 +21,7 @@ var (
 	worldPaths = []string{"a.yaml", "b.yml", "team/c.yaml", "team/deep/d.yaml", "e.yaml"}
 	worldNames = []string{"one", "two", "three", "four", "five", "six"}
 	broken     = []string{
-		garbage, "- list\n", "a: b: c\n", "apiVersion: belay.dev/v1alpha1\nkind: Aplication\nmetadata: {name: one}\n",
+		garbage, "- list\n", "a: b: c\n", "apiVersion: belay.dev/v1alpha1\nkind: Appl\nmetadata: {name: one}\n",
 		app("one", "sauce: {}"), app("two", "source: 1"), def("Project", "p", "x: 1"), def("Cluster", "k", "x: 1"), "kind: [\n", "apiVersion: [\n", app("One", ""),
 	}
 )
@@ -54,7 +54,7 @@ func goodDocument(t *rapid.T) string {
 func (w *world) edit(t *rapid.T, breakage bool) {
 	p := rapid.SampledFrom(worldPaths).Draw(t, "path")
 	docs := slices.Clone(w.files[p])
-	doc := ""
+	var doc string
 	if breakage && rapid.IntRange(0, 2).Draw(t, "broken") == 0 {
 		doc = rapid.SampledFrom(broken).Draw(t, "what")
 	} else {

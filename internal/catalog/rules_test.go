@@ -25,8 +25,7 @@ func TestRulesAndTypesMeet(t *testing.T) {
 		default:
 			return
 		}
-		for i := range typ.NumField() {
-			f := typ.Field(i)
+		for f := range typ.Fields() {
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			id := typ.Name() + "." + name
 			if name == "" || f.Tag.Get("doc") == "" {
