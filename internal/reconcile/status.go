@@ -24,7 +24,10 @@ func (e *Engine) finish(ctx context.Context, t *target, p *belay.Plan, step plan
 		msg := string(act.Verb)
 		if act.Blocked != nil {
 			msg = act.Blocked.Error()
-			failing = cmpErr(failing, act.Blocked)
+			// What is being deleted takes its time, and a hold is told by itself.
+			if c := act.Blocked.Code; c != belay.CodeTerminating && c != belay.CodeHeld {
+				failing = cmpErr(failing, act.Blocked)
+			}
 		} else if f := a.fails[act.ID]; f != nil && f.digest == actionDigest(act) {
 			msg = f.err.Error()
 			failing = cmpErr(failing, asError(f.err, a.name))

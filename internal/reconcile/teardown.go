@@ -193,12 +193,10 @@ func (e *Engine) mayTeardown(ctx context.Context, a *app, clusterName string) er
 		return &belay.Error{Code: belay.CodeUnavailable, Message: "waits until every application of the cluster was read once"}
 	}
 	if total := declared + len(orphans); total >= removalFrom && len(orphans)*100 > removalShare*total {
-		slices.Sort(orphans)
-		token := belay.Digest(fmt.Append(nil, orphans))[:8]
-		if !confirmed(cat, token) {
+		if !confirmed(cat, orphans) {
 			return &belay.Error{Code: belay.CodeHeld, Origin: belay.Origin{Repo: rev.Repo, Revision: rev.Commit},
 				Message: fmt.Sprintf("%d of %d applications left Git at once; none is torn down without a confirmation", len(orphans), total),
-				Hint:    fmt.Sprintf("if that is meant, add %q to spec.confirm of a Project and commit", token)}
+				Hint:    fmt.Sprintf("if that is meant, add %q to spec.confirm of a Project and commit", plan.TokenOf(orphans))}
 		}
 	}
 	if a.last != nil {
@@ -207,9 +205,11 @@ func (e *Engine) mayTeardown(ctx context.Context, a *app, clusterName string) er
 	return e.recall(ctx, a, rev)
 }
 
-func confirmed(cat *catalog.Catalog, token string) bool {
+// confirmed tells whether a Project confirms that applications go: these, or
+// those of which these are left.
+func confirmed(cat *catalog.Catalog, names []string) bool {
 	for _, p := range cat.Projects {
-		if slices.Contains(p.Spec.Confirm, token) {
+		if slices.ContainsFunc(p.Spec.Confirm, func(token string) bool { return plan.Covers(token, names) }) {
 			return true
 		}
 	}
