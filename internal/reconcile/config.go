@@ -14,9 +14,15 @@ import (
 	"github.com/belaydev/belay/internal/catalog"
 )
 
+// connectTimeout bounds the making of a connection, and is the time until a
+// failed one is tried again.
+const connectTimeout = 10 * time.Second
+
 // loadConfig brings the definitions to the newest commit of the config
 // repository. Whatever cannot be read keeps its last good meaning.
 func (e *Engine) loadConfig(ctx context.Context) {
+	e.loading.Lock() // a poll and a wake-up may come at once
+	defer e.loading.Unlock()
 	rev, srcErr := e.Sources.Revision(e.Repo, e.Ref)
 	if rev.Commit == "" {
 		if !e.firstLook() {
@@ -195,41 +201,62 @@ func (e *Engine) connectClusters(ctx context.Context, cat *catalog.Catalog) {
 		defs = map[string]belay.Cluster{belay.LocalCluster: {Name: belay.LocalCluster}}
 	}
 	interactive := interactiveManagers(cat)
+	missing := map[string]belay.Cluster{}
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	for name, c := range e.clusters {
-		def, ok := defs[name]
-		if ok && c.err == nil && reflect.DeepEqual(def.Spec, c.def.Spec) && slices.Equal(interactive, c.interactive) {
-			continue
-		}
-		if c.cancel != nil {
-			c.cancel()
-		}
-		delete(e.clusters, name)
-	}
 	for name, def := range defs {
-		if e.clusters[name] != nil || (e.OnlyCluster != "" && e.OnlyCluster != name) {
+		c := e.clusters[name]
+		if c != nil && c.err == nil && reflect.DeepEqual(def.Spec, c.def.Spec) && slices.Equal(interactive, c.interactive) {
 			continue
 		}
-		c := &cluster{def: def, interactive: interactive}
+		if e.OnlyCluster == "" || e.OnlyCluster == name {
+			missing[name] = def
+		}
+	}
+	for name, c := range e.clusters {
+		if _, declared := defs[name]; !declared {
+			c.end()
+			delete(e.clusters, name)
+		}
+	}
+	e.mu.Unlock()
+	for name, def := range missing {
+		c := e.connect(ctx, def, interactive) // may ask a cluster for a Secret: not under the lock
+		e.mu.Lock()
+		if old := e.clusters[name]; old != nil {
+			old.end()
+		}
 		e.clusters[name] = c
 		if e.claims[name] == nil {
 			e.claims[name] = newClaims()
 		}
-		runCtx, cancel := context.WithCancel(e.runCtx)
-		c.conn, c.err = e.Connector.Connect(runCtx, def, interactive, func(apps []string, all bool) { e.clusterChanged(name, apps, all) })
-		if c.err != nil {
-			cancel()
-			e.Logger.Warn("cluster not connected", "cluster", name, "error", c.err)
-			e.queue.addAfter(key{keyConfig, ""}, 10*time.Second)
-			continue
+		e.mu.Unlock()
+	}
+}
+
+// connect makes the connection of one cluster and starts it.
+func (e *Engine) connect(ctx context.Context, def belay.Cluster, interactive []string) *cluster {
+	c := &cluster{def: def, interactive: interactive}
+	bounded, done := context.WithTimeout(ctx, connectTimeout)
+	defer done()
+	c.conn, c.err = e.Connector.Connect(bounded, def, interactive, func(apps []string, all bool) { e.clusterChanged(def.Name, apps, all) })
+	if c.err != nil {
+		e.Logger.Warn("cluster not connected", "cluster", def.Name, "error", c.err)
+		e.queue.addAfter(key{keyConfig, ""}, connectTimeout)
+		return c
+	}
+	runCtx, cancel := context.WithCancel(e.runCtx)
+	c.cancel = cancel
+	e.running.Go(func() {
+		if err := c.conn.Run(runCtx); err != nil && runCtx.Err() == nil {
+			e.Logger.Error("cluster connection ended", "cluster", def.Name, "error", err)
 		}
-		c.cancel = cancel
-		e.running.Go(func() {
-			if err := c.conn.Run(runCtx); err != nil && runCtx.Err() == nil {
-				e.Logger.Error("cluster connection ended", "cluster", name, "error", err)
-			}
-		})
+	})
+	return c
+}
+
+func (c *cluster) end() {
+	if c.cancel != nil {
+		c.cancel()
 	}
 }
 

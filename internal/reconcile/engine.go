@@ -54,6 +54,8 @@ type Engine struct {
 	hot   *hot
 	stats Stats
 
+	loading sync.Mutex // held while definitions are loaded
+
 	mu       sync.Mutex
 	catalog  *catalog.Catalog
 	config   belay.Revision // the commit the catalog was loaded from
