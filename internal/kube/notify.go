@@ -31,9 +31,9 @@ func (n *notifier) application(names ...string) {
 			n.apps[name] = true
 		}
 	}
-	any := len(n.apps) > 0
+	due := len(n.apps) > 0
 	n.mu.Unlock()
-	if any {
+	if due {
 		n.signal()
 	}
 }

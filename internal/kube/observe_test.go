@@ -1,20 +1,12 @@
 package kube_test
 
 import (
-	"bytes"
-	"encoding/base64"
 	"fmt"
-	"io"
-	"net/http"
-	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/devtest"
@@ -301,160 +293,15 @@ func TestCustomResources(t *testing.T) {
 	if m := f.Status().Message; m != "" {
 		t.Errorf("status %q", m)
 	}
-	f.remove2(crd)
+	f.removeDefinition(crd)
 }
 
-// remove2 deletes a cluster-scoped definition.
-func (f *fixture) remove2(o belay.Object) {
+// removeDefinition deletes a CustomResourceDefinition.
+func (f *fixture) removeDefinition(o belay.Object) {
 	f.t.Helper()
 	if err := f.person.Resource(crds).Delete(f.t.Context(), o.ID.Name, metav1.DeleteOptions{}); err != nil {
 		f.t.Fatal(err)
 	}
-}
-
-const planted = "planted-value-7391"
-
-func TestSecretsAreNeverRead(t *testing.T) {
-	f := begin(t)
-	spy := &spy{forbidden: []string{planted, base64.StdEncoding.EncodeToString([]byte(planted)), "another", base64.StdEncoding.EncodeToString([]byte("another"))}}
-	f = newFixture(t, f.cp, f.namespace, func(o *kube.Options) { o.Config.Wrap(spy.wrap) })
-	f.run()
-	f.awaitReady()
-	f.Observe([]belay.VersionKind{{APIVersion: "v1", Kind: "Secret"}})
-	o := f.object("shop", fmt.Sprintf(`{"apiVersion":"v1","kind":"Secret","metadata":{"name":"token","namespace":"$NS"},"stringData":{"key":%q}}`, planted))
-	live := f.mustCreate("shop", o)
-	f.patch(secrets, "token", "kubectl-edit", `{"stringData":{"key":"another"}}`)
-	drifted := f.awaitLive(o.ID, "the drift", func(l belay.Live) bool { return l.Fingerprint != live.Fingerprint })
-	healed := f.mustUpdate("shop", o, drifted, "kubectl-edit")
-	if healed.Fingerprint != live.Fingerprint {
-		t.Error("not healed")
-	}
-	if strings.Contains(fmt.Sprintf("%+v", healed), planted) {
-		t.Error("the value is known")
-	}
-	wantError(t, f.mustFail(o, live), belay.CodeImmutable)
-	if err := f.Delete(t.Context(), f.permit("shop", o.ID), healed); err != nil {
-		t.Fatal(err)
-	}
-	next := newFixture(t, f.cp, f.namespace, func(o *kube.Options) { o.Config.Wrap(spy.wrap) })
-	next.run()
-	next.awaitReady()
-	spy.check(t)
-}
-
-// mustFail applies a Secret whose type cannot change.
-func (f *fixture) mustFail(o belay.Object, live belay.Live) error {
-	f.t.Helper()
-	changed := f.object("shop", strings.Replace(string(o.Raw), `"kind":"Secret"`, `"kind":"Secret","type":"kubernetes.io/tls"`, 1))
-	_, err := f.update("shop", changed, live)
-	return err
-}
-
-// spy reads along what the API server answers.
-type spy struct {
-	forbidden []string
-	mu        sync.Mutex
-	answers   []*answer
-}
-
-type answer struct {
-	io.ReadCloser
-	spy  *spy
-	what string
-	body bytes.Buffer
-}
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-func (s *spy) wrap(next http.RoundTripper) http.RoundTripper {
-	return roundTripper(func(r *http.Request) (*http.Response, error) {
-		res, err := next.RoundTrip(r)
-		if err == nil {
-			a := &answer{ReadCloser: res.Body, spy: s, what: r.Method + " " + r.URL.String() + " " + r.Header.Get("Accept")}
-			res.Body = a
-			s.mu.Lock()
-			s.answers = append(s.answers, a)
-			s.mu.Unlock()
-		}
-		return res, err
-	})
-}
-
-func (a *answer) Read(p []byte) (int, error) {
-	n, err := a.ReadCloser.Read(p)
-	a.spy.mu.Lock()
-	defer a.spy.mu.Unlock()
-	a.body.Write(p[:n])
-	return n, err
-}
-
-func (s *spy) check(t *testing.T) {
-	t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	secrets := 0
-	for _, a := range s.answers {
-		if strings.Contains(a.what, "/secrets") {
-			secrets++
-			if !strings.Contains(a.what, "as=PartialObjectMetadata") {
-				t.Errorf("not asked for metadata: %s", a.what)
-			}
-		}
-		for _, f := range s.forbidden {
-			if bytes.Contains(a.body.Bytes(), []byte(f)) {
-				t.Errorf("the value came back: %s", a.what)
-			}
-		}
-	}
-	if secrets < 6 {
-		t.Errorf("%d answers about Secrets were read", secrets)
-	}
-}
-
-func TestErrorsHideSecretValues(t *testing.T) {
-	f := begin(t)
-	for _, data := range []string{
-		`"data":{"key":"` + planted + `"}`,             // no base64
-		`"stringData":{"key":[1,"` + planted + `"]}`,   // no text
-		`"stringData":{"key":73917391739173}`,          // no text
-		`"stringData":{"key":{"x":"` + planted + `"}}`, // no text
-		`"type":"kubernetes.io/tls","stringData":{"key":"` + planted + `"}`,
-		`"stringData":{"bad key ` + `!":"` + planted + `"}`,
-	} {
-		o := f.object("shop", `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"token","namespace":"$NS"},`+data+`}`)
-		_, err := f.create("shop", o)
-		wantError(t, err, belay.CodeInvalid, "Secret "+f.namespace+"/token")
-		for e := err; e != nil; {
-			if strings.Contains(e.Error(), planted) || strings.Contains(e.Error(), "7391739") {
-				t.Errorf("%s: the error holds the value: %v", data, e)
-			}
-			u, ok := e.(interface{ Unwrap() error })
-			if !ok {
-				break
-			}
-			e = u.Unwrap()
-		}
-		_, _, err = f.Preview(t.Context(), belay.Action{Verb: belay.VerbCreate, ID: o.ID, Desired: &o})
-		if err == nil || strings.Contains(err.Error(), planted) || strings.Contains(err.Error(), "7391739") {
-			t.Errorf("%s: preview: %v", data, err)
-		}
-	}
-}
-
-func TestSecretValue(t *testing.T) {
-	f := begin(t)
-	f.make(secrets, "somebody", `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"git","namespace":"$NS"},"stringData":{"password":"`+planted+`"}}`)
-	ref := belay.SecretReference{Namespace: f.namespace, Name: "git", Key: "password"}
-	got, err := f.SecretValue(t.Context(), ref)
-	if err != nil || string(got) != planted {
-		t.Errorf("%q, %v", got, err)
-	}
-	_, err = f.SecretValue(t.Context(), belay.SecretReference{Namespace: f.namespace, Name: "git", Key: "token"})
-	wantError(t, err, belay.CodeNotFound, `"token"`)
-	_, err = f.SecretValue(t.Context(), belay.SecretReference{Namespace: f.namespace, Name: "none", Key: "token"})
-	wantError(t, err, belay.CodeNotFound, "Secret "+f.namespace+"/none")
 }
 
 func TestEventIsWrittenOnce(t *testing.T) {
@@ -498,148 +345,5 @@ func TestPreview(t *testing.T) {
 	}
 	if got := f.get(configMaps, "settings").GetResourceVersion(); got != live.ResourceVersion {
 		t.Error("a preview changed the object")
-	}
-}
-
-// At rest nothing is sent but watches, and a restarted API server is found again.
-func TestRestAndRestart(t *testing.T) {
-	t.Parallel()
-	cp := devtest.Dedicated(t, devtest.Options{})
-	ns := cp.Namespace(t)
-	f := newFixture(t, cp, ns)
-	f.run()
-	f.awaitReady()
-	f.Observe([]belay.VersionKind{{APIVersion: "apps/v1", Kind: "Deployment"}, {APIVersion: "v1", Kind: "ConfigMap"}, {APIVersion: "v1", Kind: "Secret"}})
-	o := f.configMap("shop", "settings", "1")
-	f.mustCreate("shop", o)
-	web := f.deployment("shop", "web")
-	f.mustCreate("shop", web)
-	f.awaitLive(web.ID, "the Deployment to be healthy", func(l belay.Live) bool { return l.Health == belay.Healthy })
-
-	quietFor := 15 * time.Second
-	var mark devtest.Mark
-	var since time.Time
-	f.await("the last look at discovery", func() error {
-		if mark != 0 && len(f.requests(mark)) == 0 {
-			if time.Since(since) < 6*time.Second {
-				return fmt.Errorf("quiet for %v", time.Since(since))
-			}
-			return nil
-		}
-		mark, since = cp.Mark(t), time.Now()
-		return fmt.Errorf("busy")
-	})
-	mark = cp.Mark(t)
-	select {
-	case <-t.Context().Done():
-	case <-time.After(quietFor): // the silence itself is what is waited for
-	}
-	for _, r := range f.requests(mark) {
-		if r.Verb != "watch" {
-			t.Errorf("at rest: %s", r)
-		}
-	}
-	var watched []string
-	for _, r := range f.requests(0, "watch") {
-		if !slices.Contains(watched, r.Resource) {
-			watched = append(watched, r.Resource)
-		}
-	}
-	slices.Sort(watched)
-	if want := []string{"apiservices", "configmaps", "customresourcedefinitions", "deployments", "secrets"}; !slices.Equal(watched, want) {
-		t.Errorf("watched %v, want %v", watched, want)
-	}
-
-	for _, r := range f.requests(0, "list") {
-		if !strings.Contains(r.URI, "limit=500") {
-			t.Errorf("listed where a watch could stream: %s", r)
-		}
-	}
-
-	cp.Stop(t)
-	f.await("the loss to be noticed", func() error {
-		if f.Ready() == nil {
-			return fmt.Errorf("ready")
-		}
-		return nil
-	})
-	wantError(t, f.Ready(), belay.CodeUnavailable, "does not answer")
-	_, err := f.create("shop", f.configMap("shop", "more", "1"))
-	wantError(t, err, belay.CodeUnavailable, clusterName)
-	if _, ok := f.Lookup(o.ID); !ok {
-		t.Error("what was known is forgotten")
-	}
-	told := f.notes.countAll()
-	cp.Start(t)
-	devtest.Await(t, time.Minute, "the cluster to be ready again", f.Ready)
-	if f.notes.countAll() == told {
-		t.Error("nobody was told")
-	}
-	f.patch(configMaps, "settings", "kubectl-edit", `{"data":{"key":"9"}}`)
-	f.awaitLive(o.ID, "drift after the restart", func(l belay.Live) bool { return slices.Contains(managerNames(l), "kubectl-edit/Update") })
-	if _, err := os.Stat(cp.Kubeconfig()); err != nil {
-		t.Error(err)
-	}
-}
-
-func TestBrokenAggregatedAPI(t *testing.T) {
-	t.Parallel()
-	cp := devtest.Dedicated(t, devtest.Options{})
-	ns := cp.Namespace(t)
-	f := newFixture(t, cp, ns)
-	f.make(apiServices, "somebody", `{"apiVersion":"apiregistration.k8s.io/v1","kind":"APIService","metadata":{"name":"v1.away.example.org"},
-		"spec":{"group":"away.example.org","version":"v1","groupPriorityMinimum":100,"versionPriority":10,"insecureSkipTLSVerify":true,
-		"service":{"name":"away","namespace":"$NS"}}}`)
-	f.run()
-	f.awaitReady()
-	f.mustCreate("shop", f.configMap("shop", "settings", "1"))
-	f.await("the complaint", func() error {
-		if s := f.Status(); !s.Ready || !strings.Contains(s.Message, "away.example.org") {
-			return fmt.Errorf("%+v", s)
-		}
-		return nil
-	})
-
-	// A kind that cannot be listed is complained of, and holds nothing else up.
-	k := f.widgetKind("Namespaced")
-	f.make(k.gvr(), "somebody", f.widget(k, `"size":1`))
-	second := strings.Replace(k.definition(), `"versions":[{"name":"v1","served":true,"storage":true,`,
-		`"conversion":{"strategy":"Webhook","webhook":{"conversionReviewVersions":["v1"],"clientConfig":{"url":"https://127.0.0.1:1/"}}},
-		"versions":[{"name":"v2","served":true,"storage":false,"schema":{"openAPIV3Schema":{"type":"object","x-kubernetes-preserve-unknown-fields":true}}},
-		{"name":"v1","served":true,"storage":true,`, 1)
-	name := k.plural + "." + k.group
-	if _, err := f.person.Resource(crds).Patch(t.Context(), name, types.MergePatchType, []byte(second), metav1.PatchOptions{FieldManager: "somebody"}); err != nil {
-		t.Fatal(err)
-	}
-	f.await("the second version", func() error {
-		if _, ok := f.Facts().Kinds[belay.VersionKind{APIVersion: k.group + "/v2", Kind: k.kind}]; !ok {
-			return fmt.Errorf("not served")
-		}
-		return nil
-	})
-	mine := f.object("shop", strings.Replace(f.widget(k, `"size":2`), `"one"`, `"mine"`, 1))
-	f.await("the API server to know it too", func() error {
-		_, err := f.create("shop", mine)
-		return err
-	})
-	next := newFixture(t, cp, ns)
-	next.SetPatience(3 * time.Second)
-	next.run()
-	next.awaitReady()
-	if !next.Observe([]belay.VersionKind{{APIVersion: k.group + "/v2", Kind: k.kind}}) {
-		next.await("the kind to be given up", func() error {
-			if !next.Observe([]belay.VersionKind{{APIVersion: k.group + "/v2", Kind: k.kind}}) {
-				return fmt.Errorf("still waiting")
-			}
-			return nil
-		})
-	}
-	_, err := next.create("shop", f.object("shop", strings.Replace(string(mine.Raw), "/v1", "/v2", 1)))
-	wantError(t, err, belay.CodeUnavailable, "conversion webhook")
-	if _, err := next.create("shop", mine); err != nil { // stored as v1, it needs no conversion
-		t.Error(err)
-	}
-	if s := next.Status(); !s.Ready || !strings.Contains(s.Message, k.kind) {
-		t.Errorf("%+v", s)
 	}
 }
