@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"runtime"
@@ -200,6 +201,9 @@ func (p *Pool) explain(a *assembler, err error) error {
 	}
 	if pe, ok := errors.AsType[*wire.ProtocolError](err); ok {
 		return a.internal(err, "the render worker broke off: %s", pe.Problem)
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return a.internal(err, "the render worker ended without an answer")
 	}
 	if errors.Is(err, errDeadline) {
 		e := a.limitError("took longer than %s", "look for a template that does not end", p.opts.Deadline)

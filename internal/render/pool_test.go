@@ -9,7 +9,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -140,49 +139,6 @@ func longBomb() string {
 	return b.String()
 }
 
-func TestKilledWorkerIsReplaced(t *testing.T) {
-	p := newPool(t, render.Options{Workers: 1})
-	files := rendertest.Files{"a/cm.yaml": configMap("ok", "1")}
-	for range 3 {
-		for _, pid := range children(t) {
-			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if got := ids(mustRender(t, p, files, request("a"))); got != "ConfigMap ok@a/cm.yaml:1" {
-			t.Errorf("after a kill: %s", got)
-		}
-	}
-}
-
-func TestWorkerIsReusedAndRetired(t *testing.T) {
-	p := newPool(t, render.Options{Workers: 1, Renders: 3})
-	files := rendertest.Files{
-		"a/cm.yaml":                 configMap("ok", "1"),
-		"k/kustomization.yaml":      "resources: [cm.yaml]\ncrds: [crd.json]\n",
-		"k/crd.json":                `{"github.com/example/v1.X":{"Schema":{"properties":{}}}}`,
-		"k/cm.yaml":                 configMap("ok", "1"),
-		"other/kustomization.yaml":  "resources: [cm.yaml]\n",
-		"other/cm.yaml":             configMap("ok", "1"),
-		"broken/kustomization.yaml": "resources: [missing.yaml]\n",
-	}
-	var pids []int
-	for _, path := range []string{"a", "a", "a", "a", "k", "other"} {
-		before := children(t)
-		mustRender(t, p, files, request(path))
-		if len(before) > 0 {
-			pids = append(pids, before[0])
-		} else {
-			pids = append(pids, 0)
-		}
-	}
-	// The worker seen before each render: the first ends after three, the next
-	// after its second because of the crds.
-	if pids[0] != pids[1] || pids[1] != pids[2] || pids[3] != 0 || pids[4] == 0 || pids[5] != 0 {
-		t.Errorf("workers before each render: %v", pids)
-	}
-}
-
 func TestCancelledRenderEndsSoon(t *testing.T) {
 	p := newPool(t, testOptions)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -202,9 +158,6 @@ func TestClosedPoolRefuses(t *testing.T) {
 	p.Close()
 	if _, err := p.Render(t.Context(), rendertest.Files{}, request("a")); belay.CodeOf(err) != belay.CodeUnavailable {
 		t.Errorf("error %v", err)
-	}
-	if pids := children(t); len(pids) > 0 {
-		t.Errorf("workers left: %v", pids)
 	}
 }
 
@@ -279,13 +232,17 @@ func TestHostileWorker(t *testing.T) {
 		"exit":    "exit status 3",
 		"garbage": "the render worker broke off: unknown frame",
 		"huge":    "more than 64 MiB of objects",
-		"cut":     "rendering stopped",
+		"cut":     "without an answer",
 		"parts":   "the render worker broke off: a part reaches beyond its frame",
 		"silent":  "longer than 1s",
 		"forged":  "a.yaml:1: metadata.name of the ConfigMap is missing",
 	} {
 		t.Run(how, func(t *testing.T) {
-			p := newPool(t, render.Options{Deadline: time.Second, Command: []string{os.Args[0], brokenArgument, how}})
+			deadline := time.Minute
+			if how == "silent" {
+				deadline = time.Second
+			}
+			p := newPool(t, render.Options{Deadline: deadline, Command: []string{os.Args[0], brokenArgument, how}})
 			_, errs := renderError(t, p, rendertest.Files{}, request("a"))
 			if got := errors.Join(toErrors(errs)...).Error(); !strings.Contains(got, want) {
 				t.Errorf("error %q, want %q", got, want)
