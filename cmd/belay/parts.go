@@ -165,6 +165,15 @@ func (s *sources) Open(ctx context.Context, url, commit string) (reconcile.Files
 	return s.Snapshot(ctx, url, commit)
 }
 
+// History implements reconcile.Sources.
+func (s *sources) History(ctx context.Context, url, commit, path string, most int) ([]string, error) {
+	m, err := s.Mirror(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	return m.FileHistory(ctx, commit, path, most)
+}
+
 // Check implements reconcile.Sources.
 func (s *sources) Check(ctx context.Context, url string) error { return s.CheckNow(ctx, url) }
 

@@ -76,7 +76,53 @@ func (e *Engine) readCatalog(ctx context.Context, rev belay.Revision, prev *cata
 	} else if err != nil {
 		return nil, err
 	}
-	return catalog.Load(ctx, files, catalog.Options{Root: e.Path, Repo: e.Repo, Ref: e.Ref, Revision: rev.Commit}, prev)
+	cat, err := e.load(ctx, files, rev.Commit, prev)
+	if err == nil && prev == nil && len(cat.Broken()) > 0 {
+		if before := e.relive(ctx, rev); before != nil {
+			return e.load(ctx, files, rev.Commit, before)
+		}
+	}
+	return cat, err
+}
+
+func (e *Engine) load(ctx context.Context, files Files, commit string, prev *catalog.Catalog) (*catalog.Catalog, error) {
+	return catalog.Load(ctx, files, catalog.Options{Root: e.Path, Repo: e.Repo, Ref: e.Ref, Revision: commit}, prev)
+}
+
+// relived is how many commits of the definitions relive goes back at most.
+const relived = 50
+
+// relive gives a process that starts at broken definitions the memory of one
+// that had been there all along: from the last commit at which nothing was
+// broken, through every one since. It is nil where there is no such commit.
+func (e *Engine) relive(ctx context.Context, rev belay.Revision) *catalog.Catalog {
+	commits, err := e.Sources.History(ctx, e.Repo, rev.Commit, e.Path, relived)
+	if err != nil {
+		e.Logger.Warn("history of the definitions not read", "repo", e.Repo, "error", err)
+		return nil
+	}
+	at := func(i int, prev *catalog.Catalog) *catalog.Catalog {
+		files, err := e.Sources.Open(ctx, e.Repo, commits[i])
+		if err != nil {
+			return prev
+		}
+		cat, err := e.load(ctx, files, commits[i], prev)
+		if err != nil {
+			return prev
+		}
+		return cat
+	}
+	for i := range commits {
+		cat := at(i, nil)
+		if cat == nil || len(cat.Broken()) > 0 {
+			continue
+		}
+		for j := i - 1; j >= 0; j-- {
+			cat = at(j, cat)
+		}
+		return cat
+	}
+	return nil
 }
 
 func (e *Engine) setProblem(err error) {
