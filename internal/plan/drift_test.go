@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/belaydev/belay"
@@ -200,14 +199,13 @@ func TestCompareFindsForeignEdits(t *testing.T) {
 	}
 	s := newServer(t)
 	s.custom()
-	outer := t
 	for i, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := *s
 			s.t = t
 			o := s.named(tt.object, fmt.Sprintf("case-%d", i))
 			s.apply(o)
-			outer.Cleanup(func() { s.unblock(outer, o) })
+			defer s.unblock(o)
 			if v := s.compare(o); !v.OK {
 				t.Fatalf("drift before any edit: %s", describe(v.Drift))
 			}
@@ -281,12 +279,6 @@ func (s *server) named(document, name string) *belay.Object {
 		s.t.Fatal(err)
 	}
 	return &n
-}
-
-// unblock takes finalizers off, for the namespace to end.
-func (s *server) unblock(t *testing.T, o *belay.Object) {
-	_, err := s.resource(o).Patch(t.Context(), o.ID.Name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{})
-	_ = err // best effort
 }
 
 // holdsDeclared checks that the healed object has the declared values.

@@ -36,10 +36,11 @@ type server struct {
 	facts     belay.ClusterFacts
 }
 
-var definitionsOnce sync.Mutex
+var definitions sync.Mutex
 
 func newServer(t *testing.T) *server {
 	t.Helper()
+	t.Parallel() // most of the time these tests wait for the server
 	cp := devtest.Cluster(t)
 	s := &server{t: t, dynamic: dynamic.NewForConfigOrDie(cp.RESTConfig()), discovery: discovery.NewDiscoveryClientForConfigOrDie(cp.RESTConfig()), namespace: cp.Namespace(t)}
 	s.discover()
@@ -66,8 +67,8 @@ func (s *server) discover() {
 // custom makes sure that testdata/crd.yaml is served. All tests share it.
 func (s *server) custom() {
 	s.t.Helper()
-	definitionsOnce.Lock()
-	defer definitionsOnce.Unlock()
+	definitions.Lock()
+	defer definitions.Unlock()
 	b, err := os.ReadFile(filepath.Join("testdata", "crd.yaml"))
 	if err != nil {
 		s.t.Fatal(err)
@@ -146,13 +147,18 @@ func (s *server) apply(o *belay.Object) {
 	if err != nil {
 		s.t.Fatalf("apply %s: %v", o.ID, err)
 	}
-	if o.ID.Namespace == "" {
+	if o.ID.Namespace == "" && !strings.HasSuffix(o.ID.Name, ".plan.example.com") { // those are shared
 		s.t.Cleanup(func() {
-			if o.ID.Kind != "CustomResourceDefinition" {
-				_ = s.resource(o).Delete(context.Background(), o.ID.Name, metav1.DeleteOptions{}) // best effort
-			}
+			_ = s.resource(o).Delete(context.Background(), o.ID.Name, metav1.DeleteOptions{}) // best effort
 		})
 	}
+}
+
+// unblock takes finalizers off at the end, for the namespace to end too.
+func (s *server) unblock(o *belay.Object) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	_, _ = s.resource(o).Patch(ctx, o.ID.Name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{}) // best effort
 }
 
 func (s *server) get(o *belay.Object) *unstructured.Unstructured {

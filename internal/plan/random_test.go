@@ -28,7 +28,7 @@ func TestHealingUndoesAnyEdit(t *testing.T) {
 		document := rapid.SampledFrom([]string{web, settings, thing}).Draw(rt, "object")
 		o := s.named(document, fmt.Sprintf("random-%d", n))
 		s.apply(o)
-		defer s.unblock(t, o)
+		defer s.unblock(o)
 		before := contents(s.get(o))
 		managers := map[string]bool{}
 		for range rapid.IntRange(1, 4).Draw(rt, "edits") {

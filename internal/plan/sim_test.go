@@ -18,7 +18,6 @@ type sim struct {
 	failing map[belay.ObjectID]int  // writes that fail so many times
 	confirm bool                    // a person confirms what is held
 	written []belay.Action          // everything carried out
-	wave    map[belay.ObjectID]int  // of what was applied
 	stuck   map[belay.ObjectID]bool // never healthy
 }
 
@@ -60,7 +59,6 @@ func (s *sim) carryOut(t *rapid.T, a belay.Action) {
 		l.Health, l.Established = belay.Progressing, a.ID.Kind != "CustomResourceDefinition" || was.Established
 	}
 	s.live[a.ID] = l
-	s.wave[a.ID] = a.Wave
 }
 
 // check asserts that an action waits for nothing any more.
@@ -118,7 +116,7 @@ func (s *sim) tick(t *rapid.T) bool {
 }
 
 func drawSim(t *rapid.T) *sim {
-	s := &sim{world: newWorld(), served: map[string]bool{}, failing: map[belay.ObjectID]int{}, wave: map[belay.ObjectID]int{}, stuck: map[belay.ObjectID]bool{}}
+	s := &sim{world: newWorld(), served: map[string]bool{}, failing: map[belay.ObjectID]int{}, stuck: map[belay.ObjectID]bool{}}
 	kinds := []string{"ConfigMap", "Deployment", "StatefulSet", "Thing", "Namespace", "ClusterRole", "ValidatingWebhookConfiguration"}
 	draw := rapid.Custom(func(t *rapid.T) belay.ObjectID {
 		return id(rapid.SampledFrom(kinds).Draw(t, "kind"), rapid.StringMatching(`[a-e]`).Draw(t, "name"))

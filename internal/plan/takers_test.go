@@ -40,7 +40,7 @@ func TestCompareWithAnotherApplier(t *testing.T) {
 	s := newServer(t)
 	o := s.named(settings, "applier")
 	s.apply(o)
-	defer s.unblock(t, o)
+	defer s.unblock(o)
 	const head = `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"applier"},`
 	s.applyAs(o, "argocd", head+`"data":{"a":"1","z":"theirs"}}`)
 	wantNoDrift(t, s.compare(o)) // an equal value is owned by both, and what is theirs is theirs
@@ -106,7 +106,7 @@ func TestCompareWithoutManagedFields(t *testing.T) {
 	s := newServer(t)
 	o := s.named(settings, "wiped")
 	s.apply(o)
-	defer s.unblock(t, o)
+	defer s.unblock(o)
 	s.edit(o, "wiper", types.MergePatchType, `{"metadata":{"managedFields":[{}]}}`)
 	v := s.compare(o)
 	if v.OK {
