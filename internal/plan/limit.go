@@ -64,6 +64,8 @@ func surplus(all bool, gone, there, kept, replaced, percent int) string {
 	switch {
 	case all && kept > 0:
 		return fmt.Sprintf("would delete all of its %d objects but %d that %s keeps", there, kept, belay.AnnotationPrune)
+	case all && there == 1:
+		return "would delete its only object"
 	case all:
 		return fmt.Sprintf("would delete all of its %d objects", there)
 	case replaced > 0:

@@ -51,7 +51,7 @@ func TestPruneLimit(t *testing.T) {
 		{"half of ten", func(w *world) { w.keeps(cm(0, 5)...); w.left(cm(5, 10)...) }, ""},
 		{"more than half of ten", func(w *world) { w.keeps(cm(0, 4)...); w.left(cm(4, 10)...) }, "would delete 6 of its 10 objects; the limit is 50%"},
 		{"more than half of nine", func(w *world) { w.keeps(cm(0, 1)...); w.left(cm(1, 9)...) }, ""},
-		{"all of one", func(w *world) { w.left(cm(0, 1)...) }, "would delete all of its 1 objects"},
+		{"all of one", func(w *world) { w.left(cm(0, 1)...) }, "would delete its only object"},
 		{"all of nine", func(w *world) { w.left(cm(0, 9)...) }, "would delete all of its 9 objects"},
 		{"all of nine, and others made", func(w *world) { w.left(cm(0, 9)...); w.makes(many("Secret", 0, 9)...) }, "would delete all of its 9 objects"},
 		{"all but what may not be pruned", func(w *world) { w.left(cm(0, 3)...); w.mark(disable, cm(0, 1)...) }, "would delete all of its 3 objects but 1 that belay.dev/prune keeps"},
@@ -71,17 +71,17 @@ func TestPruneLimit(t *testing.T) {
 			there := cm(0, 1)[0]
 			there.Namespace = "elsewhere"
 			w.makes(there)
-		}, "would delete all of its 1 objects"},
+		}, "would delete its only object"},
 		{"renamed to what is denied", func(w *world) {
 			w.left(cm(0, 1)...)
 			w.makes(cm(1, 2)...)
 			w.claimant[cm(1, 2)[0]] = "other"
-		}, "would delete all of its 1 objects"},
+		}, "would delete its only object"},
 		{"volume claims renamed", func(w *world) {
 			w.left(many("PersistentVolumeClaim", 0, 2)...)
 			w.makes(many("PersistentVolumeClaim", 2, 4)...)
 		}, "would delete all of its 2 objects"},
-		{"a StatefulSet renamed", func(w *world) { w.left(id("StatefulSet", "a")); w.makes(id("StatefulSet", "b")) }, "would delete all of its 1 objects"},
+		{"a StatefulSet renamed", func(w *world) { w.left(id("StatefulSet", "a")); w.makes(id("StatefulSet", "b")) }, "would delete its only object"},
 		{"a Deployment renamed", func(w *world) { w.left(id("Deployment", "a")); w.makes(id("Deployment", "b")) }, ""},
 		{"renames and losses", func(w *world) { w.keeps(cm(0, 7)...); w.left(cm(7, 20)...); w.makes(cm(20, 24)...) },
 			"would delete 13 of 24 objects, 4 of which are to be made in their place; the limit is 50%"},
