@@ -17,6 +17,8 @@ type app struct {
 	ref     refKey
 	dirty   bool // files it was rendered from may have changed
 	read    bool // desired state was worked out, or failed to be, since start
+	// rendering is true while that is under way, cannot while it cannot even begin.
+	rendering, cannot bool
 	manual  bool // somebody asked for a sync; ends when it is Synced
 	retry   bool // backoffs end with the next pass
 	status  belay.ApplicationStatus

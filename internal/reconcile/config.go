@@ -179,7 +179,7 @@ func (e *Engine) adopt(ctx context.Context, cat *catalog.Catalog, rev belay.Revi
 				a = newApp(name)
 				e.apps[name] = a
 			}
-			a.dirty = true
+			a.mark()
 			e.publish(belay.Event{Type: belay.EventApplication, Application: name, Revision: rev.Commit, Actor: rev.Author, Message: "application added"})
 		}
 		changed := a.def == nil || !reflect.DeepEqual(a.def.Spec, def.Spec)
@@ -189,7 +189,9 @@ func (e *Engine) adopt(ctx context.Context, cat *catalog.Catalog, rev belay.Revi
 		a.def, a.last = &def, &def
 		e.follow(a, cat)
 		if changed || projectsChanged || hadError(prev, cat, name) {
-			a.dirty = a.dirty || changed
+			if changed {
+				a.mark()
+			}
 			e.wake(name)
 		}
 	}
@@ -200,6 +202,7 @@ func (e *Engine) adopt(ctx context.Context, cat *catalog.Catalog, rev belay.Revi
 		}
 		a.def = nil
 		e.unfollow(a)
+		e.unclaim(a)
 		e.publish(belay.Event{Type: belay.EventApplication, Application: name, Revision: rev.Commit, Actor: rev.Author, Message: "application removed"})
 		e.wake(name)
 	}
@@ -208,6 +211,7 @@ func (e *Engine) adopt(ctx context.Context, cat *catalog.Catalog, rev belay.Revi
 	e.mu.Unlock()
 	e.Sources.Configure(repos, refs)
 	e.findOrphans("")
+	e.wereRead()
 }
 
 func specs(ps map[string]belay.Project) map[string]belay.ProjectSpec {

@@ -30,10 +30,11 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 	spec := specDigest(t.def)
 	e.mu.Lock()
 	d, dirty, renderErr, commit := a.desired, a.dirty, a.renderErr, a.commit
-	a.dirty = false
-	e.mu.Unlock()
 	stale := d == nil || dirty || d.spec != spec || (d.facts != facts.Digest && (d.usesFacts || len(d.unresolved) > 0))
-	if !stale || (d == nil && !dirty && renderErr != nil) {
+	stale = stale && (d != nil || dirty || renderErr == nil)
+	a.dirty, a.rendering, a.cannot = false, stale, a.cannot && !stale
+	e.mu.Unlock()
+	if !stale {
 		return d, renderErr
 	}
 	if !dirty && commit != "" && renderErr == nil {
@@ -41,27 +42,29 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 	}
 	nd, objects, reads, err := e.render(ctx, t, &facts, false)
 	e.Checkpoint("rendered")
-	if err != nil && belay.CodeOf(err) == belay.CodeUnavailable {
-		e.mu.Lock()
-		a.dirty = true // the same commit may render next time
-		e.mu.Unlock()
-	}
+	newest, _ := e.Sources.Revision(a.ref.url, a.ref.ref) // its error was looked at before
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	a.read = true
+	a.read, a.rendering = true, false
+	if err != nil && belay.CodeOf(err) == belay.CodeUnavailable {
+		a.dirty, a.cannot = true, true // the same commit may render next time
+	}
 	// What a failed render read says which commit may mend it.
 	a.renderErr, a.commit, a.indexed = err, t.rev.Commit, len(reads) > 0
 	if f := e.refs[a.ref]; f != nil {
 		f.index.Set(a.name, reads)
-		if f.commit != "" && f.commit != t.rev.Commit {
-			a.dirty = true // moved on while this was rendered
+		if newest.Commit != "" && newest.Commit != t.rev.Commit {
+			a.mark() // moved on while this was rendered
 			e.wake(a.name)
 		} else if f.commit == "" {
 			f.commit = t.rev.Commit
 		}
 	}
-	if err != nil {
+	if err != nil && good == nil {
 		return d, err
+	}
+	if good != nil {
+		nd = good
 	}
 	nd.spec = spec
 	var old []declared
@@ -78,7 +81,32 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 	}
 	a.desired = nd
 	e.hot.put(a.name, nd.digest, objects)
-	return nd, nil
+	return nd, err
+}
+
+// lookedBack is how many commits lastGood tries at most.
+const lookedBack = 20
+
+// lastGood is for a process that starts at a commit that does not render: what
+// the application meant at the last one that did, which is what the process
+// before it kept to.
+func (e *Engine) lastGood(ctx context.Context, t *target, facts *belay.ClusterFacts) (*desired, []belay.Object) {
+	commits, err := e.Sources.History(ctx, t.app.ref.url, t.rev.Commit, ".", lookedBack)
+	if err != nil {
+		e.Logger.Warn("history not read", "repo", t.app.ref.url, "error", err)
+		return nil, nil
+	}
+	at := *t
+	for _, c := range commits {
+		if c == t.rev.Commit {
+			continue
+		}
+		at.rev.Commit = c
+		if d, objects, _, err := e.render(ctx, &at, facts, false); err == nil {
+			return d, objects
+		}
+	}
+	return nil, nil
 }
 
 // render makes the desired state anew.
@@ -140,7 +168,7 @@ func (e *Engine) objects(ctx context.Context, t *target, full bool) ([]belay.Obj
 	}
 	if d.digest != t.desired.digest {
 		e.mu.Lock()
-		t.app.dirty = true
+		t.app.dirty, t.app.cannot = true, true
 		e.mu.Unlock()
 		return nil, &belay.Error{Code: belay.CodeUnavailable, Application: t.app.name,
 			Message: "rendering the same commit again gave other objects", Hint: "look for random values or dates in its templates"}

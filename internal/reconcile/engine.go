@@ -91,8 +91,8 @@ type cluster struct {
 	cancel context.CancelFunc
 	// interactive are the managers it was connected with.
 	interactive []string
-	// pruneOpen is true once every application of the cluster was read.
-	pruneOpen bool
+	// waiters are applications to wake when all of the cluster's were read.
+	waiters map[string]bool
 }
 
 // New makes an engine.

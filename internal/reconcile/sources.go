@@ -24,7 +24,8 @@ func (e *Engine) follow(a *app, cat *catalog.Catalog) {
 		e.refs[k] = f
 	}
 	f.apps[a.name] = true
-	a.ref, a.dirty = k, true
+	a.ref = k
+	a.mark()
 }
 
 func (e *Engine) unfollow(a *app) {
@@ -59,6 +60,19 @@ func (e *Engine) sourceMoved(ctx context.Context, url string) {
 	}
 	e.mu.Unlock()
 	for _, k := range keys {
+		e.refMoved(ctx, k)
+	}
+	e.wereRead()
+}
+
+// catchUp looks at a ref that is further than the engine knows: a pass must not
+// take the new commit for one that was compared already.
+func (e *Engine) catchUp(ctx context.Context, k refKey, commit string) {
+	e.mu.Lock()
+	f := e.refs[k]
+	behind := f != nil && f.commit != "" && f.commit != commit
+	e.mu.Unlock()
+	if behind {
 		e.refMoved(ctx, k)
 	}
 }
@@ -105,11 +119,16 @@ func (e *Engine) refMoved(ctx context.Context, k refKey) {
 			e.Logger.Warn("commits not compared, every application of the ref is looked at", "repo", k.url, "ref", k.ref, "error", err)
 			all = true
 		}
-		e.publish(belay.Event{Type: belay.EventRevision, Repo: rev.Repo, Revision: rev.Commit, Actor: rev.Author,
-			Message: k.ref + " moved: " + rev.Subject})
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if f.commit != from {
+		return // somebody else was faster; what came after that will wake us
+	}
+	if from != "" {
+		e.publish(belay.Event{Type: belay.EventRevision, Repo: rev.Repo, Revision: rev.Commit, Actor: rev.Author,
+			Message: k.ref + " moved: " + rev.Subject})
+	}
 	f.commit = rev.Commit
 	touched := map[string]bool{}
 	if !all {
@@ -121,8 +140,10 @@ func (e *Engine) refMoved(ctx context.Context, k refKey) {
 		a := e.apps[name]
 		switch {
 		case a == nil:
+		case a.commit == rev.Commit && !a.dirty && !a.cannot:
+			// It was faster.
 		case all || touched[name] || !a.indexed:
-			a.dirty = true
+			a.mark()
 			e.wake(name)
 		case a.commit == from:
 			a.commit = rev.Commit
@@ -131,7 +152,7 @@ func (e *Engine) refMoved(ctx context.Context, k refKey) {
 				a.status.SyncedRevision = rev.Commit
 			}
 		default:
-			a.dirty = true
+			a.mark()
 			e.wake(name)
 		}
 	}

@@ -323,6 +323,7 @@ func (e *Engine) Sync(ctx context.Context, names []string, actor string) error {
 		if err := e.Sources.Check(ctx, url); err != nil {
 			failed = err
 		}
+		e.sourceMoved(ctx, url)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -38,7 +38,7 @@ func (e *Engine) reconcile(ctx context.Context, name string) {
 	}
 	t := &target{app: a, def: def, cluster: def.Spec.Destination.Cluster}
 	if err := cat.ApplicationErrors[name]; err != nil {
-		e.markRead(a)
+		e.unreadable(a)
 		e.settle(t, nil, asError(err, name))
 		return
 	}
@@ -57,12 +57,13 @@ func (e *Engine) reconcile(ctx context.Context, name string) {
 		if srcErr == nil {
 			return // not looked at yet; its arrival wakes us
 		}
-		e.markRead(a)
+		e.unreadable(a)
 		e.settle(t, nil, asError(srcErr, name))
 		return
 	}
+	e.catchUp(ctx, a.ref, t.rev.Commit)
 	d, err := e.renderDesired(ctx, t)
-	e.unblockPrune(t.cluster)
+	e.wasRead(t.cluster)
 	if err == nil {
 		err = srcErr
 	}
@@ -86,17 +87,6 @@ func (e *Engine) reconcile(ctx context.Context, name string) {
 		a.tries.count++
 		e.queue.addAfter(key{keyApp, name}, backoff(a.tries.count))
 	}
-}
-
-func (e *Engine) markRead(a *app) {
-	e.mu.Lock()
-	a.read = true
-	cluster := ""
-	if a.def != nil {
-		cluster = a.def.Spec.Destination.Cluster
-	}
-	e.mu.Unlock()
-	e.unblockPrune(cluster)
 }
 
 func (e *Engine) connection(t *target) error {
@@ -252,8 +242,13 @@ func (e *Engine) allow(t *target, act *belay.Action) (bool, string) {
 			return false, "changed or deleted by hand, and self-heal is off"
 		}
 	}
-	if act.Verb == belay.VerbDelete && e.pruneBlocked(t.cluster) {
-		return false, "nothing is pruned before every application of the cluster was read once"
+	if act.Verb == belay.VerbDelete {
+		if why := e.pruneBlocked(t.cluster, a.name); why != "" {
+			return false, why
+		}
+		if other := e.keptFor(t.cluster, act.ID, a.name); other != "" {
+			return false, fmt.Sprintf("%s is not deleted while application %q cannot be read: it may declare it", act.ID, other)
+		}
 	}
 	now := time.Now()
 	if f := a.fails[act.ID]; f != nil && f.digest == actionDigest(act) && now.Before(f.retryAt()) {

@@ -97,6 +97,11 @@ func (e *Engine) forget(a *app) {
 	}
 	delete(e.apps, a.name)
 	e.hot.remove(a.name)
+}
+
+// unclaim lets go of what an application declared: Git no longer says so. Called
+// with e.mu.
+func (e *Engine) unclaim(a *app) {
 	if a.desired == nil {
 		return
 	}
@@ -105,6 +110,7 @@ func (e *Engine) forget(a *app) {
 			e.wake(other)
 		}
 	}
+	a.desired = nil
 }
 
 // lastDef is what the application meant, or a bare definition if nobody knows.
@@ -189,8 +195,8 @@ func (e *Engine) mayTeardown(ctx context.Context, a *app, clusterName string) er
 		return &belay.Error{Code: belay.CodeHeld, Origin: belay.Origin{Repo: rev.Repo, Revision: rev.Commit, File: broken[0]},
 			Message: "no application is torn down while this file cannot be read: it may declare it", Hint: "mend the file"}
 	}
-	if e.pruneBlocked(clusterName) {
-		return &belay.Error{Code: belay.CodeUnavailable, Message: "waits until every application of the cluster was read once"}
+	if why := e.pruneBlocked(clusterName, a.name); why != "" {
+		return &belay.Error{Code: belay.CodeUnavailable, Message: why}
 	}
 	if total := declared + len(orphans); total >= removalFrom && len(orphans)*100 > removalShare*total {
 		if !confirmed(cat, orphans) {
@@ -269,41 +275,4 @@ func (e *Engine) strays(ctx context.Context, t *target) (left int, err error) {
 		}
 	}
 	return left, err
-}
-
-// pruneBlocked is true until every application of a cluster was read once since
-// start: an object that one application lets go may be another's by now.
-func (e *Engine) pruneBlocked(clusterName string) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.unread(clusterName)
-}
-
-func (e *Engine) unread(clusterName string) bool {
-	c := e.clusters[clusterName]
-	if c == nil || c.pruneOpen {
-		return false
-	}
-	for _, a := range e.apps {
-		if a.def != nil && a.def.Spec.Destination.Cluster == clusterName && !a.read {
-			return true
-		}
-	}
-	c.pruneOpen = true
-	return false
-}
-
-// unblockPrune wakes whoever waited when the last application has been read.
-func (e *Engine) unblockPrune(clusterName string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	c := e.clusters[clusterName]
-	if c == nil || c.pruneOpen || e.unread(clusterName) {
-		return
-	}
-	for n, a := range e.apps {
-		if a.def == nil || len(a.pending) > 0 {
-			e.wake(n)
-		}
-	}
 }
