@@ -11,18 +11,18 @@ import (
 // app is what the engine knows of one application. The first group of fields is
 // guarded by Engine.mu; the rest belongs to the worker that holds the key.
 type app struct {
-	name    string
-	def     *belay.Application // nil when Git does not declare it (any more)
-	last    *belay.Application // what it meant before it left Git, if known
-	ref     refKey
-	dirty   bool // files it was rendered from may have changed
-	read    bool // desired state was worked out, or failed to be, since start
+	name  string
+	def   *belay.Application // nil when Git does not declare it (any more)
+	last  *belay.Application // what it meant before it left Git, if known
+	ref   refKey
+	dirty bool // files it was rendered from may have changed
+	read  bool // desired state was worked out, or failed to be, since start
 	// rendering is true while that is under way, cannot while it cannot even begin.
 	rendering, cannot bool
-	manual  bool // somebody asked for a sync; ends when it is Synced
-	retry   bool // backoffs end with the next pass
-	status  belay.ApplicationStatus
-	pending map[belay.ObjectID]string // objects that are not right, and why
+	manual            bool // somebody asked for a sync; ends when it is Synced
+	retry             bool // backoffs end with the next pass
+	status            belay.ApplicationStatus
+	pending           map[belay.ObjectID]string // objects that are not right, and why
 	// desired is replaced as a whole, never changed; commit is the newest commit
 	// that it is known to hold for.
 	desired   *desired

@@ -32,7 +32,7 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 	d, dirty, renderErr, commit := a.desired, a.dirty, a.renderErr, a.commit
 	stale := d == nil || dirty || d.spec != spec || (d.facts != facts.Digest && (d.usesFacts || len(d.unresolved) > 0))
 	stale = stale && (d != nil || dirty || renderErr == nil)
-	a.dirty, a.rendering, a.cannot = false, stale, a.cannot && !stale
+	a.dirty, a.rendering, a.cannot = false, stale, false
 	e.mu.Unlock()
 	if !stale {
 		return d, renderErr
@@ -42,10 +42,17 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 	}
 	nd, objects, reads, err := e.render(ctx, t, &facts, false)
 	e.Checkpoint("rendered")
+	var good *desired
+	if err != nil && d == nil && belay.CodeOf(err) != belay.CodeUnavailable {
+		good, objects = e.lastGood(ctx, t, &facts)
+	}
 	newest, _ := e.Sources.Revision(a.ref.url, a.ref.ref) // its error was looked at before
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a.read, a.rendering = true, false
+	if a.def == nil {
+		return nil, nil // it left Git meanwhile
+	}
 	if err != nil && belay.CodeOf(err) == belay.CodeUnavailable {
 		a.dirty, a.cannot = true, true // the same commit may render next time
 	}
@@ -71,8 +78,12 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 	if d != nil {
 		old = d.objects
 	}
-	if cl := e.claims[t.cluster]; cl != nil {
-		for other := range cl.replace(a.name, old, nd.objects) {
+	for cluster, cl := range e.claims {
+		now := nd.objects
+		if cluster != t.cluster {
+			now = nil // where it was delivered to before
+		}
+		for other := range cl.replace(a.name, old, now) {
 			e.wake(other)
 		}
 	}

@@ -185,6 +185,10 @@ func (e *Engine) doublyClaimed(t *target) bool {
 func (e *Engine) plan(t *target, objs []belay.Object) (belay.Plan, plan.Gate) {
 	facts := t.conn.Facts()
 	scopes := plan.NewScopes(&facts, objs)
+	e.mu.Lock()
+	unsettled := e.unsettled(t.cluster)
+	e.mu.Unlock()
+	disputed := map[belay.ObjectID]string{} // claims that may be out of date
 	p := plan.Build(plan.Input{
 		Application: t.def, Project: t.project, Cluster: t.cluster, Desired: objs, Unresolved: t.desired.unresolved,
 		Namespaced: func(o belay.Object) bool { ns, _ := scopes.Namespaced(&o); return ns },
@@ -196,7 +200,13 @@ func (e *Engine) plan(t *target, objs []belay.Object) (belay.Plan, plan.Gate) {
 			}
 			e.mu.Lock()
 			defer e.mu.Unlock()
-			return e.claims[t.cluster].claimant(id, owner)
+			name, at, ok := e.claims[t.cluster].claimant(id, owner)
+			if ok && name != t.def.Name && unsettled != "" {
+				e.await(t.cluster, t.def.Name)
+				disputed[id] = name
+				return "", belay.Origin{}, false
+			}
+			return name, at, ok
 		},
 		Claimed: func(id belay.ObjectID) bool {
 			e.mu.Lock()
@@ -205,7 +215,12 @@ func (e *Engine) plan(t *target, objs []belay.Object) (belay.Plan, plan.Gate) {
 		},
 	})
 	return p, plan.Gate{Desired: objs, Lookup: t.conn.Lookup, Served: scopes.Served,
-		Allow: func(act *belay.Action) (bool, string) { return e.allow(t, act) }}
+		Allow: func(act *belay.Action) (bool, string) {
+			if other := disputed[act.ID]; other != "" {
+				return false, fmt.Sprintf("%s was declared by application %q; whether it still is, is being read", act.ID, other)
+			}
+			return e.allow(t, act)
+		}}
 }
 
 // verified tells the observer which managers need not be kept.
