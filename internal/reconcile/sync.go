@@ -185,9 +185,6 @@ func (e *Engine) doublyClaimed(t *target) bool {
 func (e *Engine) plan(t *target, objs []belay.Object) (belay.Plan, plan.Gate) {
 	facts := t.conn.Facts()
 	scopes := plan.NewScopes(&facts, objs)
-	e.mu.Lock()
-	unsettled := e.unsettled(t.cluster)
-	e.mu.Unlock()
 	disputed := map[belay.ObjectID]string{} // claims that may be out of date
 	p := plan.Build(plan.Input{
 		Application: t.def, Project: t.project, Cluster: t.cluster, Desired: objs, Unresolved: t.desired.unresolved,
@@ -201,7 +198,7 @@ func (e *Engine) plan(t *target, objs []belay.Object) (belay.Plan, plan.Gate) {
 			e.mu.Lock()
 			defer e.mu.Unlock()
 			name, at, ok := e.claims[t.cluster].claimant(id, owner)
-			if ok && name != t.def.Name && unsettled != "" {
+			if ok && name != t.def.Name && e.unsettled(t.cluster) != "" {
 				e.await(t.cluster, t.def.Name)
 				disputed[id] = name
 				return "", belay.Origin{}, false

@@ -1,0 +1,142 @@
+package reconcile
+
+import (
+	"fmt"
+
+	"github.com/belaydev/belay"
+)
+
+// An object that one application no longer declares may be another's by now.
+// Whether it is shows only when all applications of the cluster have been read at
+// the newest commits. This file says when that is so, and wakes those who waited.
+
+// unsettled says why it is not known what the applications of a cluster
+// declare at the newest commits; "" if it is. What cannot be read counts as it
+// was read last. Called with e.mu.
+func (e *Engine) unsettled(clusterName string) string {
+	if e.catalog == nil {
+		return "the definitions were not read yet"
+	}
+	if newest, _ := e.Sources.Revision(e.Repo, e.Ref); newest.Commit != e.config.Commit { // its error is shown elsewhere
+		if e.problem != nil {
+			return "the newest definitions cannot be read"
+		}
+		return "the newest definitions are being read"
+	}
+	looked := map[refKey]bool{}
+	for name, a := range e.apps {
+		if a.def == nil || a.def.Spec.Destination.Cluster != clusterName || a.cannot {
+			continue
+		}
+		if !a.read || a.dirty || a.rendering {
+			return fmt.Sprintf("application %q is being read", name)
+		}
+		if f := e.refs[a.ref]; f != nil && !looked[a.ref] {
+			looked[a.ref] = true
+			if newest, _ := e.Sources.Revision(a.ref.url, a.ref.ref); newest.Commit != "" && newest.Commit != f.commit {
+				return fmt.Sprintf("the newest commit of %s is being read", newest.Repo)
+			}
+		}
+	}
+	return ""
+}
+
+// pruneBlocked says why nothing of a cluster may be deleted now; "" if it may.
+// If not, the application is woken when that may have changed.
+func (e *Engine) pruneBlocked(clusterName, application string) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	why := e.unsettled(clusterName)
+	if why != "" {
+		e.await(clusterName, application)
+		return "nothing is deleted before all that may declare it was read: " + why
+	}
+	return ""
+}
+
+// keptFor names an application that may declare an object, for all that is
+// known: it delivers to the namespace and cannot be read. Called without e.mu.
+func (e *Engine) keptFor(clusterName string, id belay.ObjectID, but string) string {
+	ns := id.Namespace
+	if id.GroupKind() == (belay.Kind{Kind: "Namespace"}) {
+		ns = id.Name
+	}
+	if ns == "" {
+		return ""
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	first := ""
+	for name, a := range e.apps {
+		if name == but || a.def == nil || a.def.Spec.Destination.Cluster != clusterName || (!a.cannot && a.renderErr == nil) ||
+			(first != "" && first < name) {
+			continue
+		}
+		if a.def.Spec.Destination.Namespace == ns || (a.desired != nil && a.desired.reaches(ns)) {
+			first = name
+		}
+	}
+	if first != "" {
+		e.await(clusterName, but)
+	}
+	return first
+}
+
+func (d *desired) reaches(ns string) bool {
+	for i := range d.objects {
+		if d.objects[i].id.Namespace == ns {
+			return true
+		}
+	}
+	return false
+}
+
+// await has an application woken when more is known of the others. Called with e.mu.
+func (e *Engine) await(clusterName, application string) {
+	if c := e.clusters[clusterName]; c != nil {
+		if c.waiters == nil {
+			c.waiters = map[string]bool{}
+		}
+		c.waiters[application] = true
+	}
+}
+
+// wasRead wakes those who waited for more to be known of a cluster's
+// applications, after one was read.
+func (e *Engine) wasRead(clusterName string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c := e.clusters[clusterName]
+	if c == nil || len(c.waiters) == 0 || e.unsettled(clusterName) != "" {
+		return
+	}
+	for name := range c.waiters {
+		e.wake(name)
+	}
+	c.waiters = nil
+}
+
+// wereRead is wasRead for all clusters.
+func (e *Engine) wereRead() {
+	e.mu.Lock()
+	names := make([]string, 0, len(e.clusters))
+	for name := range e.clusters {
+		names = append(names, name)
+	}
+	e.mu.Unlock()
+	for _, name := range names {
+		e.wasRead(name)
+	}
+}
+
+// unreadable notes that an application cannot be read now: nobody waits for it.
+func (e *Engine) unreadable(a *app) {
+	e.mu.Lock()
+	a.read, a.cannot = true, true
+	e.mu.Unlock()
+	e.wereRead()
+}
+
+// mark notes that what an application was rendered from may have changed.
+// Called with e.mu.
+func (a *app) mark() { a.dirty, a.cannot = true, false }
