@@ -1,6 +1,7 @@
 package belay
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -75,7 +76,9 @@ func SecretValues(manifest []byte) []string {
 		Data       map[string]any `json:"data"`
 		StringData map[string]any `json:"stringData"`
 	}
-	if json.Unmarshal(manifest, &m) != nil {
+	dec := json.NewDecoder(bytes.NewReader(manifest))
+	dec.UseNumber() // a number is quoted in messages as it was written
+	if dec.Decode(&m) != nil {
 		return nil
 	}
 	var out []string

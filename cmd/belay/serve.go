@@ -15,6 +15,7 @@ import (
 
 	"github.com/belaydev/belay/internal/catalog"
 	"github.com/belaydev/belay/internal/events"
+	"github.com/belaydev/belay/internal/kube"
 	"github.com/belaydev/belay/internal/manifestdiff"
 	"github.com/belaydev/belay/internal/reconcile"
 	"github.com/belaydev/belay/internal/server"
@@ -45,6 +46,7 @@ keeps in --data are caches; losing them loses nothing.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.log, o.checkpoint = env.log, env.checkpoint
+			kube.SetLogger(env.log.With("component", "client-go"))
 			s, err := newServing(cmd.Context(), o)
 			if err != nil {
 				return err
