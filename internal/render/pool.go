@@ -181,10 +181,10 @@ func innocent(err error, used bool) bool {
 
 // explain words why a worker was lost.
 func (p *Pool) explain(a *assembler, err error) error {
-	if tl, ok := errors.AsType[*wire.TooLarge](err); ok && tl.Type == wire.Done {
+	if tl, ok := errors.AsType[*wire.TooLargeError](err); ok && tl.Type == wire.Done {
 		return a.limitError("produced more than %s of objects", "split the application", size(p.opts.Output))
 	}
-	if il, ok := errors.AsType[*inputLimit](err); ok {
+	if il, ok := errors.AsType[*inputLimitError](err); ok {
 		return a.limitError("%s of the source", "keep large files out of the application's path", il.Error())
 	}
 	if exit, ok := errors.AsType[*xec.ExitError](err); ok {

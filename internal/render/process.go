@@ -81,15 +81,21 @@ func (w *process) kill(why error) {
 // end makes sure the process is gone and its pipes are closed.
 func (w *process) end() {
 	w.kill(errClosed)
-	w.p.Stdin.Close()
-	_ = w.p.Wait() // how it ended is asked with why
-	w.p.Stdout.Close()
+	w.close()
+}
+
+// close waits for the end of the process, which must be near, and closes its
+// pipes. How it ended is asked with why.
+func (w *process) close() {
+	_ = w.p.Stdin.Close()
+	_ = w.p.Wait()
+	_ = w.p.Stdout.Close()
 }
 
 // why is the reason a conversation broke: how the process ended tells more than
 // the broken pipe. Call it after the process has ended.
 func (w *process) why(err error) error {
-	if r := w.killed.Load(); r != nil && r.err != errClosed {
+	if r := w.killed.Load(); r != nil && !errors.Is(r.err, errClosed) {
 		return r.err
 	}
 	if exit, ok := errors.AsType[*xec.ExitError](w.p.Wait()); ok && (w.killed.Load() == nil || exit.Signal != syscall.SIGKILL) {
@@ -115,11 +121,8 @@ func (w *process) render(ctx context.Context, deadline time.Duration, job wire.J
 		if !w.exiting(err) {
 			w.kill(errClosed) // it lives and is not to be trusted
 		}
-		w.p.Stdin.Close()
-		_ = w.p.Wait()
-		err = w.why(err)
-		w.p.Stdout.Close()
-		return nil, err
+		w.close()
+		return nil, w.why(err)
 	}
 	w.renders++
 	return out, nil

@@ -33,10 +33,10 @@ func newServer(files Files, limit int64) *server {
 	return &server{files: files, left: limit, limit: limit, reads: map[readKey]string{}}
 }
 
-// inputLimit is a render that wants to read more than it may.
-type inputLimit struct{ limit int64 }
+// inputLimitError is a render that wants to read more than it may.
+type inputLimitError struct{ limit int64 }
 
-func (e *inputLimit) Error() string { return fmt.Sprintf("read more than %s", size(e.limit)) }
+func (e *inputLimitError) Error() string { return fmt.Sprintf("read more than %s", size(e.limit)) }
 
 // answer looks up each path. An error ends the render; what is wrong with one
 // path is part of its answer.
@@ -112,7 +112,7 @@ func (s *server) read(p string) (wire.Item, []byte, error) {
 	}
 	s.note(belay.ReadFile, p)
 	if s.left -= int64(len(b)); s.left < 0 {
-		return wire.Item{}, nil, &inputLimit{s.limit}
+		return wire.Item{}, nil, &inputLimitError{s.limit}
 	}
 	return wire.Item{Size: int64(len(b))}, b, nil
 }

@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -234,7 +235,7 @@ func (r *run) output(name, text string) (hooks []string) {
 		}
 		d := manifest.One([]byte(part))
 		items, err := d.Manifests()
-		if me, ok := err.(*manifest.Error); ok && me.Duplicate {
+		if me, ok := errors.AsType[*manifest.Error](err); ok && me.Duplicate {
 			// Helm lets the last one win, and charts in the wild depend on it.
 			r.out.Warn("%s: %s in the output; the last one counts", file, me.Problem)
 			items, err = d.LenientManifests()

@@ -93,40 +93,29 @@ func (in *inspector) checkFile(file string, data []byte) {
 
 // checkPatches reports patches that are no YAML.
 func (in *inspector) checkPatches(l *layer) {
-	check := func(field string, i int, file, inline string) {
-		if file != "" {
-			file = path.Join(l.dir, file)
-			c := in.src.read(file)[0]
-			for _, d := range manifest.Split(c.Data) {
-				if _, err := d.JSON(); err != nil {
-					in.out.Fail(manifest.Problem(file, err))
-					return
-				}
+	for _, p := range l.patches {
+		text := in.patchText(l, p)
+		for _, d := range manifest.Split(text) {
+			_, err := d.JSON()
+			if err == nil {
+				continue
 			}
-		}
-		for _, d := range manifest.Split([]byte(inline)) {
-			if _, err := d.JSON(); err != nil {
-				p := manifest.Problem(l.file, err)
-				p.Message = fmt.Sprintf("the patch written here is wrong: %s (its line %d)", p.Message, p.Line)
-				p.Line = l.line(field, i)
-				in.out.Fail(p)
-				return
+			problem := manifest.Problem(path.Join(l.dir, p.path), err)
+			if p.path == "" {
+				problem.Message = fmt.Sprintf("the patch written here is wrong: %s (its line %d)", problem.Message, problem.Line)
+				problem.File, problem.Line = l.file, l.line(p.field, p.index)
 			}
+			in.out.Fail(problem)
+			break
 		}
 	}
-	for i, p := range l.k.Patches {
-		check("patches", i, p.Path, p.Patch)
+}
+
+func (in *inspector) patchText(l *layer, p patch) []byte {
+	if p.path == "" {
+		return []byte(p.inline)
 	}
-	for i, p := range l.k.PatchesJson6902 {
-		check("patchesJson6902", i, p.Path, p.Patch)
-	}
-	for i, p := range l.k.PatchesStrategicMerge {
-		if s := string(p); strings.ContainsAny(s, "\n{") {
-			check("patchesStrategicMerge", i, "", s)
-		} else {
-			check("patchesStrategicMerge", i, s, "")
-		}
-	}
+	return in.src.read(path.Join(l.dir, p.path))[0].Data
 }
 
 // checkPairs reports literals and lines of env files that are no key=value.
@@ -183,11 +172,8 @@ func (in *inspector) secrets() []string {
 			}
 		}
 		if strings.Contains(string(l.text), "Secret") {
-			for _, p := range slices.Concat(l.k.Patches, l.k.PatchesJson6902) {
-				out = append(out, manifest.ValueTexts([]byte(p.Patch))...)
-			}
-			for _, p := range l.k.PatchesStrategicMerge {
-				out = append(out, manifest.ValueTexts([]byte(p))...)
+			for _, p := range l.patches {
+				out = append(out, manifest.ValueTexts([]byte(p.inline))...)
 			}
 		}
 	}
@@ -213,22 +199,10 @@ func (in *inspector) blame(text string) (string, int) {
 	if m := patchID.FindStringSubmatch(text); m != nil {
 		kind, name := m[1], m[2]
 		for _, l := range in.layers {
-			for i, p := range l.k.Patches {
-				body := p.Patch
-				if p.Path != "" {
-					body = string(in.src.read(path.Join(l.dir, p.Path))[0].Data)
-				}
+			for _, p := range l.patches {
+				body := string(in.patchText(l, p))
 				if strings.Contains(body, kind) && strings.Contains(body, name) {
-					return l.file, l.line("patches", i)
-				}
-			}
-			for i, p := range l.k.PatchesStrategicMerge {
-				body := string(p)
-				if c := in.src.files[path.Join(l.dir, body)]; c.Err == nil && c.Data != nil {
-					body = string(c.Data)
-				}
-				if strings.Contains(body, kind) && strings.Contains(body, name) {
-					return l.file, l.line("patchesStrategicMerge", i)
+					return l.file, l.line(p.field, p.index)
 				}
 			}
 		}

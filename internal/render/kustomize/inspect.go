@@ -27,6 +27,17 @@ type layer struct {
 	text []byte
 	node *yaml3.Node // of the mapping; nil when the file could not be read twice
 	k    types.Kustomization
+	// patches of all three fields that may hold them.
+	patches []patch
+	bases   []string
+}
+
+// patch is one patch of a kustomization: in a file, or written inline.
+type patch struct {
+	field  string
+	index  int
+	path   string
+	inline string
 }
 
 // reference is a path that a kustomization names.
@@ -136,11 +147,31 @@ func (in *inspector) load(dir string, by wire.Problem) *layer {
 		in.out.Fail(l.decodeProblem(err))
 		return nil
 	}
+	l.legacy()
 	if kind := l.k.Kind; kind != "" && kind != types.KustomizationKind && kind != types.ComponentKind {
 		in.out.Fail(wire.Problem{File: l.file, Line: l.line("kind"), Message: fmt.Sprintf("kind must be Kustomization or Component, not %s", kind)})
 		return nil
 	}
 	return l
+}
+
+// legacy gathers what deprecated fields say as well: people go on using them,
+// and Kustomize goes on reading them.
+func (l *layer) legacy() {
+	for i, p := range l.k.Patches {
+		l.patches = append(l.patches, patch{"patches", i, p.Path, p.Patch})
+	}
+	for i, p := range l.k.PatchesJson6902 { //nolint:staticcheck // deprecated, not gone
+		l.patches = append(l.patches, patch{"patchesJson6902", i, p.Path, p.Patch})
+	}
+	for i, p := range l.k.PatchesStrategicMerge { //nolint:staticcheck // deprecated, not gone
+		if s := string(p); strings.ContainsAny(s, "\n{") {
+			l.patches = append(l.patches, patch{"patchesStrategicMerge", i, "", s})
+		} else {
+			l.patches = append(l.patches, patch{"patchesStrategicMerge", i, s, ""})
+		}
+	}
+	l.bases = l.k.Bases //nolint:staticcheck // deprecated, not gone
 }
 
 var unknownField = regexp.MustCompile(`unknown field "([^"]+)"`)
@@ -177,8 +208,8 @@ func (l *layer) decodeProblem(err error) wire.Problem {
 func fieldNames() []string {
 	var names []string
 	t := reflect.TypeFor[types.Kustomization]()
-	for i := range t.NumField() {
-		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+	for field := range t.Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		if name != "" {
 			names = append(names, name)
 		}
@@ -273,7 +304,7 @@ func (l *layer) references() []reference {
 		}
 	}
 	list("resources", l.k.Resources, true, true)
-	list("bases", l.k.Bases, false, true)
+	list("bases", l.bases, false, true)
 	list("components", l.k.Components, false, true)
 	list("crds", l.k.Crds, true, false)
 	list("configurations", l.k.Configurations, true, false)
@@ -285,16 +316,8 @@ func (l *layer) references() []reference {
 		}
 	}
 	slices.SortStableFunc(refs, func(a, b reference) int { return a.line - b.line })
-	for i, p := range l.k.Patches {
-		add(reference{field: "patches", path: p.Path, file: true}, "patches", i, "path")
-	}
-	for i, p := range l.k.PatchesJson6902 {
-		add(reference{field: "patchesJson6902", path: p.Path, file: true}, "patchesJson6902", i, "path")
-	}
-	for i, p := range l.k.PatchesStrategicMerge {
-		if s := string(p); !strings.ContainsAny(s, "\n{") {
-			add(reference{field: "patchesStrategicMerge", path: s, file: true}, "patchesStrategicMerge", i)
-		}
+	for _, p := range l.patches {
+		add(reference{field: p.field, path: p.path, file: true}, p.field, p.index, "path")
 	}
 	for i, r := range l.k.Replacements {
 		add(reference{field: "replacements", path: r.Path, file: true}, "replacements", i, "path")

@@ -79,7 +79,7 @@ func rootProblem(root string, st wire.Stat) wire.Problem {
 func build(k *krusty.Kustomizer, src *source, root string) (m resmap.ResMap, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			if b, ok := r.(wire.Broken); ok {
+			if b, ok := r.(wire.BrokenError); ok {
 				panic(b)
 			}
 			err = fmt.Errorf("kustomize gave up on this input (%T)", r) // the panic's text could repeat values

@@ -281,9 +281,10 @@ func (d Doc) expand(out *[]Item, j []byte, line int, node *yaml3.Node, depth int
 	if len(j) == 0 || j[0] != '{' {
 		return &Error{Line: line, Problem: "an item of a List must be a mapping, but this is " + jsonType(append(j, '0'))}
 	}
-	if json.Unmarshal(j, &list) != nil || !strings.HasSuffix(list.Kind, "List") || list.Items == nil {
+	// What does not look like a list, whatever is wrong with it, is an object.
+	if err := json.Unmarshal(j, &list); err != nil || !strings.HasSuffix(list.Kind, "List") || list.Items == nil {
 		*out = append(*out, Item{Line: line, Manifest: j})
-		return nil
+		return nil //nolint:nilerr // the error is found again where objects are read
 	}
 	if depth == maxNesting {
 		return &Error{Line: line, Problem: "Lists are nested too deeply"}

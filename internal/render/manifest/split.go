@@ -8,6 +8,7 @@ package manifest
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 )
 
@@ -93,7 +94,7 @@ func SplitJSON(data []byte) ([]Doc, error) {
 	for {
 		from := int(dec.InputOffset())
 		var raw json.RawMessage
-		if err := dec.Decode(&raw); err == io.EOF {
+		if err := dec.Decode(&raw); errors.Is(err, io.EOF) {
 			return docs, nil
 		} else if err != nil {
 			return docs, jsonError(data, err)
@@ -109,7 +110,7 @@ func SplitJSON(data []byte) ([]Doc, error) {
 
 func jsonError(data []byte, err error) *Error {
 	e := &Error{Problem: "not valid JSON: it ends too early", Line: 1 + bytes.Count(bytes.TrimRight(data, " \t\r\n"), []byte("\n"))}
-	if se, ok := err.(*json.SyntaxError); ok && se.Offset > 0 && se.Offset <= int64(len(data)) {
+	if se, ok := errors.AsType[*json.SyntaxError](err); ok && se.Offset > 0 && se.Offset <= int64(len(data)) {
 		e.Line = 1 + bytes.Count(data[:se.Offset-1], []byte("\n"))
 		if se.Error() != "unexpected end of JSON input" {
 			e.Problem = "not valid JSON: " + se.Error() // names one character at most

@@ -131,7 +131,7 @@ func wanted(rel, name string, opts belay.DirectorySource) bool {
 }
 
 func read(out *wire.Output, file string, data []byte) {
-	docs := []manifest.Doc(nil)
+	var docs []manifest.Doc
 	if path.Ext(file) == ".json" {
 		var err error
 		if docs, err = manifest.SplitJSON(data); err != nil {

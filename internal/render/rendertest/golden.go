@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -57,13 +58,8 @@ func RunGolden(t *testing.T, render func(wire.Tree, wire.Job) *wire.Output) {
 func rewrite(t *testing.T, name string, data []byte, want string) {
 	t.Helper()
 	a := txtar.Parse(data)
-	files := a.Files[:0]
-	for _, f := range a.Files {
-		if f.Name != "want" {
-			files = append(files, f)
-		}
-	}
-	a.Files = append(files, txtar.File{Name: "want", Data: []byte(want)})
+	a.Files = slices.DeleteFunc(a.Files, func(f txtar.File) bool { return f.Name == "want" })
+	a.Files = append(a.Files, txtar.File{Name: "want", Data: []byte(want)})
 	if err := os.WriteFile(name, txtar.Format(a), 0o644); err != nil {
 		t.Fatal(err)
 	}

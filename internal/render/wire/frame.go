@@ -28,8 +28,10 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // Type of a frame.
@@ -66,15 +68,15 @@ type Frame struct {
 	Body []byte
 }
 
-// TooLarge is the error of a frame that is longer than the reader allows.
-type TooLarge struct {
+// TooLargeError is the error of a frame that is longer than the reader allows.
+type TooLargeError struct {
 	Type  Type
 	Size  uint64
 	Limit int64
 }
 
 // Error says how large and what the limit is.
-func (e *TooLarge) Error() string {
+func (e *TooLargeError) Error() string {
 	return fmt.Sprintf("%s frame of %d bytes, limit %d", e.Type, e.Size, e.Limit)
 }
 
@@ -92,7 +94,7 @@ func Write(w io.Writer, t Type, head any, body ...[]byte) error {
 		return fmt.Errorf("encode %s frame: %w", t, err)
 	}
 	if len(h) > MaxHead {
-		return &TooLarge{Type: t, Size: uint64(len(h)), Limit: MaxHead}
+		return &TooLargeError{Type: t, Size: uint64(len(h)), Limit: MaxHead}
 	}
 	var size uint64
 	for _, b := range body {
@@ -103,12 +105,12 @@ func Write(w io.Writer, t Type, head any, body ...[]byte) error {
 	binary.BigEndian.PutUint32(prefix[1:], uint32(len(h)))
 	binary.BigEndian.PutUint64(prefix[5:], size)
 	bw := bufio.NewWriterSize(w, 64<<10)
-	bw.Write(prefix[:])
-	bw.Write(h)
-	for _, b := range body {
-		bw.Write(b)
+	for _, part := range slices.Concat([][]byte{prefix[:], h}, body) {
+		if _, err := bw.Write(part); err != nil {
+			return fmt.Errorf("write %s frame: %w", t, err)
+		}
 	}
-	if err := bw.Flush(); err != nil { // the first error sticks to the buffer
+	if err := bw.Flush(); err != nil {
 		return fmt.Errorf("write %s frame: %w", t, err)
 	}
 	return nil
@@ -131,11 +133,8 @@ func Read(r io.Reader, limit int64) (Frame, error) {
 	head := binary.BigEndian.Uint32(prefix[1:])
 	body := binary.BigEndian.Uint64(prefix[5:])
 	if head > MaxHead || uint64(head) > uint64(limit) || body > uint64(limit)-uint64(head) {
-		size := uint64(head) + body
-		if size < body {
-			size = body
-		}
-		return Frame{}, &TooLarge{Type: f.Type, Size: size, Limit: limit}
+		size := max(uint64(head)+body, body) // the sum may overflow
+		return Frame{}, &TooLargeError{Type: f.Type, Size: size, Limit: limit}
 	}
 	var err error
 	if f.Head, err = take(r, int64(head)); err != nil {
@@ -167,7 +166,7 @@ func take(r io.Reader, n int64) ([]byte, error) {
 }
 
 func unexpected(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

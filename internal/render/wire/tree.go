@@ -37,12 +37,12 @@ type Content struct {
 	Err  error
 }
 
-// Broken is the panic of a Tree whose other end is gone or talks nonsense. No
+// BrokenError is the panic of a Tree whose other end is gone or talks nonsense. No
 // renderer can do anything about it; the worker ends with it.
-type Broken struct{ Err error }
+type BrokenError struct{ Err error }
 
 // Error is the cause.
-func (b Broken) Error() string { return b.Err.Error() }
+func (b BrokenError) Error() string { return b.Err.Error() }
 
 // PipeTree asks the parent on a pair of pipes.
 type PipeTree struct {
@@ -66,7 +66,7 @@ func (t *PipeTree) ask(op Op, paths []string) ([]Item, [][]byte) {
 	for chunk := range slices.Chunk(paths, maxPaths) {
 		i, d, err := t.round(op, chunk)
 		if err != nil {
-			panic(Broken{err})
+			panic(BrokenError{err})
 		}
 		items, data = append(items, i...), append(data, d...)
 	}

@@ -52,7 +52,7 @@ func TestFramesComeBackAsSent(t *testing.T) {
 				t.Fatalf("got %v %x, want %v %x", head, f.Body, want.head, want.body)
 			}
 		}
-		if _, err := wire.Read(r, 1<<20); err != io.EOF {
+		if _, err := wire.Read(r, 1<<20); !errors.Is(err, io.EOF) {
 			t.Fatalf("after the last frame: %v", err)
 		}
 	})
@@ -82,7 +82,7 @@ func TestLimitCountsHeadAndBody(t *testing.T) {
 		t.Errorf("at the limit: %v", err)
 	}
 	_, err := wire.Read(bytes.NewReader(buf.Bytes()), size-1)
-	if tl, ok := errors.AsType[*wire.TooLarge](err); !ok || tl.Type != wire.Done || tl.Size != uint64(size) {
+	if tl, ok := errors.AsType[*wire.TooLargeError](err); !ok || tl.Type != wire.Done || tl.Size != uint64(size) {
 		t.Errorf("above the limit: %v", err)
 	}
 }
@@ -195,7 +195,7 @@ func TestPipeTreeKeepsOrder(t *testing.T) {
 	}
 	qr.Close()
 	defer func() {
-		if _, ok := recover().(wire.Broken); !ok {
+		if _, ok := recover().(wire.BrokenError); !ok {
 			t.Error("a dead parent is no Broken")
 		}
 	}()

@@ -72,7 +72,7 @@ func closeInherited() {
 			continue
 		}
 		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
-			unix.Close(fd)
+			_ = unix.Close(fd) // whatever it says, the descriptor is gone
 		}
 	}
 }

@@ -64,7 +64,7 @@ func serve(r io.Reader, w io.Writer) error {
 	tree := wire.NewPipeTree(in, w, inputLimit)
 	for {
 		f, err := wire.Read(in, inputLimit)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err
@@ -100,7 +100,7 @@ func protect(tree wire.Tree, job wire.Job) (out *wire.Output, err error) {
 	defer func() {
 		switch r := recover().(type) {
 		case nil:
-		case wire.Broken:
+		case wire.BrokenError:
 			err = r.Err
 		default:
 			// The text of a panic may repeat values.
