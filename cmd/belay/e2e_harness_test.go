@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -15,7 +17,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -33,7 +34,7 @@ import (
 const (
 	envServe = "BELAY_E2E_SERVE"
 	// envCrash is POINT:N; the process kills itself when it passes the
-	// checkpoint for the N-th time.
+	// checkpoint for the N-th time. Lines of its standard input say the same.
 	envCrash = "BELAY_E2E_CRASH"
 )
 
@@ -47,30 +48,47 @@ func e2eProcess() (code int, ok bool) {
 		_ = flag.Set("test.parallel", "8") // a flag on the command line wins
 		return 0, false
 	}
+	bomb := &bomb{}
+	bomb.arm(os.Getenv(envCrash))
 	go func() { // its standard input ends with the test, however that ends
-		_, _ = io.Copy(io.Discard, os.Stdin)
+		lines := bufio.NewScanner(os.Stdin)
+		for lines.Scan() {
+			bomb.arm(lines.Text())
+		}
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}()
-	return run(crashAt(os.Getenv(envCrash))), true
+	return run(bomb.passed), true
 }
 
-// crashAt makes the checkpoint that an environment variable asks for.
-func crashAt(spec string) func(string) {
-	at, times, ok := strings.Cut(spec, ":")
-	if !ok {
-		return nil
+// bomb kills the process at a checkpoint.
+type bomb struct {
+	mu   sync.Mutex
+	at   string
+	left int
+}
+
+func (b *bomb) arm(spec string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.at = ""
+	if spec == "" {
+		return
 	}
-	n, err := strconv.ParseInt(times, 10, 64)
-	if err != nil {
+	if n, err := fmt.Sscanf(strings.Replace(spec, ":", " ", 1), "%s %d", &b.at, &b.left); n != 2 {
 		panic(err) // written by the test
 	}
-	var left atomic.Int64
-	left.Store(n)
-	return func(point string) {
-		if point == at && left.Add(-1) == 0 {
-			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-			select {} // nothing happens between the kill and the end
-		}
+	fmt.Fprintln(os.Stderr, "armed", spec)
+}
+
+func (b *bomb) passed(point string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.at != point {
+		return
+	}
+	if b.left--; b.left == 0 {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {} // nothing happens between the kill and the end
 	}
 }
 
@@ -80,6 +98,7 @@ type serveProcess struct {
 	w      *world
 	url    string
 	cmd    *exec.Cmd
+	stdin  io.WriteCloser
 	log    *logBuffer
 	exited chan struct{} // closed when it has ended
 	err    error         // of its end, once exited is closed
@@ -116,7 +135,10 @@ func (b *logBuffer) lines() []map[string]any {
 }
 
 // serve starts a server and returns when it serves.
-func (w *world) serve(args ...string) *serveProcess { w.t.Helper(); return w.serveCrashing("", args...) }
+func (w *world) serve(args ...string) *serveProcess {
+	w.t.Helper()
+	return w.serveCrashing("", args...)
+}
 
 // serveCrashing starts a server that kills itself at a checkpoint, unless crash is "".
 func (w *world) serveCrashing(crash string, args ...string) *serveProcess {
@@ -126,12 +148,11 @@ func (w *world) serveCrashing(crash string, args ...string) *serveProcess {
 		w.t.Fatal(err)
 	}
 	s := &serveProcess{w: w, log: &logBuffer{}, exited: make(chan struct{})}
-	s.cmd = exec.Command(self, append([]string{"serve", "--log-format", "json", "--log-level", "debug", "--repo", w.repo.URL(), "--kubeconfig", w.kubeconfig,
+	s.cmd = exec.Command(self, append([]string{"serve", "--log-format", "json", "--repo", w.repo.URL(), "--kubeconfig", w.kubeconfig,
 		"--data", w.data, "--listen", "127.0.0.1:0", "--instance", w.instance, "--interval", "1h"}, args...)...)
 	s.cmd.Env = append(os.Environ(), envServe+"=1", envCrash+"="+crash)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
-	stdin, err := s.cmd.StdinPipe()
-	if err != nil {
+	if s.stdin, err = s.cmd.StdinPipe(); err != nil {
 		w.t.Fatal(err)
 	}
 	if err := s.cmd.Start(); err != nil {
@@ -144,7 +165,7 @@ func (w *world) serveCrashing(crash string, args ...string) *serveProcess {
 	w.servers = append(w.servers, s)
 	w.t.Cleanup(func() {
 		s.kill()
-		_ = stdin.Close() // it has ended
+		_ = s.stdin.Close() // it has ended
 		s.inspect()
 	})
 	devtest.Await(w.t, e2ePatience, "the server to serve", func() error {
@@ -198,6 +219,21 @@ func (s *serveProcess) ended() bool {
 func (s *serveProcess) kill() {
 	_ = s.cmd.Process.Kill() // it may have ended
 	<-s.exited
+}
+
+// crashAt has the server kill itself when it passes a checkpoint the n-th time from now.
+func (s *serveProcess) crashAt(point string, n int) {
+	s.w.t.Helper()
+	spec := fmt.Sprintf("%s:%d", point, n)
+	if _, err := fmt.Fprintln(s.stdin, spec); err != nil {
+		s.w.t.Fatal(err)
+	}
+	devtest.Await(s.w.t, e2ePatience, "the server to take "+spec, func() error {
+		if !strings.Contains(s.log.String(), "armed "+spec+"\n") {
+			return errors.New("it did not")
+		}
+		return nil
+	})
 }
 
 // stop ends the server as a person would, and returns how long that took.
