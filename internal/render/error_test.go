@@ -200,3 +200,91 @@ func TestErrorsNeverRepeatSecretValues(t *testing.T) {
 		t.Errorf("only %d of %d cases failed: the test tests little", failed, len(cases))
 	}
 }
+
+// linked is a source in which a/link leads to the directory b and a/gone
+// nowhere.
+type linked struct{ rendertest.Files }
+
+func (l linked) real(p string) string {
+	if rest, ok := strings.CutPrefix(p, "a/link"); ok {
+		return "b" + rest
+	}
+	return p
+}
+
+type link struct{ fs.DirEntry }
+
+func (link) Type() fs.FileMode { return fs.ModeSymlink }
+func (link) IsDir() bool       { return false }
+
+func (l linked) ReadDir(p string) ([]fs.DirEntry, error) {
+	entries, err := l.Files.ReadDir(l.real(p))
+	for i, e := range entries {
+		if e.Name() == "link" || e.Name() == "gone.yaml" {
+			entries[i] = link{e}
+		}
+	}
+	return entries, err
+}
+
+func (l linked) Stat(p string) (fs.FileInfo, error) {
+	if p == "a/gone.yaml" {
+		return nil, &fs.PathError{Op: "stat", Path: p, Err: fs.ErrNotExist}
+	}
+	return l.Files.Stat(l.real(p))
+}
+
+func (l linked) ReadFile(p string) ([]byte, error) {
+	if p == "a/gone.yaml" {
+		return nil, &fs.PathError{Op: "open", Path: p, Err: fs.ErrNotExist}
+	}
+	return l.Files.ReadFile(l.real(p))
+}
+
+func (l linked) Digest(kind belay.ReadKind, p string) (string, error) {
+	if p == "a/gone.yaml" {
+		return "absent", nil
+	}
+	return l.Files.Digest(kind, l.real(p))
+}
+
+// Trace implements render.Tracer.
+func (l linked) Trace(kind belay.ReadKind, p string) ([]belay.Read, error) {
+	if !strings.HasPrefix(p, "a/link") {
+		return nil, nil
+	}
+	d, err := l.Digest(kind, p)
+	return []belay.Read{{Path: "a/link", Kind: belay.ReadStat, Digest: "link"}, {Path: l.real(p), Kind: kind, Digest: d}}, err
+}
+
+func TestSymlinksAreFollowedAndTraced(t *testing.T) {
+	p := newPool(t, testOptions)
+	files := linked{rendertest.Files{"a/link": "b", "a/x.yaml": configMap("x", "1"), "b/z.yaml": configMap("z", "1")}}
+	res := mustRender(t, p, files, request("a"))
+	if got, want := ids(res), "ConfigMap z@a/link/z.yaml:1 ConfigMap x@a/x.yaml:1"; got != want {
+		t.Errorf("objects %s, want %s", got, want)
+	}
+	var traced []string
+	for _, r := range res.Reads {
+		traced = append(traced, fmt.Sprintf("%s %s", r.Kind, r.Path))
+	}
+	if got := strings.Join(traced, ", "); !strings.Contains(got, "file b/z.yaml") || !strings.Contains(got, "list b") {
+		t.Errorf("reads %s do not have the target of the link", got)
+	}
+	files.Files["a/gone.yaml"] = "nowhere"
+	_, errs := renderError(t, p, files, request("a"))
+	if len(errs) != 1 || errs[0].Origin.File != "a/gone.yaml" || !strings.Contains(errs[0].Message, "does not exist") {
+		t.Errorf("errors %v", errs)
+	}
+}
+
+func TestPathsOutsideTheSource(t *testing.T) {
+	p := newPool(t, testOptions)
+	for _, path := range []string{"../x", "/etc", "a/../../x"} {
+		for _, src := range []belay.Source{{Path: path}, {Path: path, Helm: &belay.HelmSource{}}, {Path: path, Kustomize: &belay.KustomizeSource{}}, {Path: path, Directory: &belay.DirectorySource{}}} {
+			req := request(path)
+			req.Source = src
+			renderError(t, p, rendertest.Files{"x/y.yaml": configMap("x", "1")}, req)
+		}
+	}
+}
