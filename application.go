@@ -16,8 +16,8 @@ type ApplicationSpec struct {
 	// Project whose limits apply. Default "default".
 	Project     string      `json:"project,omitempty" doc:"Project whose limits apply to this application."`
 	Source      Source      `json:"source" doc:"Where the manifests come from."`
-	Destination Destination `json:"destination,omitempty" doc:"Where the objects go."`
-	Sync        SyncPolicy  `json:"sync,omitempty" doc:"When and how the cluster is made equal to Git."`
+	Destination Destination `json:"destination,omitzero" doc:"Where the objects go."`
+	Sync        SyncPolicy  `json:"sync,omitzero" doc:"When and how the cluster is made equal to Git."`
 }
 
 // Source names the files an application is rendered from. At most one of
@@ -79,7 +79,7 @@ type SyncPolicy struct {
 	// Prune deletes objects that are no longer declared. Default true.
 	Prune bool `json:"prune" doc:"Delete objects that Git no longer declares."`
 	// PruneLimit is the share that one sync may delete.
-	PruneLimit PruneLimit `json:"pruneLimit,omitempty" doc:"How much one sync may delete without a confirmation."`
+	PruneLimit PruneLimit `json:"pruneLimit,omitzero" doc:"How much one sync may delete without a confirmation."`
 	// CreateNamespace makes the destination namespace when it is missing. It is
 	// never deleted, unless a manifest declares it. Default true.
 	CreateNamespace bool `json:"createNamespace" doc:"Make the destination namespace when it is missing."`

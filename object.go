@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -152,7 +153,7 @@ func NewObject(manifest []byte, origin Origin) (Object, error) {
 	}
 	var head objectHead
 	if err := json.Unmarshal(raw, &head); err != nil {
-		if te, ok := err.(*json.UnmarshalTypeError); ok {
+		if te, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 			return Object{}, fmt.Errorf("%s must be a string, but is a %s; quote it", te.Field, te.Value)
 		}
 		return Object{}, fmt.Errorf("read the manifest: %w", err)

@@ -187,7 +187,7 @@ type renderer struct {
 func (r *renderer) Render(ctx context.Context, files reconcile.Files, req reconcile.RenderRequest) (reconcile.Rendered, error) {
 	rr := render.Request{Application: req.Application, Source: req.Source, Namespace: req.Namespace, KubeVersion: req.KubeVersion,
 		APIVersions: req.APIVersions, Repo: req.Repo, Revision: req.Revision}
-	if res, ok, err := r.cache.Get(ctx, files, rr); err == nil && ok && !(req.Full && res.Partial) {
+	if res, ok, err := r.cache.Get(ctx, files, rr); err == nil && ok && (!req.Full || !res.Partial) {
 		return rendered(res, true), nil
 	}
 	res, err := r.pool.Render(ctx, files, rr)

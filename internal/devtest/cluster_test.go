@@ -253,7 +253,7 @@ func wantNotFound(err error) error {
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
-	return fmt.Errorf("still there (%v)", err)
+	return fmt.Errorf("still there (%w)", err)
 }
 
 func TestNamespaceIsDeleted(t *testing.T) {

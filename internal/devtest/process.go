@@ -57,7 +57,7 @@ func startProcess(args ...string) (*process, error) {
 	}()
 	if readErr != nil {
 		<-p.exited
-		return nil, fmt.Errorf("%q ended before it was ready (%v): %s", binary, p.err, bytes.TrimSpace(stderr.Bytes()))
+		return nil, fmt.Errorf("%q ended before it was ready (%w): %s", binary, p.err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	p.kubeconfig = strings.TrimSuffix(line, "\n")
 	return p, nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -115,8 +116,8 @@ type remote struct {
 }
 
 func (r *remote) close() {
-	for i := len(r.closers) - 1; i >= 0; i-- {
-		r.closers[i]()
+	for _, f := range slices.Backward(r.closers) {
+		f()
 	}
 }
 

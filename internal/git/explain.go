@@ -38,7 +38,7 @@ var causes = []cause{
 	{words(`Host key verification failed|No \S+ host key is known`), belay.CodeForbidden, "the host key of the server is not known",
 		"put the output of ssh-keyscan, once verified, into knownHosts of its Repository", "declare a Repository with auth.knownHosts, or add the key to the known_hosts of the user that runs belay"},
 	{words(`detected dubious ownership`), belay.CodeForbidden, "it belongs to another user of this machine",
-		"run belay as its owner, or allow it and start belay again: git config --global --add safe.directory "+pathOfRemote, ""},
+		"run belay as its owner, or allow it and start belay again: git config --global --add safe.directory " + pathOfRemote, ""},
 	{words(`Authentication failed|could not read (Username|Password)|terminal prompts disabled|returned error: 401|HTTP Basic: Access denied`), belay.CodeForbidden,
 		"the server refuses the user name or password", checkAuth + ": user name, password or token, and whether it has expired", declareAuth},
 	{words(`Permission denied \(|Too many authentication failures|no matching host key|sign_and_send_pubkey|Permission to \S+ denied`), belay.CodeForbidden,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -31,14 +32,14 @@ var logArgs = []string{"log", "--no-color", "--no-ext-diff", "--no-textconv", "-
 
 // passes are asked in turn: ordinary commits first, then also merges, compared
 // with each of their parents, for a line that came or went in a merge itself.
-var passes = [][]string{logArgs, append(logArgs[:len(logArgs):len(logArgs)], "-m")}
+var passes = [][]string{logArgs, append(slices.Clip(logArgs), "-m")}
 
 // EverDeclared says whether a line that matches expr, a POSIX extended regular
 // expression, ever stood below path in commit or its history, and names the
 // newest commit that brought or removed such a line.
 func (m *Mirror) EverDeclared(ctx context.Context, commit, path, expr string) (string, bool, error) {
 	for _, args := range passes {
-		found, err := m.log(ctx, commit, path, append(args[:len(args):len(args)], "-1", "--format=%H", "-G"+expr)...)
+		found, err := m.log(ctx, commit, path, append(slices.Clip(args), "-1", "--format=%H", "-G"+expr)...)
 		if err != nil {
 			return "", false, err
 		}
@@ -60,7 +61,7 @@ func (m *Mirror) Removal(ctx context.Context, commit, path, expr string) (remove
 		return "", "", false, err
 	}
 	for _, args := range passes {
-		args = append(args[:len(args):len(args)], "-"+strconv.Itoa(removalCandidates), "--format=%H %P", "-G"+expr)
+		args = append(slices.Clip(args), "-"+strconv.Itoa(removalCandidates), "--format=%H %P", "-G"+expr)
 		lines, err := m.log(ctx, commit, path, args...)
 		if err != nil {
 			return "", "", false, err

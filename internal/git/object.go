@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -69,7 +68,7 @@ func ListDigest(entries []Entry) string {
 			kind = TypeFile
 		}
 		h.Write([]byte{byte(kind)})
-		io.WriteString(h, e.Name)
+		h.Write([]byte(e.Name))
 		h.Write([]byte{0})
 	}
 	return hex.EncodeToString(h.Sum(nil)[:20])

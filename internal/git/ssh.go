@@ -45,10 +45,12 @@ func (r *remote) ssh(auth Auth) error {
 			r.env = append(r.env, "SSH_AUTH_SOCK="+socket)
 		}
 	}
+	var line strings.Builder
+	line.WriteString(cmd)
 	for _, o := range options {
-		cmd += " -o " + shellQuote(o)
+		line.WriteString(" -o " + shellQuote(o))
 	}
-	r.env = append(r.env, "GIT_SSH_COMMAND="+cmd, "GIT_SSH_VARIANT=ssh")
+	r.env = append(r.env, "GIT_SSH_COMMAND="+line.String(), "GIT_SSH_VARIANT=ssh")
 	return nil
 }
 

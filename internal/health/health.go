@@ -46,7 +46,7 @@ func Aggregate(objects []belay.ObjectStatus) (health belay.Health, message strin
 	if health == belay.Healthy {
 		return health, ""
 	}
-	message = o.ObjectID.String() + " is " + word(health)
+	message = o.String() + " is " + word(health)
 	if o.Message != "" {
 		message += ": " + o.Message
 	}

@@ -85,7 +85,7 @@ func healthOf(u *unstructured.Unstructured) (belay.Health, string) {
 // suspended reports what somebody asked to stand still.
 func suspended(u *unstructured.Unstructured) (string, bool) {
 	gvk := u.GroupVersionKind()
-	field := ""
+	var field string
 	switch gvk.Group + "/" + gvk.Kind {
 	case "batch/CronJob", "batch/Job":
 		field = "suspend"

@@ -244,8 +244,8 @@ func TestCustomResources(t *testing.T) {
 
 	told := f.notes.countAll()
 	crd := f.object("shop", k.definition())
-	live := f.mustCreate("shop", crd)
-	live = f.awaitLive(crd.ID, "the definition to be established", func(l belay.Live) bool { return l.Established })
+	f.mustCreate("shop", crd)
+	live := f.awaitLive(crd.ID, "the definition to be established", func(l belay.Live) bool { return l.Established })
 	f.awaitServed(k, true)
 	f.await("all applications to be told", func() error {
 		if f.notes.countAll() == told {

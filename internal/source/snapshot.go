@@ -54,7 +54,7 @@ func (s *Snapshot) Trace(kind belay.ReadKind, path string) ([]belay.Read, error)
 func (s *Snapshot) Record() *Recorder {
 	r := &Recorder{reads: map[readKey]string{}}
 	r.view = s.view
-	r.view.note = r.remember
+	r.note = r.remember
 	return r
 }
 

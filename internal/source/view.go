@@ -95,10 +95,10 @@ func (v *view) ReadFile(p string) ([]byte, error) {
 
 // read returns the shared content of the file that was found under p.
 func (v *view) read(op, p string, f found) ([]byte, error) {
-	switch {
-	case f.node.typ == git.TypeDir:
+	switch f.node.typ {
+	case git.TypeDir:
 		return nil, &fs.PathError{Op: op, Path: p, Err: errors.New("is a directory")}
-	case f.node.typ == git.TypeSubmodule:
+	case git.TypeSubmodule:
 		return nil, v.wrong(p, "is a submodule, which is not fetched", submoduleHint)
 	}
 	b, err := v.store.content(f.node)
@@ -123,7 +123,7 @@ func (v *view) ReadDir(p string) ([]fs.DirEntry, error) {
 
 func (v *view) list(op, p string, f found) ([]fs.DirEntry, error) {
 	switch {
-	case f.node.typ == git.TypeSubmodule:
+	case git.TypeSubmodule:
 		return nil, v.wrong(p, "is a submodule, which is not fetched", submoduleHint)
 	case f.node.typ != git.TypeDir:
 		return nil, &fs.PathError{Op: op, Path: p, Err: errors.New("not a directory")}
@@ -180,7 +180,7 @@ func (v *view) Open(p string) (fs.File, error) {
 		return nil, err
 	}
 	if f.node.typ == git.TypeDir && f.why == "" {
-		if f, err = v.get("open", p, belay.ReadStat); err != nil {
+		if _, err = v.get("open", p, belay.ReadStat); err != nil {
 			return nil, err
 		}
 		return &openDir{v: v, p: p, info: &fileInfo{name: path.Base(p), typ: git.TypeDir}}, nil

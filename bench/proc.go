@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// usage is what a process and all below it have used. Times are in seconds,
+// memory in bytes. Where the kernel does not tell (only Linux does), all is zero.
+type usage struct {
+	// Process is the process itself, Workers those below it that run the same
+	// program, Others the rest: git, and everything that has ended.
+	Process, Workers, Others float64
+	// Memory is what is resident now, of all; MemoryProcess of the process
+	// itself. Pages of the program that several share count in each.
+	Memory, MemoryProcess int64
+}
+
+func (u usage) cpu() float64 { return u.Process + u.Workers + u.Others }
+
+func (u usage) minus(v usage) usage {
+	u.Process, u.Workers, u.Others = u.Process-v.Process, u.Workers-v.Workers, u.Others-v.Others
+	return u
+}
+
+// ticks is USER_HZ, which Linux fixes for all programs.
+const ticks = 100
+
+// stat is one process.
+type stat struct {
+	pid, parent int
+	name        string
+	cpu, ended  float64 // seconds of its own, and of its children that have ended
+	memory      int64
+}
+
+func readStat(pid string) (stat, bool) {
+	b, err := os.ReadFile(filepath.Join("/proc", pid, "stat"))
+	if err != nil {
+		return stat{}, false // it has ended
+	}
+	// The name is in parentheses and may have any character in it.
+	from, to := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
+	if from < 0 || to < 0 {
+		return stat{}, false
+	}
+	f := strings.Fields(string(b[to+1:]))
+	const fields = 22
+	if len(f) < fields {
+		return stat{}, false
+	}
+	number := func(i int) int64 {
+		n, _ := strconv.ParseInt(f[i], 10, 64) // written by the kernel
+		return n
+	}
+	s := stat{name: string(b[from+1 : to]), parent: int(number(1)), memory: number(21) * int64(os.Getpagesize())}
+	s.pid, _ = strconv.Atoi(pid) // a name of digits
+	s.cpu = float64(number(11)+number(12)) / ticks
+	s.ended = float64(number(13)+number(14)) / ticks
+	return s, true
+}
+
+// readUsage looks at a process and all below it.
+func readUsage(pid int) (u usage) {
+	root, ok := readStat(strconv.Itoa(pid))
+	if !ok {
+		return u
+	}
+	u.Process, u.Others, u.MemoryProcess, u.Memory = root.cpu, root.ended, root.memory, root.memory
+	dirs, _ := filepath.Glob("/proc/[0-9]*") // the pattern is right
+	children := map[int][]stat{}
+	for _, d := range dirs {
+		if s, ok := readStat(filepath.Base(d)); ok {
+			children[s.parent] = append(children[s.parent], s)
+		}
+	}
+	var walk func(int)
+	walk = func(parent int) {
+		for _, s := range children[parent] {
+			u.Memory += s.memory
+			u.Others += s.ended
+			if s.name == root.name {
+				u.Workers += s.cpu
+			} else {
+				u.Others += s.cpu
+			}
+			walk(s.pid)
+		}
+	}
+	walk(pid)
+	return u
+}
+
+// sampler keeps the peak of the memory of a process and all below it.
+type sampler struct {
+	mu            sync.Mutex
+	peak, peakOwn int64
+	stop          context.CancelFunc
+	done          chan struct{}
+}
+
+func sample(ctx context.Context, pid int) *sampler {
+	ctx, stop := context.WithCancel(ctx)
+	s := &sampler{stop: stop, done: make(chan struct{})}
+	go func() {
+		defer close(s.done)
+		for pause(ctx, 100*time.Millisecond) == nil {
+			u := readUsage(pid)
+			s.mu.Lock()
+			s.peak, s.peakOwn = max(s.peak, u.Memory), max(s.peakOwn, u.MemoryProcess)
+			s.mu.Unlock()
+		}
+	}()
+	return s
+}
+
+// take returns the peaks since the last take.
+func (s *sampler) take() (all, own int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all, own = s.peak, s.peakOwn
+	s.peak, s.peakOwn = 0, 0
+	return all, own
+}
+
+func (s *sampler) end() {
+	s.stop()
+	<-s.done
+}
+
+// pause lets time pass: for intervals of measurement, not to wait for something.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// settle waits until the control plane has little to do, so that what was done
+// before does not weigh on what is measured next. It gives up after a while: on a
+// busy machine that is no error.
+func settle(ctx context.Context, controlPlane int) error {
+	const interval, little = time.Second, 0.15
+	before := readUsage(controlPlane).cpu()
+	for range 60 {
+		if err := pause(ctx, interval); err != nil {
+			return err
+		}
+		now := readUsage(controlPlane).cpu()
+		if now-before < little*interval.Seconds() {
+			return nil
+		}
+		before = now
+	}
+	return nil
+}
+
+// load is what the machine says of how busy it is.
+func load() string {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	f := strings.Fields(string(b))
+	return fmt.Sprint(strings.Join(f[:min(3, len(f))], " "))
+}

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/belaydev/belay/client"
+	"github.com/belaydev/belay/internal/xec"
+)
+
+// program is a running process that says something when it is ready.
+type program struct {
+	process *xec.Process
+	cancel  context.CancelFunc
+}
+
+// errEnded is the cause of a program's end that was asked for.
+var errEnded = errors.New("ended")
+
+// start runs a command until it is told to end, and returns what ready made of
+// the first line of its output that it accepts. All of its output goes to a log.
+func start(ctx context.Context, c xec.Command, log io.Writer, ready func(line string) (string, bool)) (*program, string, error) {
+	running, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	out, w := io.Pipe()
+	c.Stdout, c.Stderr, c.Grace = w, w, 20*time.Second
+	p, err := c.Start(running)
+	if err != nil {
+		cancel(err)
+		return nil, "", err
+	}
+	prog := &program{p, func() { cancel(errEnded) }}
+	go func() { _ = w.CloseWithError(p.Wait()) }() // the reader below sees it
+	found := make(chan string, 1)
+	go func() {
+		lines := bufio.NewReader(io.TeeReader(out, log))
+		for told := false; ; {
+			line, err := lines.ReadString('\n')
+			if err != nil {
+				close(found)
+				return
+			}
+			if what, ok := ready(strings.TrimSpace(line)); ok && !told {
+				told = true
+				found <- what
+			}
+		}
+	}()
+	select {
+	case what, ok := <-found:
+		if !ok {
+			return nil, "", fmt.Errorf("%s ended before it was ready: %w", filepath.Base(c.Path), p.Wait())
+		}
+		return prog, what, nil
+	case <-ctx.Done():
+		return nil, "", errors.Join(ctx.Err(), prog.stop())
+	}
+}
+
+func (p *program) pid() int { return p.process.Pid() }
+
+// stop ends the program as a person would, and waits for it.
+func (p *program) stop() error {
+	p.cancel()
+	err := p.process.Wait()
+	if e, ok := errors.AsType[*xec.ExitError](err); ok && (e.Code == 0 || e.Signal == syscall.SIGTERM || errors.Is(e.Err, errEnded)) {
+		return nil
+	}
+	return err
+}
+
+// controlPlane is a control plane for one run.
+type controlPlane struct {
+	*program
+	kubeconfig, auditLog string
+}
+
+func startControlPlane(ctx context.Context, path, dir string) (*controlPlane, error) {
+	p, kubeconfig, err := start(ctx, xec.Command{Path: path, Env: os.Environ(),
+		Args: []string{"up", "--quiet", "--audit", "--port", "0", "--dir", dir}}, io.Discard,
+		func(line string) (string, bool) { return line, strings.HasSuffix(line, "kubeconfig") })
+	if err != nil {
+		return nil, err
+	}
+	return &controlPlane{p, kubeconfig, filepath.Join(dir, "audit.log")}, nil
+}
+
+// server is a running "belay serve".
+type server struct {
+	*program
+	*client.Client
+	log     *os.File
+	sampler *sampler
+	metrics string
+}
+
+// serve starts the real program and returns when it serves. Its log is kept.
+func (b *bench) serve(ctx context.Context) (*server, error) {
+	log, err := os.OpenFile(filepath.Join(b.dir, "belay.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("make the log: %w", err)
+	}
+	p, url, err := start(ctx, xec.Command{Path: b.belay, Inherit: []string{"PATH", "HOME", "GOMAXPROCS", "GOGC", "GOMEMLIMIT"},
+		Args: []string{"serve", "--log-format", "json", "--repo", b.repo.url(), "--kubeconfig", b.kubeconfig,
+			"--data", filepath.Join(b.dir, "data"), "--listen", "127.0.0.1:0", "--instance", b.instance}}, log,
+		func(line string) (string, bool) {
+			var said struct{ Msg, URL string }
+			err := json.Unmarshal([]byte(line), &said)
+			return said.URL, err == nil && said.Msg == "serving"
+		})
+	if err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, tail(log.Name()))
+	}
+	c, err := client.New(url)
+	if err != nil {
+		return nil, errors.Join(err, p.stop())
+	}
+	return &server{program: p, Client: c, log: log, sampler: sample(ctx, p.pid()), metrics: url + "/metrics"}, nil
+}
+
+func (s *server) stop() error {
+	s.sampler.end()
+	return errors.Join(s.program.stop(), s.log.Close())
+}
+
+// tail is the end of a file, for errors.
+func tail(path string) string {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	const most = 2000
+	return string(b[max(0, len(b)-most):])
+}
+
+// counters are the metrics of the server that are of interest here.
+type counters struct{ renders, cached, applies, synced float64 }
+
+func (c counters) minus(d counters) counters {
+	return counters{c.renders - d.renders, c.cached - d.cached, c.applies - d.applies, c.synced}
+}
+
+func (s *server) counters(ctx context.Context) (c counters, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.metrics, nil)
+	if err != nil {
+		return c, fmt.Errorf("read the metrics: %w", err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return c, fmt.Errorf("read the metrics: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }() // only read
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		name, value, _ := strings.Cut(lines.Text(), " ")
+		if i := strings.LastIndex(lines.Text(), " "); i > 0 { // label values may have spaces
+			name, value = lines.Text()[:i], lines.Text()[i+1:]
+		}
+		v, err := strconv.ParseFloat(value, 64)
+		switch {
+		case err != nil:
+		case name == "belay_renders_total":
+			c.renders = v
+		case name == "belay_render_cache_hits_total":
+			c.cached = v
+		case name == "belay_applies_total":
+			c.applies = v
+		case strings.HasPrefix(name, "belay_applications{") && strings.Contains(name, `sync="Synced"`):
+			c.synced += v
+		}
+	}
+	return c, lines.Err()
+}
+
+// awaitSynced waits until all applications are, and returns when that was.
+func (s *server) awaitSynced(ctx context.Context, apps int) (time.Time, error) {
+	for {
+		c, err := s.counters(ctx)
+		if err != nil {
+			return time.Time{}, err
+		}
+		if int(c.synced) == apps {
+			return time.Now(), nil
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return time.Time{}, err
+		}
+	}
+}
