@@ -123,7 +123,7 @@ func (v *view) ReadDir(p string) ([]fs.DirEntry, error) {
 
 func (v *view) list(op, p string, f found) ([]fs.DirEntry, error) {
 	switch {
-	case git.TypeSubmodule:
+	case f.node.typ == git.TypeSubmodule:
 		return nil, v.wrong(p, "is a submodule, which is not fetched", submoduleHint)
 	case f.node.typ != git.TypeDir:
 		return nil, &fs.PathError{Op: op, Path: p, Err: errors.New("not a directory")}
