@@ -71,5 +71,7 @@ var rules = []rule{
 	{pkg: "internal/gittest", git: true, tests: true, why: "Tests of any package make repositories with it, so it knows none of them."},
 	{pkg: "internal/archtest", processes: true, tests: true, why: "It asks the go command what imports what."},
 
+	{pkg: "bench/...", imports: []string{"client"}, kubernetes: true, git: true,
+		why: "A benchmark measures the binary from outside, as a user meets it: over Git, HTTP and the API server. What it could reach inside would be measured instead."},
 	{pkg: "cmd/belay", imports: []string{"client", "internal/..."}, why: "Here, and only here, the parts are put together. It holds no logic that needs Kubernetes types."},
 }
