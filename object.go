@@ -154,7 +154,7 @@ func NewObject(manifest []byte, origin Origin) (Object, error) {
 	var head objectHead
 	if err := json.Unmarshal(raw, &head); err != nil {
 		if te, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-			return Object{}, fmt.Errorf("%s must be a string, but is a %s; quote it", te.Field, te.Value)
+			return Object{}, fmt.Errorf("%s must be a string, but is %s; quote it", te.Field, article(te.Value))
 		}
 		return Object{}, fmt.Errorf("read the manifest: %w", err)
 	}
@@ -218,4 +218,12 @@ func dropNulls(v any) any {
 func Digest(data []byte) string {
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:16])
+}
+
+// article puts "a" or "an" before the name of a JSON type.
+func article(s string) string {
+	if strings.ContainsAny(s[:min(1, len(s))], "aeiou") {
+		return "an " + s
+	}
+	return "a " + s
 }

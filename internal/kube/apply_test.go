@@ -12,6 +12,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -239,6 +240,26 @@ func TestTakeOverRemovesAdditions(t *testing.T) {
 	}
 	if healed.Fingerprint != live.Fingerprint {
 		t.Errorf("fingerprint %s after the heal, was %s", healed.Fingerprint, live.Fingerprint)
+	}
+}
+
+// TestTakeOverDoesNotRestart: k9s asks for new pods in the same entry in which it
+// edits. To take that request over would be to drop it, and so to restart once more.
+func TestTakeOverDoesNotRestart(t *testing.T) {
+	f := begin(t)
+	o := f.deployment("shop", "web")
+	live := f.mustCreate("shop", o)
+	f.patch(deployments, "web", "k9s", `{"metadata":{"labels":{"by":"hand"}},
+		"spec":{"template":{"metadata":{"annotations":{"kubectl.kubernetes.io/restartedAt":"2026-01-01T00:00:00Z"}}}}}`)
+	drifted := f.awaitLive(o.ID, "the drift to be seen", func(l belay.Live) bool { return l.Fingerprint != live.Fingerprint && l.Managers != nil })
+	f.mustUpdate("shop", o, drifted, "k9s")
+	u := f.get(deployments, "web")
+	annotations, _, err := unstructured.NestedStringMap(u.Object, "spec", "template", "metadata", "annotations")
+	if err != nil || annotations["kubectl.kubernetes.io/restartedAt"] == "" {
+		t.Errorf("annotations of the template %v, %v", annotations, err)
+	}
+	if u.GetLabels()["by"] != "" {
+		t.Errorf("labels %v", u.GetLabels())
 	}
 }
 

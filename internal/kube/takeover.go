@@ -1,8 +1,10 @@
 package kube
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 
@@ -10,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/client-go/util/csaupgrade"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/belaydev/belay"
 )
@@ -56,6 +59,13 @@ func takeOverPatch(m *metav1.PartialObjectMetadata, from []string) ([]byte, erro
 			names.Insert(e.Manager)
 		}
 	}
+	for i := range m.ManagedFields {
+		if e := &m.ManagedFields[i]; names.Has(e.Manager) {
+			if err := forgetRestart(e); err != nil {
+				return nil, err
+			}
+		}
+	}
 	if err := csaupgrade.UpgradeManagedFields(m, names, belay.FieldManager); err != nil {
 		return nil, err
 	}
@@ -68,4 +78,32 @@ func takeOverPatch(m *metav1.PartialObjectMetadata, from []string) ([]byte, erro
 		{"op": "replace", "path": "/metadata/managedFields", "value": m.ManagedFields},
 		{"op": "replace", "path": "/metadata/resourceVersion", "value": m.ResourceVersion},
 	})
+}
+
+// restartedAt is how "kubectl rollout restart" and its like ask for new pods. If
+// it became ours, the apply would drop it, and that would restart them again.
+var restartedAt = fieldpath.MakePathOrDie("spec", "template", "metadata", "annotations", "kubectl.kubernetes.io/restartedAt")
+
+// forgetRestart takes restartedAt out of an entry; its value stays as it is.
+func forgetRestart(e *metav1.ManagedFieldsEntry) error {
+	if e.FieldsV1 == nil {
+		return nil
+	}
+	var owned fieldpath.Set
+	if err := owned.FromJSON(bytes.NewReader(e.FieldsV1.GetRawBytes())); err != nil {
+		return fmt.Errorf("read the managed fields of %s: %w", e.Manager, err)
+	}
+	if !owned.Has(restartedAt) {
+		return nil
+	}
+	forgotten := fieldpath.NewSet()
+	for i := range restartedAt { // whoever adds the first annotation owns the map of them as well
+		forgotten.Insert(restartedAt[:i+1])
+	}
+	rest, err := owned.Difference(forgotten).ToJSON()
+	if err != nil {
+		return fmt.Errorf("write the managed fields of %s: %w", e.Manager, err)
+	}
+	e.FieldsV1 = &metav1.FieldsV1{Raw: rest}
+	return nil
 }
