@@ -36,8 +36,8 @@ race: setup devcluster ## Run all tests under the race detector (needs a C compi
 	@CGO_ENABLED=1 $(BIN)/devcluster run --audit -- $(GO) test -race $(TESTFLAGS) ./...
 
 .PHONY: bench
-bench: devcluster ## Run the benchmarks
-	@$(BIN)/devcluster run -- $(GO) test -run '^$$' -bench . -benchmem ./...
+bench: build ## Measure Belay against a loop that only applies (minutes; BENCHFLAGS="--apps 500")
+	@$(GO) run ./bench $(BENCHFLAGS)
 
 .PHONY: setup
 setup:

@@ -110,7 +110,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, cp.stop()) }()
-	b, err := newBench(ctx, config{
+	b, err := newBench(ctx, benchConfig{
 		options: o, kubeconfig: cp.kubeconfig, auditLog: cp.auditLog, controlPlane: cp.pid(), prefix: "bench", say: say,
 	})
 	if err != nil {

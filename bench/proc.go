@@ -19,7 +19,7 @@ type usage struct {
 	// program, Others the rest: git, and everything that has ended.
 	Process, Workers, Others float64
 	// Memory is what is resident now, of all; MemoryProcess of the process
-	// itself. Pages of the program that several share count in each.
+	// itself. What processes of one program share counts once.
 	Memory, MemoryProcess int64
 }
 
@@ -38,7 +38,8 @@ type stat struct {
 	pid, parent int
 	name        string
 	cpu, ended  float64 // seconds of its own, and of its children that have ended
-	memory      int64
+	// private memory, and that which others may share: the program, mapped files.
+	private, shared int64
 }
 
 func readStat(pid string) (stat, bool) {
@@ -52,7 +53,7 @@ func readStat(pid string) (stat, bool) {
 		return stat{}, false
 	}
 	f := strings.Fields(string(b[to+1:]))
-	const fields = 22
+	const fields = 15
 	if len(f) < fields {
 		return stat{}, false
 	}
@@ -60,10 +61,19 @@ func readStat(pid string) (stat, bool) {
 		n, _ := strconv.ParseInt(f[i], 10, 64) // written by the kernel
 		return n
 	}
-	s := stat{name: string(b[from+1 : to]), parent: int(number(1)), memory: number(21) * int64(os.Getpagesize())}
+	s := stat{name: string(b[from+1 : to]), parent: int(number(1))}
 	s.pid, _ = strconv.Atoi(pid) // a name of digits
 	s.cpu = float64(number(11)+number(12)) / ticks
 	s.ended = float64(number(13)+number(14)) / ticks
+	if b, err = os.ReadFile(filepath.Join("/proc", pid, "statm")); err != nil {
+		return stat{}, false
+	}
+	var total, resident, shared int64
+	if _, err := fmt.Sscan(string(b), &total, &resident, &shared); err != nil {
+		return stat{}, false
+	}
+	page := int64(os.Getpagesize())
+	s.private, s.shared = (resident-shared)*page, shared*page
 	return s, true
 }
 
@@ -73,7 +83,8 @@ func readUsage(pid int) (u usage) {
 	if !ok {
 		return u
 	}
-	u.Process, u.Others, u.MemoryProcess, u.Memory = root.cpu, root.ended, root.memory, root.memory
+	u.Process, u.Others, u.MemoryProcess, u.Memory = root.cpu, root.ended, root.private+root.shared, root.private
+	shared := map[string]int64{root.name: root.shared}
 	dirs, _ := filepath.Glob("/proc/[0-9]*") // the pattern is right
 	children := map[int][]stat{}
 	for _, d := range dirs {
@@ -84,7 +95,8 @@ func readUsage(pid int) (u usage) {
 	var walk func(int)
 	walk = func(parent int) {
 		for _, s := range children[parent] {
-			u.Memory += s.memory
+			u.Memory += s.private
+			shared[s.name] = max(shared[s.name], s.shared)
 			u.Others += s.ended
 			if s.name == root.name {
 				u.Workers += s.cpu
@@ -95,6 +107,9 @@ func readUsage(pid int) (u usage) {
 		}
 	}
 	walk(pid)
+	for _, n := range shared {
+		u.Memory += n
+	}
 	return u
 }
 

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+)
+
+// observer sees through watches what becomes of the objects of one fleet. Belay
+// and the raw loop are looked at in the same way.
+type observer struct {
+	mu      sync.Mutex
+	there   map[string]bool // resource and namespace
+	values  map[string]config
+	shared  map[string]int // how many ConfigMaps have a shared value
+	waiting []*waiter
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	err     error // why it sees no more
+}
+
+// config is what a ConfigMap holds.
+type config struct{ value, shared string }
+
+// waiter is told when a condition holds first. It is asked at every event, so it
+// has to be cheap.
+type waiter struct {
+	holds func() bool
+	at    chan time.Time
+}
+
+func observe(ctx context.Context, cfg *rest.Config, fleet, prefix string) (*observer, error) {
+	client, err := dynamic.NewForConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("observe: %w", err)
+	}
+	ctx, stop := context.WithCancel(ctx)
+	o := &observer{there: map[string]bool{}, values: map[string]config{}, shared: map[string]int{}, stop: stop}
+	longest := int64((24 * time.Hour).Seconds())
+	for _, r := range resources {
+		c := client.Resource(schema.GroupVersionResource{Group: r.group, Version: r.version, Resource: r.plural})
+		only := metav1.ListOptions{LabelSelector: labelFleet + "=" + fleet}
+		list, err := c.List(ctx, only)
+		if err != nil {
+			stop()
+			return nil, fmt.Errorf("observe %s: %w", r.plural, err)
+		}
+		only.ResourceVersion, only.TimeoutSeconds = list.GetResourceVersion(), &longest
+		w, err := c.Watch(ctx, only)
+		if err != nil {
+			stop()
+			return nil, fmt.Errorf("observe %s: %w", r.plural, err)
+		}
+		o.running.Go(func() {
+			defer w.Stop()
+			for ev := range w.ResultChan() {
+				if u, ok := ev.Object.(*unstructured.Unstructured); ok && ofPrefix(u.GetNamespace(), prefix) {
+					o.event(r.plural, ev.Type, u)
+				}
+			}
+			o.mu.Lock()
+			o.err = fmt.Errorf("the watch of %s ended", r.plural)
+			o.mu.Unlock()
+		})
+	}
+	return o, nil
+}
+
+func (o *observer) event(resource string, typ watch.EventType, u *unstructured.Unstructured) {
+	now := time.Now()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	ns := u.GetNamespace()
+	if typ == watch.Deleted {
+		delete(o.there, resource+"/"+ns)
+		return
+	}
+	o.there[resource+"/"+ns] = true
+	if resource == resources[0].plural {
+		data, _, _ := unstructured.NestedStringMap(u.Object, "data") // strings alone in a ConfigMap
+		if old, ok := o.values[ns]; ok {
+			o.shared[old.shared]--
+		}
+		o.values[ns] = config{data["value"], data["shared"]}
+		o.shared[data["shared"]]++
+	}
+	left := o.waiting[:0]
+	for _, w := range o.waiting {
+		if w.holds() {
+			w.at <- now
+		} else {
+			left = append(left, w)
+		}
+	}
+	o.waiting = left
+}
+
+// expect prepares to wait for a condition, which is called with the lock held.
+func (o *observer) expect(holds func() bool) *waiter {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	w := &waiter{holds, make(chan time.Time, 1)}
+	if holds() {
+		w.at <- time.Now()
+	} else {
+		o.waiting = append(o.waiting, w)
+	}
+	return w
+}
+
+// all holds when so many objects are there.
+func (o *observer) all(objects int) *waiter {
+	return o.expect(func() bool { return len(o.there) >= objects })
+}
+
+// everywhere holds when so many ConfigMaps have a shared value.
+func (o *observer) everywhere(shared string, apps int) *waiter {
+	return o.expect(func() bool { return o.shared[shared] >= apps })
+}
+
+// value holds when the ConfigMap of a namespace has a value of its own.
+func (o *observer) value(namespace, value string) *waiter {
+	return o.expect(func() bool { return o.values[namespace].value == value })
+}
+
+// wait returns when a condition began to hold.
+func (o *observer) wait(ctx context.Context, w *waiter, what string) (time.Time, error) {
+	const patience = 15 * time.Minute
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	select {
+	case at := <-w.at:
+		return at, nil
+	case <-ctx.Done():
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		return time.Time{}, fmt.Errorf("waiting for %s: %w (%d objects are there; %v)", what, ctx.Err(), len(o.there), o.err)
+	}
+}
+
+func (o *observer) end() {
+	o.stop()
+	o.running.Wait()
+}
