@@ -103,7 +103,7 @@ func closed(a *belay.Action, g Gate) (why string, on belay.ObjectID) {
 		if !ok {
 			continue // it has an action of its own, in a group before or after
 		}
-		if d.Wave < a.Wave && live.Health != belay.Healthy && live.Health != belay.Suspended {
+		if d.Wave < a.Wave && !settled(d.ID, live.Health) {
 			return fmt.Sprintf("wave %d waits for %s of wave %d, which is %s%s", a.Wave, d.ID, d.Wave, cmp.Or(live.Health, belay.Unknown), because(live.HealthMessage)), d.ID
 		}
 		first := d.Wave < a.Wave || (d.Wave == a.Wave && a.Rank > rankCRD)
@@ -112,6 +112,18 @@ func closed(a *belay.Action, g Gate) (why string, on belay.ObjectID) {
 		}
 	}
 	return "", on
+}
+
+// settled says whether later waves may follow an object. A claim may stay unbound
+// until its first pod is there, which may well be in a later wave.
+func settled(id belay.ObjectID, h belay.Health) bool {
+	switch h {
+	case belay.Healthy, belay.Suspended:
+		return true
+	case belay.Progressing:
+		return id.GroupKind() == belay.Kind{Kind: "PersistentVolumeClaim"}
+	}
+	return false
 }
 
 func because(msg string) string {
