@@ -28,7 +28,7 @@ func TestRun(t *testing.T) {
 	home := cp.Namespace(t)
 	b, err := newBench(t.Context(), benchConfig{
 		options:    options{apps: apps, kind: "mix", commits: 3, rounds: 2, drifts: 2, rest: time.Second, belay: program, dir: dir},
-		kubeconfig: cp.Kubeconfig(), auditLog: cp.AuditLog(), prefix: home, instance: home, shared: true, say: t.Logf,
+		kubeconfig: cp.Kubeconfig(), auditLog: cp.AuditLog(), prefix: home, instance: home, shared: true, calm: 200 * time.Millisecond, say: t.Logf,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -111,7 +111,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	}
 	defer func() { err = errors.Join(err, cp.stop()) }()
 	b, err := newBench(ctx, benchConfig{
-		options: o, kubeconfig: cp.kubeconfig, auditLog: cp.auditLog, controlPlane: cp.pid(), prefix: "bench", say: say,
+		options: o, kubeconfig: cp.kubeconfig, auditLog: cp.auditLog, controlPlane: cp.pid(), prefix: "bench", calm: 3 * time.Second, say: say,
 	})
 	if err != nil {
 		return err

@@ -30,7 +30,9 @@ type benchConfig struct {
 	prefix, instance string
 	// shared counts requests in these namespaces alone: others use the control plane too.
 	shared bool
-	say    func(format string, a ...any)
+	// calm is for how long Belay asks for nothing before something is measured.
+	calm time.Duration
+	say  func(format string, a ...any)
 }
 
 // bench is one run.
@@ -180,7 +182,7 @@ func (b *bench) rawRollout(ctx context.Context) error {
 	b.res.raw("rollout.wall", at.Sub(began).Seconds())
 	b.res.raw("rollout.requests", float64(len(writes)))
 	b.res.raw("rollout.patches", float64(len(writes)))
-	b.res.raw("cpu.controlplane", readUsage(b.controlPlane).minus(before).cpu())
+	b.res.raw("rollout.cpu.controlplane", readUsage(b.controlPlane).minus(before).cpu())
 	return b.settle(ctx)
 }
 
@@ -202,7 +204,7 @@ func (b *bench) rollout(ctx context.Context) (*server, error) {
 		return s, err
 	}
 	b.res.belay("rollout.wall", at.Sub(began).Seconds())
-	b.res.belay("cpu.controlplane", readUsage(b.controlPlane).minus(before).cpu())
+	b.res.belay("rollout.cpu.controlplane", readUsage(b.controlPlane).minus(before).cpu())
 	synced, err := s.awaitSynced(ctx, b.apps)
 	if err != nil {
 		return s, err
@@ -221,12 +223,17 @@ func (b *bench) rollout(ctx context.Context) (*server, error) {
 	b.res.belay("rollout.patches", float64(count(requests, func(r request) bool { return r.verb == "patch" })))
 	b.res.belay("rollout.renders", c.renders)
 	u := readUsage(s.pid())
-	b.res.belay("cpu.rollout", u.cpu())
-	b.res.belay("cpu.process", u.Process)
-	b.res.belay("cpu.workers", u.Workers)
-	b.res.belay("cpu.others", u.Others)
+	b.cpu("rollout", u, 1)
 	b.memory(s, "rollout")
 	return s, b.settle(ctx)
+}
+
+// cpu notes what was used, in the unit of the figure.
+func (b *bench) cpu(phase string, u usage, unit float64) {
+	b.res.belay(phase+".cpu", u.cpu()*unit)
+	b.res.belay(phase+".cpu.process", u.Process*unit)
+	b.res.belay(phase+".cpu.workers", u.Workers*unit)
+	b.res.belay(phase+".cpu.others", u.Others*unit)
 }
 
 // memory notes the peaks since it was called last.
@@ -239,7 +246,7 @@ func (b *bench) memory(s *server, phase string) {
 func megabytes(n int64) float64 { return float64(n) / (1 << 20) }
 
 // quiet waits until Belay asks the cluster for nothing, and what it last did is counted.
-func (b *bench) quiet(ctx context.Context, s *server, window time.Duration) error {
+func (b *bench) quiet(ctx context.Context, s *server) error {
 	if _, err := s.awaitSynced(ctx, b.apps); err != nil {
 		return err
 	}
@@ -248,7 +255,7 @@ func (b *bench) quiet(ctx context.Context, s *server, window time.Duration) erro
 		if err != nil {
 			return err
 		}
-		if err := pause(ctx, window); err != nil {
+		if err := pause(ctx, b.calm); err != nil {
 			return err
 		}
 		if r, err := b.requests(mark); err != nil || len(r) == 0 {
@@ -261,7 +268,7 @@ func (b *bench) quiet(ctx context.Context, s *server, window time.Duration) erro
 // one commits to one application at a time, each time beside the same write by
 // the raw loop.
 func (b *bench) one(ctx context.Context, s *server) error {
-	if err := b.quiet(ctx, s, 3*time.Second); err != nil {
+	if err := b.quiet(ctx, s); err != nil {
 		return err
 	}
 	mark, err := b.audit.mark()
@@ -289,14 +296,14 @@ func (b *bench) one(ctx context.Context, s *server) error {
 		own = append(own, d)
 	}
 	u := readUsage(s.pid()).minus(used)
-	if err := b.quiet(ctx, s, time.Second); err != nil {
+	if err := b.quiet(ctx, s); err != nil {
 		return err
 	}
 	b.res.raw("one.p50", 1000*quantile(raw, .5))
 	b.res.raw("one.p99", 1000*quantile(raw, .99))
 	b.res.belay("one.p50", 1000*quantile(own, .5))
 	b.res.belay("one.p99", 1000*quantile(own, .99))
-	b.res.belay("one.cpu", 1000*u.cpu()/float64(b.commits))
+	b.cpu("one", u, 1000/float64(b.commits))
 	b.memory(s, "one")
 	b.res.raw("one.requests", 1)
 	return b.perCommit(ctx, s, "one", b.commits, mark, before)
@@ -357,7 +364,7 @@ func (b *bench) all(ctx context.Context, s *server) error {
 		return err
 	}
 	var raw, own []float64
-	var cpu float64
+	var cpu usage
 	for n := range b.rounds {
 		b.fleet.shared = fmt.Sprint("all-", n)
 		var writes []write
@@ -380,14 +387,14 @@ func (b *bench) all(ctx context.Context, s *server) error {
 			return err
 		}
 		own = append(own, d)
-		if err := b.quiet(ctx, s, time.Second); err != nil {
+		if err := b.quiet(ctx, s); err != nil {
 			return err
 		}
-		cpu += readUsage(s.pid()).minus(used).cpu()
+		cpu = cpu.plus(readUsage(s.pid()).minus(used))
 	}
 	b.res.raw("all.wall", quantile(raw, .5))
 	b.res.belay("all.wall", quantile(own, .5))
-	b.res.belay("all.cpu", cpu/float64(b.rounds))
+	b.cpu("all", cpu, 1/float64(b.rounds))
 	b.res.raw("all.requests", float64(b.apps))
 	b.memory(s, "all")
 	return b.perCommit(ctx, s, "all", b.rounds, mark, before)
@@ -429,7 +436,7 @@ func (b *bench) drift(ctx context.Context, s *server) error {
 		}
 		own = append(own, at.Sub(began).Seconds())
 	}
-	if err := b.quiet(ctx, s, time.Second); err != nil {
+	if err := b.quiet(ctx, s); err != nil {
 		return err
 	}
 	requests, err := b.requests(mark)
@@ -459,7 +466,7 @@ func (b *bench) rawEdit(ctx context.Context, i int, value string) (float64, erro
 }
 
 func (b *bench) atRest(ctx context.Context, s *server) error {
-	if err := b.quiet(ctx, s, 6*time.Second); err != nil {
+	if err := b.quiet(ctx, s); err != nil {
 		return err
 	}
 	s.sampler.take()
@@ -500,7 +507,7 @@ func (b *bench) restart(ctx context.Context) (*server, error) {
 	}
 	b.res.belay("restart.wall", synced.Sub(began).Seconds())
 	u := readUsage(s.pid())
-	if err := b.quiet(ctx, s, 3*time.Second); err != nil {
+	if err := b.quiet(ctx, s); err != nil {
 		return s, err
 	}
 	requests, err := b.requests(mark)

@@ -30,6 +30,11 @@ func (u usage) minus(v usage) usage {
 	return u
 }
 
+func (u usage) plus(v usage) usage {
+	u.Process, u.Workers, u.Others = u.Process+v.Process, u.Workers+v.Workers, u.Others+v.Others
+	return u
+}
+
 // ticks is USER_HZ, which Linux fixes for all programs.
 const ticks = 100
 
