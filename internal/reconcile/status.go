@@ -224,11 +224,30 @@ func (e *Engine) Status() belay.Status {
 	s.Repositories = e.Sources.Status()
 	if e.problem != nil {
 		s.Problems = append(s.Problems, *e.problem)
+	} else if e.catalog == nil {
+		s.Problems = append(s.Problems, *unread()) // an empty list would look like an empty fleet
 	}
 	if e.catalog != nil {
 		s.Problems = append(s.Problems, e.catalog.Problems...)
 	}
 	return s
+}
+
+// unread is the answer before the definitions were read.
+func unread() *belay.Error {
+	return &belay.Error{Code: belay.CodeUnavailable, Message: "the definitions were not read yet", Hint: "try again in a moment"}
+}
+
+// notThere is the error for an application that there is none of, as far as is
+// known. Called with e.mu.
+func (e *Engine) notThere(name string) *belay.Error {
+	if e.catalog != nil {
+		return &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no application %q", name), Hint: "belay status lists them"}
+	}
+	if e.problem != nil {
+		return e.problem
+	}
+	return unread()
 }
 
 // shown is the status with what the definition says, even before the first pass.
@@ -247,8 +266,7 @@ func (e *Engine) Application(name string) (belay.ApplicationStatus, error) {
 	defer e.mu.Unlock()
 	a := e.apps[name]
 	if a == nil {
-		return belay.ApplicationStatus{}, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no application %q", name),
-			Hint: "belay status lists them"}
+		return belay.ApplicationStatus{}, e.notThere(name)
 	}
 	s := a.shown()
 	var conn Cluster
@@ -300,25 +318,15 @@ func tree(a *app, conn Cluster) []belay.ObjectStatus {
 }
 
 // Sync looks at the sources of the named applications (all for none) and takes
-// them through a sync, automatic or not; backoffs end.
+// them through a sync, automatic or not; backoffs end. The definitions are looked
+// at first: an application may be as new as the commit that is to be synced.
 func (e *Engine) Sync(ctx context.Context, names []string, actor string) error {
-	e.mu.Lock()
-	if len(names) == 0 {
-		names = slices.Sorted(maps.Keys(e.apps))
+	failed := e.Sources.Check(ctx, e.Repo)
+	e.sourceMoved(ctx, e.Repo)
+	names, urls, err := e.asked(names)
+	if err != nil {
+		return err
 	}
-	urls := map[string]bool{e.Repo: true}
-	for _, n := range names {
-		a := e.apps[n]
-		if a == nil {
-			e.mu.Unlock()
-			return &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no application %q", n), Hint: "belay status lists them"}
-		}
-		if a.ref.url != "" {
-			urls[a.ref.url] = true
-		}
-	}
-	e.mu.Unlock()
-	var failed error
 	for url := range urls {
 		if err := e.Sources.Check(ctx, url); err != nil {
 			failed = err
@@ -335,6 +343,30 @@ func (e *Engine) Sync(ctx context.Context, names []string, actor string) error {
 		}
 	}
 	return failed
+}
+
+// asked are the applications of a request, all for none, and the repositories
+// beside the definitions' that they are made from.
+func (e *Engine) asked(names []string) ([]string, map[string]bool, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(names) == 0 {
+		if e.catalog == nil && e.problem == nil {
+			return nil, nil, unread() // all of a fleet that nobody knows yet would be none
+		}
+		names = slices.Sorted(maps.Keys(e.apps))
+	}
+	urls := map[string]bool{}
+	for _, n := range names {
+		a := e.apps[n]
+		if a == nil {
+			return nil, nil, e.notThere(n)
+		}
+		if a.ref.url != "" && a.ref.url != e.Repo {
+			urls[a.ref.url] = true
+		}
+	}
+	return names, urls, nil
 }
 
 // Poke looks at a repository, given by URL or name (all for ""), at once and
@@ -375,7 +407,7 @@ func (e *Engine) Ready() error {
 		if e.problem != nil {
 			return e.problem
 		}
-		return &belay.Error{Code: belay.CodeUnavailable, Message: "reading the definitions"}
+		return unread()
 	}
 	for _, c := range e.clusters {
 		if c.conn == nil {

@@ -146,20 +146,16 @@ func hookRepo(raw []byte) (string, error) {
 func (s *Server) sync(ctx context.Context, names []string, who string) (*reply[belay.SyncAccepted], error) {
 	// Read before anything is asked for: what happens from here on belongs to this request.
 	accepted := belay.SyncAccepted{Since: s.resumePoint(s.Events.Latest()), RequestedAt: time.Now().UTC(), Applications: []string{}}
-	if len(names) == 0 {
+	names = slices.Compact(slices.Sorted(slices.Values(names)))
+	if err := s.Engine.Sync(ctx, names, who); err != nil {
+		return nil, err
+	}
+	accepted.Applications = append(accepted.Applications, names...)
+	if len(names) == 0 { // asked after the sync, which may have found new ones
 		for _, a := range s.Engine.Status().Applications {
 			accepted.Applications = append(accepted.Applications, a.Name)
 		}
-	} else {
-		accepted.Applications = slices.Clone(names)
-	}
-	slices.Sort(accepted.Applications)
-	accepted.Applications = slices.Compact(accepted.Applications)
-	if len(names) > 0 {
-		names = accepted.Applications
-	}
-	if err := s.Engine.Sync(ctx, names, who); err != nil {
-		return nil, err
+		slices.Sort(accepted.Applications)
 	}
 	return &reply[belay.SyncAccepted]{accepted}, nil
 }
