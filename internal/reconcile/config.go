@@ -25,7 +25,7 @@ func (e *Engine) loadConfig(ctx context.Context) {
 	defer e.loading.Unlock()
 	rev, srcErr := e.Sources.Revision(e.Repo, e.Ref)
 	if rev.Commit == "" {
-		if !e.firstLook() {
+		if e.Sources.Looked(e.Repo) {
 			e.setProblem(srcErr)
 		}
 		return
@@ -51,17 +51,6 @@ func (e *Engine) loadConfig(ctx context.Context) {
 	e.tellProblems(prev, cat, rev)
 	e.Checkpoint("loaded")
 	e.adopt(ctx, cat, rev)
-}
-
-// firstLook is true while the config repository has not been asked once: that
-// there is no commit yet is no problem then.
-func (e *Engine) firstLook() bool {
-	for _, r := range e.Sources.Status() {
-		if r.URL == e.Repo {
-			return r.CheckedAt.IsZero() && r.Message == ""
-		}
-	}
-	return true
 }
 
 func (e *Engine) readCatalog(ctx context.Context, rev belay.Revision, prev *catalog.Catalog) (*catalog.Catalog, error) {
@@ -208,8 +197,8 @@ func (e *Engine) adopt(ctx context.Context, cat *catalog.Catalog, rev belay.Revi
 	}
 	repos, refs := e.wanted(cat)
 	e.ready = true
+	e.Sources.Configure(repos, refs) // before anyone who was woken asks for one of them
 	e.mu.Unlock()
-	e.Sources.Configure(repos, refs)
 	e.findOrphans("")
 	e.wereRead()
 }

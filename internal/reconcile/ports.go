@@ -33,6 +33,10 @@ type Sources interface {
 	// Revision is the last good commit of a ref, without asking the remote. With a
 	// current problem both the revision (if any) and the error are returned.
 	Revision(url, ref string) (belay.Revision, error)
+	// Looked says whether a repository was asked yet, with success or not.
+	Looked(url string) bool
+	// Resolve asks the remote what a ref means now, followed or not.
+	Resolve(ctx context.Context, url, ref string) (belay.Revision, error)
 	// Open gives the tree of a commit.
 	Open(ctx context.Context, url, commit string) (Files, error)
 	// Diff lists the paths that differ between two commits.

@@ -94,11 +94,10 @@ func (e *Engine) previewOne(ctx context.Context, s subject, revision string) (be
 		return out, err
 	}
 	if !s.given {
-		ref := s.ref.ref
+		rev, err := e.Sources.Revision(s.ref.url, s.ref.ref)
 		if revision != "" {
-			ref = revision
+			rev, err = e.Sources.Resolve(ctx, s.ref.url, revision)
 		}
-		rev, err := e.Sources.Revision(s.ref.url, ref)
 		if rev.Commit == "" {
 			return out, err
 		}

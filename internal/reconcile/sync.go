@@ -54,10 +54,9 @@ func (e *Engine) reconcile(ctx context.Context, name string) {
 	var srcErr error
 	t.rev, srcErr = e.Sources.Revision(a.ref.url, a.ref.ref)
 	if t.rev.Commit == "" {
-		if srcErr == nil {
-			return // not looked at yet; its arrival wakes us
-		}
-		e.unreadable(a)
+		if e.Sources.Looked(a.ref.url) {
+			e.unreadable(a)
+		} // else its arrival wakes us
 		e.settle(t, nil, asError(srcErr, name))
 		return
 	}

@@ -285,6 +285,31 @@ func (h *Hub) Revision(url, ref string) (belay.Revision, error) {
 	return r.revision(ref)
 }
 
+// Looked says whether a repository was asked since it is followed, with success or not.
+func (h *Hub) Looked(url string) bool {
+	r, err := h.repo(url)
+	if err != nil {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ended > 0
+}
+
+// Resolve asks the remote what any ref means now, followed or not.
+func (h *Hub) Resolve(ctx context.Context, url, ref string) (belay.Revision, error) {
+	r, err := h.repo(url)
+	if err != nil {
+		return belay.Revision{Repo: url, Ref: ref}, err
+	}
+	f, err := r.resolve(ctx, ref)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rev := belay.Revision{Repo: r.display(), Ref: ref}
+	f.describe(&rev)
+	return rev, err
+}
+
 // Snapshot gives the tree of a commit, which is looked for at the remote when it
 // is not here.
 func (h *Hub) Snapshot(ctx context.Context, url, commit string) (*Snapshot, error) {

@@ -205,7 +205,7 @@ func (r *repo) checkNow(ctx context.Context) error {
 		return r.trouble()
 	}
 	r.mu.Unlock()
-	err = r.lookAtRemote(ctx)
+	_, err = r.lookAtRemote(ctx, "")
 	release()
 	return err
 }
@@ -216,21 +216,41 @@ func (r *repo) look(ctx context.Context) error {
 		return err
 	}
 	defer release()
-	return r.lookAtRemote(ctx)
+	_, err = r.lookAtRemote(ctx, "")
+	return err
+}
+
+// resolve finds what a ref means now at the remote, followed or not.
+func (r *repo) resolve(ctx context.Context, ref string) (*finding, error) {
+	release, err := acquire(ctx, r.turn)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	f, err := r.lookAtRemote(ctx, ref)
+	if f != nil {
+		return f, f.err
+	}
+	return nil, err
 }
 
 // lookAtRemote asks the remote for its refs and fetches when something that is
-// followed is not here. Only who has the turn may call it.
-func (r *repo) lookAtRemote(ctx context.Context) error {
+// followed is not here. Only who has the turn may call it. What also means, if it
+// is not "", is found too, and not kept.
+func (r *repo) lookAtRemote(ctx context.Context, also string) (*finding, error) {
 	r.mu.Lock()
 	r.begun++
 	this := r.begun
 	refs := slices.Sorted(maps.Keys(r.refs))
+	extra := also != "" && !r.refs[also]
 	r.mu.Unlock()
+	if extra {
+		refs = append(refs, also)
+	}
 
 	now, rewrites, healed, err := r.ask(ctx, refs)
 	if err != nil && ctx.Err() != nil {
-		return err // we are being stopped: that says nothing about the repository
+		return nil, err // we are being stopped: that says nothing about the repository
 	}
 	var results map[string]*finding
 	if err == nil {
@@ -238,6 +258,10 @@ func (r *repo) lookAtRemote(ctx context.Context) error {
 	}
 	if errors.Is(err, git.ErrBroken) {
 		r.heal()
+	}
+	asked := results[also]
+	if extra {
+		delete(results, also)
 	}
 	notify := r.settle(results, err, this) || healed
 	if notify {
@@ -250,7 +274,7 @@ func (r *repo) lookAtRemote(ctx context.Context) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.trouble()
+	return asked, r.trouble()
 }
 
 // trouble is the error of the repository, or those of its refs. Called with r.mu.
@@ -537,13 +561,7 @@ func (r *repo) revision(ref string) (belay.Revision, error) {
 	url := r.display()
 	rev := belay.Revision{Repo: url, Ref: ref}
 	f := r.found[ref]
-	if f != nil && f.Commit != "" {
-		rev.Name, rev.Commit, rev.Subject, rev.Time = f.Name, f.Commit, f.info.Subject, f.info.Time
-		rev.Author = f.info.AuthorName
-		if f.info.AuthorEmail != "" {
-			rev.Author += " <" + f.info.AuthorEmail + ">"
-		}
-	}
+	f.describe(&rev)
 	switch {
 	case openErr != nil:
 		return rev, openErr
@@ -556,6 +574,18 @@ func (r *repo) revision(ref string) (belay.Revision, error) {
 			Message: "repository " + url + " has not been fetched yet", Hint: "it is being fetched; nothing to do"}
 	}
 	return rev, nil
+}
+
+// describe fills in the commit that was found, if there is one.
+func (f *finding) describe(rev *belay.Revision) {
+	if f == nil || f.Commit == "" {
+		return
+	}
+	rev.Name, rev.Commit, rev.Subject, rev.Time = f.Name, f.Commit, f.info.Subject, f.info.Time
+	rev.Author = f.info.AuthorName
+	if f.info.AuthorEmail != "" {
+		rev.Author += " <" + f.info.AuthorEmail + ">"
+	}
 }
 
 // display is the URL without credentials. Called with r.mu.
