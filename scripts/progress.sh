@@ -4,7 +4,7 @@
 set -eu
 out=$1 pkg=$2
 total=$(go list -deps "$pkg" | wc -l | tr -d ' ')
-go build -v -trimpath -o "$out" "$pkg" 2>&1 | awk -v total="$total" -v out="$out" -v tty="$([ -t 2 ] && echo 1 || echo 0)" '
+go build -buildvcs=auto -v -trimpath -o "$out" "$pkg" 2>&1 | awk -v total="$total" -v out="$out" -v tty="$([ -t 2 ] && echo 1 || echo 0)" '
 	/^go: downloading/ { d++; if (tty) printf "\r\033[Kdownloading modules: %d", d > "/dev/stderr"; next }
 	/^[a-zA-Z0-9_.\-]+(\/[^ :]*)?$/ {
 		n++
@@ -14,4 +14,4 @@ go build -v -trimpath -o "$out" "$pkg" 2>&1 | awk -v total="$total" -v out="$out
 	}
 	{ if (tty && (n || d)) printf "\r\033[K" > "/dev/stderr"; print > "/dev/stderr" }
 	END { if (tty && (n || d)) printf "\r\033[K" > "/dev/stderr" }'
-[ -x "$out" ] && go build -trimpath -o "$out" "$pkg"
+[ -x "$out" ] && go build -buildvcs=auto -trimpath -o "$out" "$pkg"
