@@ -140,3 +140,32 @@ func (e *Engine) unreadable(a *app) {
 // mark notes that what an application was rendered from may have changed.
 // Called with e.mu.
 func (a *app) mark() { a.dirty, a.cannot = true, false }
+
+// claimant names the application that an object belongs to, if that may be
+// another than the target's. doubt means that nobody can say before the others
+// were read.
+func (e *Engine) claimant(t *target, id belay.ObjectID) (name string, at belay.Origin, ok, doubt bool) {
+	owner := ""
+	if l, found := t.conn.Lookup(id); found {
+		owner = l.Application
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	name, at, ok = e.claims[t.cluster].claimant(id, owner)
+	other := e.apps[owner]
+	if owner == t.def.Name || other == nil || other.def == nil {
+		other = nil // nobody has it whom Git knows
+	}
+	contested := ok && name != t.def.Name
+	if (contested || other != nil) && e.unsettled(t.cluster) != "" {
+		e.await(t.cluster, t.def.Name)
+		if !contested {
+			name = owner
+		}
+		return name, belay.Origin{}, false, true
+	}
+	if !ok && other != nil && other.desired == nil && (other.cannot || other.renderErr != nil) {
+		return owner, other.def.Origin, true, false // nobody knows that it lets go
+	}
+	return name, at, ok, false
+}

@@ -190,17 +190,9 @@ func (e *Engine) plan(t *target, objs []belay.Object) (belay.Plan, plan.Gate) {
 		Namespaced: func(o belay.Object) bool { ns, _ := scopes.Namespaced(&o); return ns },
 		Live:       t.conn.Live(t.def.Name), Lookup: t.conn.Lookup,
 		Claimant: func(id belay.ObjectID) (string, belay.Origin, bool) {
-			owner := ""
-			if l, ok := t.conn.Lookup(id); ok {
-				owner = l.Application
-			}
-			e.mu.Lock()
-			defer e.mu.Unlock()
-			name, at, ok := e.claims[t.cluster].claimant(id, owner)
-			if ok && name != t.def.Name && e.unsettled(t.cluster) != "" {
-				e.await(t.cluster, t.def.Name)
+			name, at, ok, doubt := e.claimant(t, id)
+			if doubt {
 				disputed[id] = name
-				return "", belay.Origin{}, false
 			}
 			return name, at, ok
 		},
