@@ -10,6 +10,7 @@ const (
 	EventRevision    EventType = "revision"    // a ref moved
 	EventRewritten   EventType = "rewritten"   // a branch moved to a commit that does not follow the old one
 	EventSource      EventType = "source"      // a repository cannot be read, or can again
+	EventCluster     EventType = "cluster"     // a cluster cannot be reached, or can again
 	EventDefinition  EventType = "definition"  // a definition is wrong, or right again
 	EventApplication EventType = "application" // an application was added, changed, removed
 	EventSyncStarted EventType = "syncStarted"
@@ -29,7 +30,7 @@ type Event struct {
 	// Seq grows by one with each event of a process.
 	Seq         uint64    `json:"seq" doc:"Grows by one with each event of a life of the server."`
 	Time        time.Time `json:"time" doc:"When it happened."`
-	Type        EventType `json:"type" doc:"What happened: revision, rewritten, source, definition, application, syncStarted, synced, syncFailed, applied, pruned, drift, healed, held, health or error; more may come."`
+	Type        EventType `json:"type" doc:"What happened: revision, rewritten, source, cluster, definition, application, syncStarted, synced, syncFailed, applied, pruned, drift, healed, held, health or error; more may come."`
 	Application string    `json:"application,omitempty" doc:"Application it is about."`
 	Cluster     string    `json:"cluster,omitempty" doc:"Cluster it is about."`
 	Object      string    `json:"object,omitempty" doc:"Object it is about."`

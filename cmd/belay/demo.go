@@ -146,6 +146,9 @@ func (d *demo) event(ev *belay.Event) {
 	if ev.Object != "" {
 		what = strings.TrimSpace(what + " " + ev.Object)
 	}
+	if what == "" && ev.Cluster != "" {
+		what = "cluster " + ev.Cluster
+	}
 	if what == "" {
 		what = "repository"
 	}

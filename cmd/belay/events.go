@@ -90,7 +90,7 @@ func newEvents(env *env) *cobra.Command {
 func printEvent(p *term.Printer, e *belay.Event) error {
 	style := term.Plain
 	switch e.Type {
-	case belay.EventSyncFailed, belay.EventError:
+	case belay.EventSyncFailed, belay.EventError, belay.EventSource, belay.EventCluster:
 		style = term.Red
 	case belay.EventDrift, belay.EventHeld, belay.EventRewritten, belay.EventPruned:
 		style = term.Yellow
@@ -106,14 +106,17 @@ func printEvent(p *term.Printer, e *belay.Event) error {
 	if len(about) == 0 && e.Repo != "" {
 		about = append(about, term.Clean(e.Repo))
 	}
-	if e.Revision != "" {
+	if len(about) == 0 && e.Cluster != "" {
+		about = append(about, "cluster "+term.Clean(e.Cluster))
+	}
+	if e.Revision != "" && !strings.Contains(e.Message, shortRevision(e.Revision)) {
 		about = append(about, "at "+shortRevision(term.Clean(e.Revision)))
 	}
 	line := term.Clean(e.Message)
 	if len(about) > 0 {
 		line = strings.Join(about, " ") + ": " + line
 	}
-	if e.Actor != "" {
+	if e.Actor != "" && e.Actor != belay.FieldManager && !strings.Contains(e.Message, "by "+e.Actor+" ") {
 		line += " (" + term.Clean(e.Actor) + ")"
 	}
 	typ := term.Clean(string(e.Type))

@@ -138,7 +138,7 @@ func troubles(st *belay.Status) []trouble {
 	}
 	for _, r := range st.Repositories {
 		if r.Message != "" {
-			out = append(out, trouble{"repository " + r.URL, r.Message, ""})
+			out = append(out, trouble{"repository " + r.URL, strings.TrimPrefix(r.Message, "repository "+r.URL+": "), ""})
 		}
 	}
 	return out

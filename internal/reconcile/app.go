@@ -22,6 +22,7 @@ type app struct {
 	manual            bool // somebody asked for a sync; ends when it is Synced
 	retry             bool // backoffs end with the next pass
 	status            belay.ApplicationStatus
+	health            belay.Health              // the last that could be seen
 	pending           map[belay.ObjectID]string // objects that are not right, and why
 	// desired is replaced as a whole, never changed; commit is the newest commit
 	// that it is known to hold for.

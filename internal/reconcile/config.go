@@ -121,7 +121,7 @@ func (e *Engine) setProblem(err error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if be != nil && (e.problem == nil || e.problem.Error() != be.Error()) {
+	if be != nil && (e.problem == nil || e.problem.Error() != be.Error()) && e.unreadables[e.Repo] != be.Error() {
 		e.publish(belay.Event{Type: belay.EventSource, Repo: e.Repo, Message: be.Error()})
 	}
 	e.problem = be
@@ -169,7 +169,9 @@ func (e *Engine) adopt(ctx context.Context, cat *catalog.Catalog, rev belay.Revi
 				e.apps[name] = a
 			}
 			a.mark()
-			e.publish(belay.Event{Type: belay.EventApplication, Application: name, Revision: rev.Commit, Actor: rev.Author, Message: "application added"})
+			if prev != nil { // at a start everything is new, and nothing was added
+				e.publish(belay.Event{Type: belay.EventApplication, Application: name, Revision: rev.Commit, Actor: rev.Author, Message: "application added"})
+			}
 		}
 		changed := a.def == nil || !reflect.DeepEqual(a.def.Spec, def.Spec)
 		if changed && a.def != nil {
@@ -194,6 +196,10 @@ func (e *Engine) adopt(ctx context.Context, cat *catalog.Catalog, rev belay.Revi
 		e.unclaim(a)
 		e.publish(belay.Event{Type: belay.EventApplication, Application: name, Revision: rev.Commit, Actor: rev.Author, Message: "application removed"})
 		e.wake(name)
+	}
+	if prev == nil {
+		e.publish(belay.Event{Type: belay.EventRevision, Repo: rev.Repo, Revision: rev.Commit, Actor: rev.Author,
+			Message: fmt.Sprintf("%s is at: %s (declares %s)", e.Ref, rev.Subject, count(len(cat.Applications), "application"))})
 	}
 	repos, refs := e.wanted(cat)
 	e.ready = true
@@ -328,6 +334,7 @@ func (e *Engine) clusterChanged(name string, apps []string, all bool) {
 		}
 		return
 	}
+	e.tellCluster(name)
 	e.mu.Lock()
 	for n, a := range e.apps {
 		if a.def == nil || a.def.Spec.Destination.Cluster == name {
@@ -336,4 +343,31 @@ func (e *Engine) clusterChanged(name string, apps []string, all bool) {
 	}
 	e.mu.Unlock()
 	e.findOrphans(name)
+}
+
+// tellCluster says when a cluster cannot be reached any more, and when it can again.
+func (e *Engine) tellCluster(name string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c := e.clusters[name]
+	if c == nil || c.conn == nil {
+		return
+	}
+	msg := ""
+	if c.conn.Ready() != nil {
+		msg = c.conn.Status().Message
+	} else {
+		c.known = true
+	}
+	if !c.known {
+		return // it is being looked at for the first time
+	}
+	if msg == c.trouble {
+		return
+	}
+	c.trouble = msg
+	if msg == "" {
+		msg = "answers again"
+	}
+	e.publish(belay.Event{Type: belay.EventCluster, Cluster: name, Message: msg})
 }

@@ -64,9 +64,12 @@ type Engine struct {
 	refs     map[refKey]*followed
 	claims   map[string]*claims // by cluster
 	problem  *belay.Error       // why the definitions cannot be loaded
-	ready    bool
-	runCtx   context.Context
-	running  sync.WaitGroup
+	// unreadables are the repositories that cannot be read, and why.
+	unreadables map[string]string
+
+	ready   bool
+	runCtx  context.Context
+	running sync.WaitGroup
 }
 
 // Stats counts work, for metrics and tests.
@@ -91,6 +94,10 @@ type cluster struct {
 	cancel context.CancelFunc
 	// interactive are the managers it was connected with.
 	interactive []string
+	// known is true from the first time it could be observed; trouble is why it
+	// cannot be now, as it was told.
+	known   bool
+	trouble string
 	// waiters are applications to wake when all of the cluster's were read.
 	waiters map[string]bool
 }
@@ -109,6 +116,7 @@ func New(o Options) *Engine {
 	return &Engine{
 		Options: o, queue: newQueue(), hot: newHot(o.HotBytes),
 		apps: map[string]*app{}, clusters: map[string]*cluster{}, refs: map[refKey]*followed{}, claims: map[string]*claims{},
+		unreadables: map[string]string{},
 	}
 }
 
@@ -185,8 +193,29 @@ func (e *Engine) wakeAll() {
 	}
 }
 
+// publish tells an event to those who watch, and to the log what an operator
+// looks for there. Failed writes, drift and clusters have lines of their own.
 func (e *Engine) publish(ev belay.Event) {
-	if e.Recorder != nil && !e.DryRun {
+	if e.DryRun {
+		return
+	}
+	if e.Recorder != nil {
 		e.Recorder.Publish(ev)
 	}
+	level := slog.LevelInfo
+	switch ev.Type {
+	case belay.EventRevision, belay.EventSynced, belay.EventPruned, belay.EventHealed:
+	case belay.EventSource, belay.EventHeld, belay.EventError:
+		level = slog.LevelWarn
+	default:
+		return
+	}
+	attrs := []slog.Attr{slog.String("type", string(ev.Type))}
+	for _, a := range []slog.Attr{slog.String("application", ev.Application), slog.String("cluster", ev.Cluster),
+		slog.String("object", ev.Object), slog.String("repo", ev.Repo), slog.String("revision", ev.Revision), slog.String("what", ev.Message)} {
+		if a.Value.String() != "" {
+			attrs = append(attrs, a)
+		}
+	}
+	e.Logger.LogAttrs(context.Background(), level, "event", attrs...)
 }

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"strings"
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/catalog"
@@ -43,6 +44,7 @@ func (e *Engine) unfollow(a *app) {
 
 // sourceMoved finds what the new commits of a repository touch.
 func (e *Engine) sourceMoved(ctx context.Context, url string) {
+	e.tellSources()
 	if cfg, _ := e.Sources.Revision(e.Repo, e.Ref); cfg.Commit != e.configCommit() || e.hasProblem() {
 		e.loadConfig(ctx)
 	}
@@ -63,6 +65,25 @@ func (e *Engine) sourceMoved(ctx context.Context, url string) {
 		e.refMoved(ctx, k)
 	}
 	e.wereRead()
+}
+
+// tellSources says which repositories cannot be read any more, and which can again.
+func (e *Engine) tellSources() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, r := range e.Sources.Status() {
+		if before := e.unreadables[r.URL]; r.Message == before {
+			continue
+		}
+		msg := r.Message
+		if msg == "" {
+			msg = "can be read again"
+			delete(e.unreadables, r.URL)
+		} else {
+			e.unreadables[r.URL] = msg
+		}
+		e.publish(belay.Event{Type: belay.EventSource, Repo: r.URL, Message: strings.TrimPrefix(msg, "repository "+r.URL+": ")})
+	}
 }
 
 // catchUp looks at a ref that is further than the engine knows: a pass must not

@@ -53,7 +53,7 @@ func (e *Engine) finish(ctx context.Context, t *target, p *belay.Plan, step plan
 	inSync := len(pending) == 0 && renderErr == nil
 	if inSync && !e.DryRun {
 		if left, err := e.strays(ctx, t); left > 0 {
-			shown = &belay.Error{Code: belay.CodeUnavailable, Message: fmt.Sprintf("moved here; %d objects left to delete in its former cluster", left)}
+			shown = &belay.Error{Code: belay.CodeUnavailable, Message: fmt.Sprintf("moved here; %s left to delete in its former cluster", count(left, "object"))}
 			if err != nil {
 				shown = asError(err, a.name)
 			}
@@ -96,7 +96,7 @@ func (e *Engine) arrived(t *target) {
 	if a.syncing || asked {
 		a.syncing = false
 		e.publish(belay.Event{Type: belay.EventSynced, Application: a.name, Cluster: t.cluster, Repo: t.rev.Repo, Revision: t.rev.Commit,
-			Actor: t.rev.Author, Message: fmt.Sprintf("synced to %s: %d objects", t.rev.Short(), len(t.desired.objects))})
+			Actor: t.rev.Author, Message: fmt.Sprintf("synced to %s: %s", t.rev.Short(), count(len(t.desired.objects), "object"))})
 	}
 }
 
@@ -181,9 +181,12 @@ func (e *Engine) settle(t *target, pending map[belay.ObjectID]string, shown *bel
 		}
 	}
 	a.status, a.pending = s, pending
-	if was.Health != s.Health && was.Health != belay.Unknown {
-		e.publish(belay.Event{Type: belay.EventHealth, Application: a.name, Cluster: s.Cluster, Revision: s.Revision,
-			Message: strings.TrimSuffix(fmt.Sprintf("%s, was %s: %s", s.Health, was.Health, s.Message), ": ")})
+	if s.Health != belay.Unknown { // what cannot be seen has not changed
+		if a.health != "" && a.health != s.Health {
+			e.publish(belay.Event{Type: belay.EventHealth, Application: a.name, Cluster: s.Cluster, Revision: s.Revision,
+				Message: strings.TrimSuffix(fmt.Sprintf("%s, was %s: %s", s.Health, a.health, s.Message), ": ")})
+		}
+		a.health = s.Health
 	}
 	if s.Message != "" && s.Message != was.Message && pending == nil && shown != nil && shown.Code != belay.CodeUnavailable {
 		e.publish(belay.Event{Type: belay.EventError, Application: a.name, Cluster: s.Cluster, Revision: s.Revision, Message: shown.Error()})

@@ -63,9 +63,6 @@ func (e *Engine) reconcile(ctx context.Context, name string) {
 	e.catchUp(ctx, a.ref, t.rev.Commit)
 	d, err := e.renderDesired(ctx, t)
 	e.wasRead(t.cluster)
-	if err == nil {
-		err = srcErr
-	}
 	if d == nil {
 		if err != nil {
 			e.settle(t, nil, asError(err, name))
@@ -81,7 +78,15 @@ func (e *Engine) reconcile(ctx context.Context, name string) {
 		e.settle(t, nil, &belay.Error{Code: belay.CodeUnavailable, Message: "looking at what the cluster has"})
 		return
 	}
-	e.converge(ctx, t, err)
+	why := err
+	if why == nil && srcErr != nil {
+		// The last good commit holds. That a newer one may exist is no difference
+		// between the cluster and Git, or an outage of Git would alarm the whole fleet.
+		outage := asError(srcErr, name)
+		outage.Code = belay.CodeUnavailable
+		why = outage
+	}
+	e.converge(ctx, t, why)
 	if err != nil && belay.CodeOf(err) == belay.CodeUnavailable {
 		a.tries.count++
 		e.queue.addAfter(key{keyApp, name}, backoff(a.tries.count))
@@ -289,10 +294,14 @@ func (e *Engine) begin(t *target, p *belay.Plan) {
 	if a.syncing {
 		return
 	}
-	n, healing := 0, true
+	writes, deletes, healing := 0, 0, true
 	for i := range p.Actions {
-		if p.Actions[i].Blocked == nil {
-			n++
+		switch {
+		case p.Actions[i].Blocked != nil:
+		case p.Actions[i].Verb == belay.VerbDelete:
+			deletes++
+		default:
+			writes++
 		}
 		healing = healing && (p.Actions[i].Verb == belay.VerbHeal || a.undone(&p.Actions[i]))
 	}
@@ -300,10 +309,18 @@ func (e *Engine) begin(t *target, p *belay.Plan) {
 		return // told as drift and healed
 	}
 	a.syncing = true
-	msg := fmt.Sprintf("sync to %s: %d of %d objects to write", t.rev.Short(), n, len(t.desired.objects))
-	if t.rev.Commit == "" {
-		msg = fmt.Sprintf("removed from Git: %d objects to delete", n)
+	var todo []string
+	if writes > 0 {
+		todo = append(todo, fmt.Sprintf("%d of %s to write", writes, count(len(t.desired.objects), "object")))
 	}
+	if deletes > 0 {
+		todo = append(todo, count(deletes, "object")+" to delete")
+	}
+	msg := "removed from Git: "
+	if t.rev.Commit != "" {
+		msg = fmt.Sprintf("sync to %s: ", t.rev.Short())
+	}
+	msg += strings.Join(todo, ", ")
 	e.publish(belay.Event{Type: belay.EventSyncStarted, Application: a.name, Cluster: t.cluster, Repo: t.rev.Repo, Revision: t.rev.Commit,
 		Actor: t.rev.Author, Message: msg})
 	e.Checkpoint("begin")
@@ -404,7 +421,10 @@ func (e *Engine) outcome(t *target, act *belay.Action, err error) {
 		h.count++
 		h.last = now
 		delete(a.drifted, act.ID)
-		ev.Type, ev.Message, ev.Actor = belay.EventHealed, "healed", belay.FieldManager
+		ev.Type, ev.Message, ev.Actor = belay.EventHealed, "set back to what Git declares", belay.FieldManager
+		if act.Verb == belay.VerbCreate {
+			ev.Message = "created again"
+		}
 	case act.Verb == belay.VerbDelete:
 		ev.Type, ev.Message = belay.EventPruned, "deleted, no longer declared"
 	default:
@@ -423,7 +443,7 @@ func (e *Engine) tellDrift(t *target, p *belay.Plan) {
 		case act.Verb == belay.VerbHeal && act.Drift != nil:
 			msg, mark, actor = driftMessage(act.Drift), act.Live.Fingerprint, act.Drift.Manager
 		case a.undone(act) && act.Verb == belay.VerbCreate:
-			msg, mark = "deleted by hand", "deleted"
+			msg, mark = "not there any more: deleted, or its label "+belay.LabelManaged+" removed", "deleted"
 		case a.undone(act):
 			msg, mark = "changed by hand: Belay's own annotations", act.Live.Fingerprint
 		default:
@@ -460,6 +480,13 @@ func driftMessage(d *belay.Drift) string {
 		op += " at " + d.Time.UTC().Format(time.RFC3339)
 	}
 	return fmt.Sprintf("%s by %s (%s)", msg, d.Manager, op)
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 func some(items []string) string {

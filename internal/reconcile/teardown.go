@@ -78,7 +78,7 @@ func (e *Engine) teardown(ctx context.Context, a *app) {
 	}
 	if left > 0 {
 		t := &target{app: a, def: e.lastDef(a), cluster: ""}
-		msg := &belay.Error{Code: belay.CodeUnavailable, Message: fmt.Sprintf("removed from Git; %d objects left to delete", left)}
+		msg := &belay.Error{Code: belay.CodeUnavailable, Message: "removed from Git; " + count(left, "object") + " left to delete"}
 		if refused != nil {
 			msg = asError(refused, a.name)
 		}

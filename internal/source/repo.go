@@ -475,9 +475,6 @@ func (r *repo) settle(results map[string]*finding, err error, this uint64) (news
 	r.err = err
 	if err != nil {
 		r.failures++
-		if news {
-			r.h.o.Logger.Warn("repository cannot be read", "repo", r.url, "error", err)
-		}
 		return news
 	}
 	r.failures = 0
