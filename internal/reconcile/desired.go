@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/plan"
@@ -19,8 +20,14 @@ type target struct {
 	project *belay.Project
 	cluster string
 	conn    Cluster
+	// ref is what the application followed when the pass began; app.ref may move on.
+	ref     refKey
 	rev     belay.Revision
 	desired *desired
+
+	// planned is when the plan at hand was made, retryAt when the first of what it
+	// puts off may run; zero if time brings nothing.
+	planned, retryAt time.Time
 }
 
 // renderDesired brings the desired state of an application to a revision, if
@@ -46,7 +53,7 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 	if err != nil && d == nil && belay.CodeOf(err) != belay.CodeUnavailable {
 		good, objects = e.lastGood(ctx, t, &facts)
 	}
-	newest, _ := e.Sources.Revision(a.ref.url, a.ref.ref) // its error was looked at before
+	newest, _ := e.Sources.Revision(t.ref.url, t.ref.ref) // its error was looked at before
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a.read, a.rendering = true, false
@@ -58,7 +65,7 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 	}
 	// What a failed render read says which commit may mend it.
 	a.renderErr, a.commit, a.indexed = err, t.rev.Commit, len(reads) > 0
-	if f := e.refs[a.ref]; f != nil {
+	if f := e.refs[t.ref]; f != nil && a.ref == t.ref {
 		f.index.Set(a.name, reads)
 		if newest.Commit != "" && newest.Commit != t.rev.Commit {
 			a.mark() // moved on while this was rendered
@@ -102,9 +109,9 @@ const lookedBack = 20
 // the application meant at the last one that did, which is what the process
 // before it kept to.
 func (e *Engine) lastGood(ctx context.Context, t *target, facts *belay.ClusterFacts) (*desired, []belay.Object) {
-	commits, err := e.Sources.History(ctx, t.app.ref.url, t.rev.Commit, ".", lookedBack)
+	commits, err := e.Sources.History(ctx, t.ref.url, t.rev.Commit, ".", lookedBack)
 	if err != nil {
-		e.Logger.Warn("history not read", "repo", t.app.ref.url, "error", err)
+		e.Logger.Warn("history not read", "repo", t.ref.url, "error", err)
 		return nil, nil
 	}
 	at := *t
@@ -123,7 +130,7 @@ func (e *Engine) lastGood(ctx context.Context, t *target, facts *belay.ClusterFa
 // render makes the desired state anew.
 func (e *Engine) render(ctx context.Context, t *target, facts *belay.ClusterFacts, full bool) (*desired, []belay.Object, []belay.Read, error) {
 	src := t.def.Spec.Source
-	files, err := e.Sources.Open(ctx, t.app.ref.url, t.rev.Commit)
+	files, err := e.Sources.Open(ctx, t.ref.url, t.rev.Commit)
 	if err != nil {
 		return nil, nil, nil, err
 	}

@@ -88,8 +88,7 @@ func (e *Engine) previewOne(ctx context.Context, s subject, revision string) (be
 		project = belay.OpenProject()
 	}
 	// A worker may be at the same application: this target has an app of its own.
-	t := &target{app: newApp(def.Name), def: def, project: &project, cluster: def.Spec.Destination.Cluster}
-	t.app.ref = s.ref
+	t := &target{app: newApp(def.Name), def: def, ref: s.ref, project: &project, cluster: def.Spec.Destination.Cluster}
 	if err := e.connection(t); err != nil {
 		return out, err
 	}

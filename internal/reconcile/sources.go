@@ -127,8 +127,8 @@ func (e *Engine) refMoved(ctx context.Context, k refKey) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		for name := range f.apps {
-			if a := e.apps[name]; a != nil && (err != nil) != (a.status.Message != "") {
-				e.wake(name) // the repository failed, or is back
+			if a := e.apps[name]; a != nil && (err != nil || a.status.Message != "") {
+				e.wake(name) // the repository failed, fails otherwise, or is back
 			}
 		}
 		return
@@ -142,10 +142,12 @@ func (e *Engine) refMoved(ctx context.Context, k refKey) {
 		}
 	}
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	if f.commit != from {
-		return // somebody else was faster; what came after that will wake us
+	if f.commit != from { // somebody else was faster, and may have seen less
+		e.mu.Unlock()
+		e.refMoved(ctx, k)
+		return
 	}
+	defer e.mu.Unlock()
 	if from != "" {
 		e.publish(belay.Event{Type: belay.EventRevision, Repo: rev.Repo, Revision: rev.Commit, Actor: rev.Author,
 			Message: k.ref + " moved: " + rev.Subject})

@@ -28,7 +28,8 @@ func (e *Engine) finish(ctx context.Context, t *target, p *belay.Plan, step plan
 			if c := act.Blocked.Code; c != belay.CodeTerminating && c != belay.CodeHeld {
 				failing = cmpErr(failing, act.Blocked)
 			}
-		} else if f := a.fails[act.ID]; f != nil && f.digest == actionDigest(act) {
+		} else if f := a.fails[act.ID]; f != nil && f.digest == actionDigest(act) && t.planned.Before(f.retryAt()) {
+			// One whose time has come waits for something else.
 			msg = f.err.Error()
 			failing = cmpErr(failing, asError(f.err, a.name))
 		} else if act.Drift != nil {
@@ -61,7 +62,7 @@ func (e *Engine) finish(ctx context.Context, t *target, p *belay.Plan, step plan
 		e.arrived(t)
 		e.Checkpoint("arrived")
 	}
-	e.scheduleRetry(a, p)
+	e.scheduleRetry(t)
 	e.tellFailure(t, failing, p.Held)
 	e.settle(t, pending, shown)
 }
@@ -116,27 +117,16 @@ func (e *Engine) tellFailure(t *target, failing, held *belay.Error) {
 }
 
 // scheduleRetry wakes the application when the first of its backoffs ends.
-func (e *Engine) scheduleRetry(a *app, p *belay.Plan) {
-	var first time.Time
-	for i := range p.Actions {
-		act := &p.Actions[i]
-		if act.Blocked != nil {
-			continue
-		}
-		var at time.Time
-		if f := a.fails[act.ID]; f != nil && f.digest == actionDigest(act) {
-			at = f.retryAt()
-		} else if h := a.heals[act.ID]; h != nil && (act.Verb == belay.VerbHeal || a.undone(act)) {
-			at = h.healAt()
-		} else {
-			continue
-		}
-		if first.IsZero() || at.Before(first) {
-			first = at
-		}
+func (e *Engine) scheduleRetry(t *target) {
+	if !t.retryAt.IsZero() {
+		e.queue.addAfter(key{keyApp, t.app.name}, time.Until(t.retryAt))
 	}
-	if !first.IsZero() && !e.DryRun {
-		e.queue.addAfter(key{keyApp, a.name}, max(time.Until(first), 10*time.Millisecond))
+}
+
+// putOff notes that something may run later.
+func (t *target) putOff(until time.Time) {
+	if t.retryAt.IsZero() || until.Before(t.retryAt) {
+		t.retryAt = until
 	}
 }
 

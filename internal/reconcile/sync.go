@@ -24,7 +24,7 @@ func (e *Engine) reconcile(ctx context.Context, name string) {
 		e.mu.Unlock()
 		return
 	}
-	def, cat, retry := a.def, e.catalog, a.retry
+	def, ref, cat, retry := a.def, a.ref, e.catalog, a.retry
 	a.retry = false
 	e.mu.Unlock()
 	if retry {
@@ -36,7 +36,7 @@ func (e *Engine) reconcile(ctx context.Context, name string) {
 		e.teardown(ctx, a)
 		return
 	}
-	t := &target{app: a, def: def, cluster: def.Spec.Destination.Cluster}
+	t := &target{app: a, def: def, ref: ref, cluster: def.Spec.Destination.Cluster}
 	if err := cat.ApplicationErrors[name]; err != nil {
 		e.unreadable(a)
 		e.settle(t, nil, asError(err, name))
@@ -52,15 +52,15 @@ func (e *Engine) reconcile(ctx context.Context, name string) {
 		return
 	}
 	var srcErr error
-	t.rev, srcErr = e.Sources.Revision(a.ref.url, a.ref.ref)
+	t.rev, srcErr = e.Sources.Revision(ref.url, ref.ref)
 	if t.rev.Commit == "" {
-		if e.Sources.Looked(a.ref.url) {
+		if e.Sources.Looked(ref.url) {
 			e.unreadable(a)
 		} // else its arrival wakes us
 		e.settle(t, nil, asError(srcErr, name))
 		return
 	}
-	e.catchUp(ctx, a.ref, t.rev.Commit)
+	e.catchUp(ctx, ref, t.rev.Commit)
 	d, err := e.renderDesired(ctx, t)
 	e.wasRead(t.cluster)
 	if d == nil {
@@ -187,6 +187,7 @@ func (e *Engine) doublyClaimed(t *target) bool {
 }
 
 func (e *Engine) plan(t *target, objs []belay.Object) (belay.Plan, plan.Gate) {
+	t.planned, t.retryAt = time.Now(), time.Time{}
 	facts := t.conn.Facts()
 	scopes := plan.NewScopes(&facts, objs)
 	disputed := map[belay.ObjectID]string{} // claims that may be out of date
@@ -258,11 +259,12 @@ func (e *Engine) allow(t *target, act *belay.Action) (bool, string) {
 			return false, fmt.Sprintf("%s is not deleted while application %q cannot be read: it may declare it", act.ID, other)
 		}
 	}
-	now := time.Now()
-	if f := a.fails[act.ID]; f != nil && f.digest == actionDigest(act) && now.Before(f.retryAt()) {
+	if f := a.fails[act.ID]; f != nil && f.digest == actionDigest(act) && t.planned.Before(f.retryAt()) {
+		t.putOff(f.retryAt())
 		return false, f.err.Error()
 	}
-	if h := a.heals[act.ID]; h != nil && (act.Verb == belay.VerbHeal || a.undone(act)) && now.Before(h.healAt()) {
+	if h := a.heals[act.ID]; h != nil && (act.Verb == belay.VerbHeal || a.undone(act)) && t.planned.Before(h.healAt()) {
+		t.putOff(h.healAt())
 		return false, fmt.Sprintf("contested%s: healed %d times, again at %s", by(act.Drift), h.count, h.healAt().UTC().Format(time.TimeOnly))
 	}
 	return true, ""

@@ -115,6 +115,8 @@ func (e *Engine) unclaim(a *app) {
 
 // lastDef is what the application meant, or a bare definition if nobody knows.
 func (e *Engine) lastDef(a *app) *belay.Application {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if a.last != nil {
 		return a.last
 	}
@@ -139,6 +141,7 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 	project := e.projectOf(def)
 	t := &target{app: a, def: def, project: &project, cluster: clusterName, conn: conn, desired: &desired{}}
 	for {
+		t.planned, t.retryAt = time.Now(), time.Time{}
 		p := plan.Build(plan.Input{Application: def, Project: &project, Cluster: clusterName, Live: conn.Live(a.name), Lookup: conn.Lookup,
 			Claimant: func(belay.ObjectID) (string, belay.Origin, bool) { return "", belay.Origin{}, false },
 			Claimed:  func(id belay.ObjectID) bool { return e.claimedByOther(clusterName, id, a.name) }, Teardown: true})
@@ -148,7 +151,7 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 		step := plan.Frontier(&p, plan.Gate{Lookup: conn.Lookup, Served: func(*belay.Object) bool { return true },
 			Allow: func(act *belay.Action) (bool, string) { return e.allow(t, act) }})
 		if len(step.Run) == 0 || e.runCtx.Err() != nil {
-			e.scheduleRetry(a, &p)
+			e.scheduleRetry(t)
 			if step.Waiting != "" {
 				return len(p.Actions), &belay.Error{Code: belay.CodeUnavailable, Message: "removed from Git, but not deleted: " + step.Waiting}
 			}
@@ -179,7 +182,7 @@ func (e *Engine) claimedByOther(clusterName string, id belay.ObjectID, but strin
 // mayTeardown says why an application that left Git must not be torn down (yet).
 func (e *Engine) mayTeardown(ctx context.Context, a *app, clusterName string) error {
 	e.mu.Lock()
-	cat, rev, problem := e.catalog, e.config, e.problem
+	cat, rev, problem, remembered := e.catalog, e.config, e.problem, a.last != nil
 	orphans := []string{}
 	declared := len(cat.Applications)
 	for name, other := range e.apps {
@@ -205,7 +208,7 @@ func (e *Engine) mayTeardown(ctx context.Context, a *app, clusterName string) er
 				Hint:    fmt.Sprintf("if that is meant, add %q to spec.confirm of a Project and commit", plan.TokenOf(orphans))}
 		}
 	}
-	if a.last != nil {
+	if remembered {
 		return nil
 	}
 	return e.recall(ctx, a, rev)
