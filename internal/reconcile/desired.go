@@ -25,9 +25,14 @@ type target struct {
 	rev     belay.Revision
 	desired *desired
 
-	// planned is when the plan at hand was made, retryAt when the first of what it
-	// puts off may run; zero if time brings nothing.
+	// planned is when the plan at hand was made, failed what it puts off because it
+	// failed, retryAt when the first of what it puts off may run; zero if time
+	// brings nothing.
 	planned, retryAt time.Time
+	failed           map[belay.ObjectID]bool
+
+	// ordered is true where leaving Git is the order, automatic sync or not.
+	ordered bool
 }
 
 // renderDesired brings the desired state of an application to a revision, if

@@ -187,7 +187,7 @@ func (e *Engine) doublyClaimed(t *target) bool {
 }
 
 func (e *Engine) plan(t *target, objs []belay.Object) (belay.Plan, plan.Gate) {
-	t.planned, t.retryAt = time.Now(), time.Time{}
+	t.planned, t.retryAt, t.failed = time.Now(), time.Time{}, map[belay.ObjectID]bool{}
 	facts := t.conn.Facts()
 	scopes := plan.NewScopes(&facts, objs)
 	disputed := map[belay.ObjectID]string{} // claims that may be out of date
@@ -238,7 +238,7 @@ func (e *Engine) allow(t *target, act *belay.Action) (bool, string) {
 		return false, "planned only"
 	}
 	e.mu.Lock()
-	manual := a.manual
+	manual := a.manual || t.ordered
 	e.mu.Unlock()
 	if !manual && !sp.Automatic {
 		return false, fmt.Sprintf("automatic sync is off; run: belay sync %s", t.def.Name)
@@ -260,6 +260,7 @@ func (e *Engine) allow(t *target, act *belay.Action) (bool, string) {
 		}
 	}
 	if f := a.fails[act.ID]; f != nil && f.digest == actionDigest(act) && t.planned.Before(f.retryAt()) {
+		t.failed[act.ID] = true
 		t.putOff(f.retryAt())
 		return false, f.err.Error()
 	}

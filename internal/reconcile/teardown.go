@@ -21,7 +21,8 @@ const (
 )
 
 // findOrphans looks for applications that own objects in a cluster ("" for all)
-// and that Git does not declare: an earlier life of this process left them.
+// and that Git does not declare, or declares for another cluster: an earlier life
+// of this process left them.
 func (e *Engine) findOrphans(clusterName string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -33,7 +34,12 @@ func (e *Engine) findOrphans(clusterName string) {
 			continue
 		}
 		for _, owner := range c.conn.Applications() {
-			if e.apps[owner] != nil || len(prunable(c.conn, owner)) == 0 {
+			known := e.apps[owner]
+			if known != nil && (known.def == nil || known.def.Spec.Destination.Cluster == name) || len(prunable(c.conn, owner)) == 0 {
+				continue
+			}
+			if known != nil { // it was moved to another cluster, and left this behind
+				e.wake(owner)
 				continue
 			}
 			if _, declared := e.catalog.Applications[owner]; declared && e.OnlyCluster == "" {
@@ -70,7 +76,7 @@ func (e *Engine) teardown(ctx context.Context, a *app) {
 			left++ // unknown; its readiness wakes us
 			continue
 		}
-		n, err := e.teardownIn(ctx, a, name, c.conn)
+		n, err := e.teardownIn(ctx, a, name, c.conn, func(belay.ObjectID) bool { return false })
 		left += n
 		if err != nil {
 			refused = err
@@ -123,11 +129,14 @@ func (e *Engine) lastDef(a *app) *belay.Application {
 	return &belay.Application{Name: a.name, Spec: belay.DefaultApplicationSpec()}
 }
 
-// teardownIn deletes an application's objects in one cluster and says how many
-// are left.
-func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, conn Cluster) (left int, err error) {
-	live := prunable(conn, a.name)
-	live = slices.DeleteFunc(live, func(l belay.Live) bool { return e.claimedByOther(clusterName, l.ID, a.name) })
+// teardownIn deletes an application's objects in one cluster, but those that
+// stay, and says how many are left.
+func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, conn Cluster, stays func(belay.ObjectID) bool) (left int, err error) {
+	kept := func(id belay.ObjectID) bool { return e.claimedByOther(clusterName, id, a.name) || stays(id) }
+	deletable := func() []belay.Live {
+		return slices.DeleteFunc(prunable(conn, a.name), func(l belay.Live) bool { return kept(l.ID) })
+	}
+	live := deletable()
 	if len(live) == 0 {
 		return 0, nil
 	}
@@ -139,15 +148,12 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 		return 0, nil // its objects were never to be deleted; they stay, unmanaged
 	}
 	project := e.projectOf(def)
-	t := &target{app: a, def: def, project: &project, cluster: clusterName, conn: conn, desired: &desired{}}
+	t := &target{app: a, def: def, project: &project, cluster: clusterName, conn: conn, desired: &desired{}, ordered: true}
 	for {
-		t.planned, t.retryAt = time.Now(), time.Time{}
+		t.planned, t.retryAt, t.failed = time.Now(), time.Time{}, map[belay.ObjectID]bool{}
 		p := plan.Build(plan.Input{Application: def, Project: &project, Cluster: clusterName, Live: conn.Live(a.name), Lookup: conn.Lookup,
 			Claimant: func(belay.ObjectID) (string, belay.Origin, bool) { return "", belay.Origin{}, false },
-			Claimed:  func(id belay.ObjectID) bool { return e.claimedByOther(clusterName, id, a.name) }, Teardown: true})
-		e.mu.Lock()
-		a.manual = true // leaving Git is the order; automatic sync or not
-		e.mu.Unlock()
+			Claimed:  kept, Teardown: true})
 		step := plan.Frontier(&p, plan.Gate{Lookup: conn.Lookup, Served: func(*belay.Object) bool { return true },
 			Allow: func(act *belay.Action) (bool, string) { return e.allow(t, act) }})
 		if len(step.Run) == 0 || e.runCtx.Err() != nil {
@@ -156,7 +162,7 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 				return len(p.Actions), &belay.Error{Code: belay.CodeUnavailable, Message: "removed from Git, but not deleted: " + step.Waiting}
 			}
 			// What is being deleted already is no action; its end wakes us.
-			return len(prunable(conn, a.name)), nil
+			return len(deletable()), nil
 		}
 		e.begin(t, &p)
 		e.execute(ctx, t, step.Run)
@@ -231,6 +237,14 @@ func (e *Engine) recall(ctx context.Context, a *app, rev belay.Revision) error {
 	unknown := &belay.Error{Code: belay.CodeHeld, Application: a.name,
 		Message: fmt.Sprintf("objects in the cluster belong to an application %q that this repository never declared; they are left alone", a.name),
 		Hint:    "is this Belay pointed at the right repository, --path and --instance? If the objects are to go, declare the application and remove it again"}
+	e.mu.Lock()
+	elsewhere, declared := e.catalog.Applications[a.name]
+	e.mu.Unlock()
+	if declared { // for a cluster that is left to another Belay
+		return &belay.Error{Code: belay.CodeHeld, Application: a.name, Origin: elsewhere.Origin,
+			Message: fmt.Sprintf("application %q is declared for cluster %q, but has objects in this one; they are left alone", a.name, elsewhere.Spec.Destination.Cluster),
+			Hint:    "if it was moved and both are not the same cluster, delete them by hand"}
+	}
 	expr := `name:[[:space:]]*["']?` + regexp.QuoteMeta(a.name) + `["']?([[:space:],}]|$)`
 	parent, found, err := e.Sources.Removal(ctx, e.Repo, rev.Commit, e.Path, expr)
 	if err != nil {
@@ -268,10 +282,12 @@ func (e *Engine) strays(ctx context.Context, t *target) (left int, err error) {
 		if name == t.cluster || c.conn == nil || c.conn.Ready() != nil {
 			continue
 		}
-		if len(prunable(c.conn, t.def.Name)) == 0 {
-			continue
-		}
-		n, e2 := e.teardownIn(ctx, t.app, name, c.conn)
+		// Two clusters may be one by two names: what stands here is not left there.
+		n, e2 := e.teardownIn(ctx, t.app, name, c.conn, func(id belay.ObjectID) bool {
+			here, ok := t.conn.Lookup(id)
+			there, _ := c.conn.Lookup(id)
+			return ok && here.UID == there.UID
+		})
 		left += n
 		if e2 != nil {
 			err = e2
