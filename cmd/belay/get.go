@@ -122,11 +122,11 @@ func printApp(p *term.Printer, a *belay.ApplicationStatus, problems []belay.Erro
 	}
 	line("Source", source, term.Plain)
 	line("Revision", a.Revision, term.Plain)
-	synced := shortRevision(a.SyncedRevision)
+	// Two lines: a commit that touches nothing of it counts as applied without a sync.
+	line("Applied", a.SyncedRevision, term.Plain)
 	if !a.SyncedAt.IsZero() {
-		synced = strings.TrimSpace(synced + " at " + a.SyncedAt.Local().Format(time.RFC3339))
+		line("Last sync", a.SyncedAt.Local().Format(time.RFC3339), term.Plain)
 	}
-	line("Last sync", synced, term.Plain)
 	sync, health := term.SyncCell(a.Sync), term.HealthCell(a.Health)
 	line("Sync", sync.Text, sync.Style)
 	line("Health", health.Text, health.Style)

@@ -50,6 +50,11 @@ func newParts(o partsOptions) (*parts, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.kubeconfig != "" { // a file that was named and is not there is a slip, not an outage
+		if _, err := kube.OwnConfig(o.kubeconfig, ""); belay.CodeOf(err) == belay.CodeNotFound {
+			return nil, err
+		}
+	}
 	p := &parts{repo: repo}
 	p.hub, err = source.New(source.Options{
 		Dir: filepath.Join(o.data.path, "repos"), Logger: o.log, Interval: o.interval, Notify: o.sourceChanged,

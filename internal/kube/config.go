@@ -92,7 +92,8 @@ func OwnConfig(file, context string) (*rest.Config, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	if file != "" {
 		if _, err := os.Stat(file); err != nil {
-			return nil, fmt.Errorf("read the kubeconfig: %w", err)
+			return nil, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no kubeconfig to read: %s", plainCause(err)), Err: err,
+				Hint: "--kubeconfig names a file on this machine"}
 		}
 		rules.ExplicitPath = file
 	}

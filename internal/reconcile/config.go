@@ -40,7 +40,6 @@ func (e *Engine) loadConfig(ctx context.Context) {
 	}
 	cat, err := e.readCatalog(ctx, rev, prev)
 	if err != nil {
-		e.Logger.Warn("definitions not loaded", "repo", rev.Repo, "revision", rev.Commit, "error", err)
 		e.setProblem(err)
 		if belay.CodeOf(err) == belay.CodeUnavailable {
 			e.queue.addAfter(key{keyConfig, ""}, 5*time.Second)
@@ -59,9 +58,13 @@ func (e *Engine) readCatalog(ctx context.Context, rev belay.Revision, prev *cata
 		return nil, err
 	}
 	if _, err := files.Stat(e.Path); errors.Is(err, fs.ErrNotExist) {
-		return nil, &belay.Error{Code: belay.CodeNotFound, Origin: belay.Origin{Repo: rev.Repo, Revision: rev.Commit, File: e.Path},
-			Message: fmt.Sprintf("the definitions' directory does not exist at %s; what it meant before still holds", rev.Short()),
-			Hint:    "check --path; to remove every application on purpose, leave the directory with a README in it"}
+		gone := &belay.Error{Code: belay.CodeNotFound, Origin: belay.Origin{Repo: rev.Repo, Revision: rev.Commit, File: e.Path},
+			Message: fmt.Sprintf("the definitions' directory does not exist at %s", rev.Short()), Hint: "check --path"}
+		if prev != nil {
+			gone.Message += "; what it meant before still holds"
+			gone.Hint += "; to remove every application on purpose, leave the directory with a README in it"
+		}
+		return nil, gone
 	} else if err != nil {
 		return nil, err
 	}

@@ -35,7 +35,10 @@ func (p *Printer) Tree(name string, objects []belay.ObjectStatus) error {
 		}
 		b.WriteByte('\n')
 		if o.Message != "" {
-			b.WriteString(prefix + below + "  " + Clean(o.Message) + "\n")
+			// The line above it names file and object already.
+			msg := strings.TrimPrefix(o.Message, belay.Origin{File: o.File, Line: o.Line}.String()+": ")
+			msg = strings.TrimPrefix(msg, o.String()+": ")
+			b.WriteString(prefix + below + "  " + Clean(msg) + "\n")
 		}
 	}
 	b.WriteString(p.Paint(Bold, Clean(name)) + "\n")
