@@ -399,11 +399,11 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string, line int) 
 	}
 	before := len(d.problems)
 	fields := fieldsOf(t)
-	present := map[string]int{}
+	present, misspelt := map[string]int{}, map[string]bool{}
 	for _, e := range d.entries(n, path) {
 		f := fieldNamed(fields, e.key)
 		if f == nil {
-			d.unknown(e, t, path)
+			misspelt[d.unknown(e, t, path)] = true
 			continue
 		}
 		present[e.key] = e.line
@@ -417,7 +417,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string, line int) 
 		return false
 	}
 	for _, f := range fields {
-		if f.rule.required && present[f.name] == 0 {
+		if f.rule.required && present[f.name] == 0 && !misspelt[f.name] { // which is the same mistake
 			d.wrong(line, f.doc, "%s is missing", join(path, f.name))
 		}
 	}
@@ -452,8 +452,9 @@ func fieldNames(t reflect.Type) string {
 	return strings.Join(names, ", ")
 }
 
-// unknown reports a key that no field has, with the name that was most likely meant.
-func (d *decoder) unknown(e entry, t reflect.Type, path string) {
+// unknown reports a key that no field has, and returns the field of the mapping
+// that was most likely meant; "" if there is none.
+func (d *decoder) unknown(e entry, t reflect.Type, path string) (meant string) {
 	names := fieldNames(t)
 	hint := orDocument(path) + " has " + names
 	if names == "" {
@@ -462,18 +463,19 @@ func (d *decoder) unknown(e entry, t reflect.Type, path string) {
 	switch {
 	case d.secret > 0:
 		d.wrong(e.line, hint, "unknown field in %s", path)
-		return
+		return ""
 	case d.kind != nil:
 		if p := d.kind.elsewhere(e.key, path); p != "" {
 			d.wrong(e.line, hint, "unknown field %s in %s, did you mean %s?", quote(e.key), orDocument(path), p)
-			return
+			return ""
 		}
 	}
 	if c := nearest(e.key, strings.Split(names, ", ")); c != "" {
 		d.wrong(e.line, hint, "unknown field %s in %s, did you mean %q?", quote(e.key), orDocument(path), c)
-		return
+		return c
 	}
 	d.wrong(e.line, hint, "unknown field %s in %s", quote(e.key), orDocument(path))
+	return ""
 }
 
 // choose reports fields that exclude each other.
