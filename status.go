@@ -25,7 +25,7 @@ type ApplicationStatus struct {
 	Sync     SyncState `json:"sync" doc:"Whether the cluster equals Git."`
 	Health   Health    `json:"health" doc:"Whether it works, as far as the status of its objects tells."`
 	// Message says why it is not Synced and Healthy.
-	Message string `json:"message,omitempty" doc:"Why it is not Synced and Healthy."`
+	Message string `json:"message" doc:"Why it is not Synced and Healthy."`
 	Hint    string `json:"hint,omitempty" doc:"What to do about it."`
 	// SyncedRevision is the last commit that was fully applied.
 	SyncedRevision string    `json:"syncedRevision,omitempty" doc:"Last commit that was fully applied."`
