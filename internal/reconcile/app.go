@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"container/list"
+	"maps"
 	"time"
 
 	"github.com/belaydev/belay"
@@ -38,8 +39,32 @@ type app struct {
 	told      string                    // last failure told
 	tries     attempt                   // of things that are not about one object
 	synced    string                    // digest of the desired state reached last
-	syncedIDs map[belay.ObjectID]string // its objects and their digests
+	syncedIDs map[belay.ObjectID]string // objects that were written or found right, and their digests
 	syncedAt  time.Time
+	cluster   string // that all of this is about
+}
+
+// deliverTo forgets what was done in another cluster.
+func (a *app) deliverTo(cluster string) {
+	if a.cluster == cluster {
+		return
+	}
+	a.cluster, a.synced, a.syncedIDs = cluster, "", nil
+	clear(a.fails)
+	clear(a.heals)
+	clear(a.drifted)
+}
+
+// forgetUndeclared drops what is known of objects that are not declared any more.
+func (a *app) forgetUndeclared(d *desired) {
+	declared := make(map[belay.ObjectID]bool, len(d.objects))
+	for i := range d.objects {
+		declared[d.objects[i].id] = true
+	}
+	maps.DeleteFunc(a.heals, func(id belay.ObjectID, _ *attempt) bool { return !declared[id] })
+	maps.DeleteFunc(a.drifted, func(id belay.ObjectID, _ string) bool { return !declared[id] })
+	maps.DeleteFunc(a.syncedIDs, func(id belay.ObjectID, _ string) bool { return !declared[id] })
+	maps.DeleteFunc(a.fails, func(id belay.ObjectID, f *attempt) bool { return !declared[id] && f.digest != string(belay.VerbDelete) })
 }
 
 func newApp(name string) *app {

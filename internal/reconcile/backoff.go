@@ -7,6 +7,8 @@ const (
 	backoffMost  = 5 * time.Minute
 	// calm is how long an object must stay right before a fight over it is forgotten.
 	calm = 10 * time.Minute
+	// lookAgain is when memory is looked at again for what no watch event announces.
+	lookAgain = 5 * time.Second
 )
 
 // attempt counts the tries at one object.

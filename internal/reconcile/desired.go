@@ -103,6 +103,7 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 		nd.kinds = d.kinds
 	}
 	a.desired = nd
+	a.forgetUndeclared(nd)
 	e.hot.put(a.name, nd.digest, objects)
 	return nd, err
 }

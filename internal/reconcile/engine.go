@@ -162,11 +162,11 @@ func (e *Engine) work(ctx context.Context) {
 func (e *Engine) one(ctx context.Context, k key) {
 	defer func() {
 		if r := recover(); r != nil {
-			buf := make([]byte, 16<<10)
-			buf = buf[:runtime.Stack(buf, false)]
-			e.Logger.Error("reconcile panicked", "application", k.name, "panic", fmt.Sprint(r), "stack", string(buf))
-			e.fail(k.name, &belay.Error{Code: belay.CodeInternal, Message: "internal error: " + fmt.Sprint(r),
-				Hint: "this is a defect of Belay; its log has the details"})
+			if k.kind == keyApp {
+				e.fail(k.name, e.defect(k.name, r))
+			} else {
+				e.setProblem(e.defect(k.name, r))
+			}
 			e.queue.addAfter(k, time.Minute)
 		}
 	}()
@@ -178,6 +178,15 @@ func (e *Engine) one(ctx context.Context, k key) {
 	case keyApp:
 		e.reconcile(ctx, k.name)
 	}
+}
+
+// defect logs a panic and makes an error of it.
+func (e *Engine) defect(application string, panicked any) *belay.Error {
+	buf := make([]byte, 16<<10)
+	buf = buf[:runtime.Stack(buf, false)]
+	e.Logger.Error("reconcile panicked", "application", application, "panic", fmt.Sprint(panicked), "stack", string(buf))
+	return &belay.Error{Code: belay.CodeInternal, Application: application, Message: "internal error: " + fmt.Sprint(panicked),
+		Hint: "this is a defect of Belay; its log has the details"}
 }
 
 // SourceChanged is to be called when a ref of a repository moved or its state changed.

@@ -28,8 +28,7 @@ func (e *Engine) finish(ctx context.Context, t *target, p *belay.Plan, step plan
 			if c := act.Blocked.Code; c != belay.CodeTerminating && c != belay.CodeHeld {
 				failing = cmpErr(failing, act.Blocked)
 			}
-		} else if f := a.fails[act.ID]; f != nil && f.digest == actionDigest(act) && t.planned.Before(f.retryAt()) {
-			// One whose time has come waits for something else.
+		} else if f := a.fails[act.ID]; f != nil && t.failed[act.ID] {
 			msg = f.err.Error()
 			failing = cmpErr(failing, asError(f.err, a.name))
 		} else if act.Drift != nil {
@@ -189,13 +188,16 @@ func messageOf(err *belay.Error) string {
 	return c.Error()
 }
 
-// fail shows an error that no pass could report itself.
+// fail shows an error that no pass could report itself. Nobody waits for the
+// application until its next pass, which begins anew.
 func (e *Engine) fail(name string, err *belay.Error) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	if a := e.apps[name]; a != nil {
 		a.status.Message, a.status.Hint, a.status.Sync = err.Message, err.Hint, belay.SyncUnknown
+		a.read, a.rendering, a.dirty, a.cannot = true, false, true, true
 	}
+	e.mu.Unlock()
+	e.wereRead()
 }
 
 // Status is the state of the fleet.

@@ -37,6 +37,7 @@ func (e *Engine) reconcile(ctx context.Context, name string) {
 		return
 	}
 	t := &target{app: a, def: def, ref: ref, cluster: def.Spec.Destination.Cluster}
+	a.deliverTo(t.cluster)
 	if err := cat.ApplicationErrors[name]; err != nil {
 		e.unreadable(a)
 		e.settle(t, nil, asError(err, name))
@@ -208,6 +209,12 @@ func (e *Engine) plan(t *target, objs []belay.Object) (belay.Plan, plan.Gate) {
 			return e.claims[t.cluster].claimed(id, t.def.Name)
 		},
 	})
+	for i := range p.Actions {
+		act := &p.Actions[i]
+		if act.Blocked != nil && act.Blocked.Code == belay.CodeTerminating && act.Live != nil && act.Live.Application != t.def.Name {
+			t.putOff(t.planned.Add(lookAgain)) // its end wakes another application, or none
+		}
+	}
 	return p, plan.Gate{Desired: objs, Lookup: t.conn.Lookup, Served: scopes.Served,
 		Allow: func(act *belay.Action) (bool, string) {
 			if other := disputed[act.ID]; other != "" {
@@ -338,7 +345,7 @@ func (e *Engine) execute(ctx context.Context, t *target, actions []belay.Action)
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			results[i] = e.write(ctx, t, &actions[i])
+			results[i] = e.guarded(ctx, t, &actions[i])
 			e.Checkpoint("written")
 		})
 	}
@@ -347,6 +354,16 @@ func (e *Engine) execute(ctx context.Context, t *target, actions []belay.Action)
 	for i := range actions {
 		e.outcome(t, &actions[i], results[i])
 	}
+}
+
+// guarded keeps a defect in one write from taking the process down.
+func (e *Engine) guarded(ctx context.Context, t *target, act *belay.Action) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = e.defect(t.app.name, r)
+		}
+	}()
+	return e.write(ctx, t, act)
 }
 
 // write carries out one action. The Permit is what lets it through.
@@ -432,6 +449,11 @@ func (e *Engine) outcome(t *target, act *belay.Action, err error) {
 		ev.Type, ev.Message = belay.EventPruned, "deleted, no longer declared"
 	default:
 		ev.Type, ev.Message = belay.EventApplied, string(act.Verb)+"d"
+		// Whoever takes it away again is fought like any drift, also before all is in sync.
+		if a.syncedIDs == nil {
+			a.syncedIDs = map[belay.ObjectID]string{}
+		}
+		a.syncedIDs[act.ID] = act.Desired.Digest
 	}
 	e.publish(ev)
 }
