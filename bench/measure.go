@@ -222,7 +222,7 @@ func (b *bench) rollout(ctx context.Context) (*server, error) {
 	b.res.belay("rollout.requests", float64(len(requests)))
 	b.res.belay("rollout.patches", float64(count(requests, func(r request) bool { return r.verb == "patch" })))
 	b.res.belay("rollout.renders", c.renders)
-	u := readUsage(s.pid())
+	u := s.sampler.usage()
 	b.cpu("rollout", u, 1)
 	b.memory(s, "rollout")
 	return s, b.settle(ctx)
@@ -279,7 +279,7 @@ func (b *bench) one(ctx context.Context, s *server) error {
 	if err != nil {
 		return err
 	}
-	used := readUsage(s.pid())
+	used := s.sampler.usage()
 	var raw, own []float64
 	for n := range b.commits {
 		i := n * max(1, b.apps/b.commits) % b.apps // spread over the fleet
@@ -295,7 +295,7 @@ func (b *bench) one(ctx context.Context, s *server) error {
 		}
 		own = append(own, d)
 	}
-	u := readUsage(s.pid()).minus(used)
+	u := s.sampler.usage().minus(used)
 	if err := b.quiet(ctx, s); err != nil {
 		return err
 	}
@@ -381,7 +381,7 @@ func (b *bench) all(ctx context.Context, s *server) error {
 			return err
 		}
 		raw = append(raw, at.Sub(began).Seconds())
-		used := readUsage(s.pid())
+		used := s.sampler.usage()
 		d, err := b.push(ctx, s, "Change all", b.fleet.common(), b.belaySeen.everywhere(b.fleet.shared, b.apps))
 		if err != nil {
 			return err
@@ -390,7 +390,7 @@ func (b *bench) all(ctx context.Context, s *server) error {
 		if err := b.quiet(ctx, s); err != nil {
 			return err
 		}
-		cpu = cpu.plus(readUsage(s.pid()).minus(used))
+		cpu = cpu.plus(s.sampler.usage().minus(used))
 	}
 	b.res.raw("all.wall", quantile(raw, .5))
 	b.res.belay("all.wall", quantile(own, .5))
@@ -474,11 +474,11 @@ func (b *bench) atRest(ctx context.Context, s *server) error {
 	if err != nil {
 		return err
 	}
-	before := readUsage(s.pid())
+	before := s.sampler.usage()
 	if err := pause(ctx, b.rest); err != nil {
 		return err
 	}
-	used := readUsage(s.pid()).minus(before)
+	used := s.sampler.usage().minus(before)
 	requests, err := b.requests(mark)
 	if err != nil {
 		return err
@@ -506,7 +506,7 @@ func (b *bench) restart(ctx context.Context) (*server, error) {
 		return s, err
 	}
 	b.res.belay("restart.wall", synced.Sub(began).Seconds())
-	u := readUsage(s.pid())
+	u := s.sampler.usage()
 	if err := b.quiet(ctx, s); err != nil {
 		return s, err
 	}

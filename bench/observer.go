@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -24,7 +25,7 @@ type observer struct {
 	waiting []*waiter
 	stop    context.CancelFunc
 	running sync.WaitGroup
-	err     error // why it sees no more
+	failed  chan error // why it sees no more
 }
 
 // config is what a ConfigMap holds.
@@ -43,35 +44,48 @@ func observe(ctx context.Context, cfg *rest.Config, fleet, prefix string) (*obse
 		return nil, fmt.Errorf("observe: %w", err)
 	}
 	ctx, stop := context.WithCancel(ctx)
-	o := &observer{there: map[string]bool{}, values: map[string]config{}, shared: map[string]int{}, stop: stop}
-	longest := int64((24 * time.Hour).Seconds())
+	o := &observer{there: map[string]bool{}, values: map[string]config{}, shared: map[string]int{}, stop: stop, failed: make(chan error, len(resources))}
 	for _, r := range resources {
 		c := client.Resource(schema.GroupVersionResource{Group: r.group, Version: r.version, Resource: r.plural})
-		only := metav1.ListOptions{LabelSelector: labelFleet + "=" + fleet}
-		list, err := c.List(ctx, only)
-		if err != nil {
-			stop()
-			return nil, fmt.Errorf("observe %s: %w", r.plural, err)
-		}
-		only.ResourceVersion, only.TimeoutSeconds = list.GetResourceVersion(), &longest
-		w, err := c.Watch(ctx, only)
+		list, err := c.List(ctx, metav1.ListOptions{LabelSelector: labelFleet + "=" + fleet})
 		if err != nil {
 			stop()
 			return nil, fmt.Errorf("observe %s: %w", r.plural, err)
 		}
 		o.running.Go(func() {
-			defer w.Stop()
-			for ev := range w.ResultChan() {
-				if u, ok := ev.Object.(*unstructured.Unstructured); ok && ofPrefix(u.GetNamespace(), prefix) {
-					o.event(r.plural, ev.Type, u)
-				}
+			err := o.watch(ctx, c, r.plural, fleet, prefix, list.GetResourceVersion())
+			if ctx.Err() == nil {
+				o.failed <- fmt.Errorf("observe %s: %w", r.plural, err)
 			}
-			o.mu.Lock()
-			o.err = fmt.Errorf("the watch of %s ended", r.plural)
-			o.mu.Unlock()
 		})
 	}
 	return o, nil
+}
+
+// watch watches one resource until ctx ends. An API server that has too much to
+// do ends watches that do not keep up; such a one goes on where it was, at once.
+func (o *observer) watch(ctx context.Context, c dynamic.ResourceInterface, resource, fleet, prefix, version string) error {
+	for {
+		w, err := c.Watch(ctx, metav1.ListOptions{LabelSelector: labelFleet + "=" + fleet, ResourceVersion: version, AllowWatchBookmarks: true})
+		if err != nil {
+			return err
+		}
+		for ev := range w.ResultChan() {
+			u, ok := ev.Object.(*unstructured.Unstructured)
+			if !ok || ev.Type == watch.Error {
+				w.Stop()
+				return apierrors.FromObject(ev.Object)
+			}
+			version = u.GetResourceVersion()
+			if ev.Type != watch.Bookmark && ofPrefix(u.GetNamespace(), prefix) {
+				o.event(resource, ev.Type, u)
+			}
+		}
+		w.Stop()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
 }
 
 func (o *observer) event(resource string, typ watch.EventType, u *unstructured.Unstructured) {
@@ -139,10 +153,12 @@ func (o *observer) wait(ctx context.Context, w *waiter, what string) (time.Time,
 	select {
 	case at := <-w.at:
 		return at, nil
+	case err := <-o.failed:
+		return time.Time{}, fmt.Errorf("waiting for %s: %w", what, err)
 	case <-ctx.Done():
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		return time.Time{}, fmt.Errorf("waiting for %s: %w (%d objects are there; %v)", what, ctx.Err(), len(o.there), o.err)
+		return time.Time{}, fmt.Errorf("waiting for %s: %w (%d objects are there)", what, ctx.Err(), len(o.there))
 	}
 }
 

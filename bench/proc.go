@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,11 +17,13 @@ import (
 // memory in bytes. Where the kernel does not tell (only Linux does), all is zero.
 type usage struct {
 	// Process is the process itself, Workers those below it that run the same
-	// program, Others the rest: git, and everything that has ended.
+	// program, Others the rest: git.
 	Process, Workers, Others float64
 	// Memory is what is resident now, of all; MemoryProcess of the process
 	// itself. What processes of one program share counts once.
 	Memory, MemoryProcess int64
+	// workers are those that live, by process.
+	workers map[int]float64
 }
 
 func (u usage) cpu() float64 { return u.Process + u.Workers + u.Others }
@@ -90,6 +93,7 @@ func readUsage(pid int) (u usage) {
 	}
 	u.Process, u.Others, u.MemoryProcess, u.Memory = root.cpu, root.ended, root.private+root.shared, root.private
 	shared := map[string]int64{root.name: root.shared}
+	u.workers = map[int]float64{}
 	dirs, _ := filepath.Glob("/proc/[0-9]*") // the pattern is right
 	children := map[int][]stat{}
 	for _, d := range dirs {
@@ -105,6 +109,7 @@ func readUsage(pid int) (u usage) {
 			u.Others += s.ended
 			if s.name == root.name {
 				u.Workers += s.cpu
+				u.workers[s.pid] = s.cpu
 			} else {
 				u.Others += s.cpu
 			}
@@ -122,23 +127,41 @@ func readUsage(pid int) (u usage) {
 type sampler struct {
 	mu            sync.Mutex
 	peak, peakOwn int64
-	stop          context.CancelFunc
-	done          chan struct{}
+	// workers is what each of them had used when it was seen last; the sum of
+	// those that are no more is among the others by now.
+	workers map[int]float64
+	pid     int
+	stop    context.CancelFunc
+	done    chan struct{}
 }
 
 func sample(ctx context.Context, pid int) *sampler {
 	ctx, stop := context.WithCancel(ctx)
-	s := &sampler{stop: stop, done: make(chan struct{})}
+	s := &sampler{pid: pid, workers: map[int]float64{}, stop: stop, done: make(chan struct{})}
 	go func() {
 		defer close(s.done)
 		for pause(ctx, 100*time.Millisecond) == nil {
-			u := readUsage(pid)
-			s.mu.Lock()
-			s.peak, s.peakOwn = max(s.peak, u.Memory), max(s.peakOwn, u.MemoryProcess)
-			s.mu.Unlock()
+			s.usage()
 		}
 	}()
 	return s
+}
+
+// usage is that of now. Workers that have ended are told from git by what they
+// had used when they were seen last.
+func (s *sampler) usage() usage {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u := readUsage(s.pid)
+	s.peak, s.peakOwn = max(s.peak, u.Memory), max(s.peakOwn, u.MemoryProcess)
+	maps.Copy(s.workers, u.workers)
+	for pid, cpu := range s.workers {
+		if _, lives := u.workers[pid]; !lives {
+			u.Workers += cpu
+			u.Others -= cpu
+		}
+	}
+	return u
 }
 
 // take returns the peaks since the last take.
