@@ -28,6 +28,10 @@ type shelf struct {
 
 func (s *shelf) Ready() error { return s.ready }
 
+func (s *shelf) Facts() belay.ClusterFacts {
+	return belay.ClusterFacts{Kinds: map[belay.VersionKind]belay.KindFacts{{APIVersion: "v1", Kind: "ConfigMap"}: {Resource: "configmaps", Namespaced: true}}}
+}
+
 func (s *shelf) Lookup(id belay.ObjectID) (belay.Live, bool) { l, ok := s.objects[id]; return l, ok }
 
 func (s *shelf) Applications() []string {

@@ -1,0 +1,122 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/plan"
+)
+
+func create(id belay.ObjectID, digest string) *belay.Action {
+	return &belay.Action{Verb: belay.VerbCreate, ID: id, Desired: &belay.Object{ID: id, Digest: digest}}
+}
+
+// Somebody deletes an object whenever it is created, while the rest of its
+// application is not in sync yet.
+func TestCreatingAgainAndAgainSlowsDown(t *testing.T) {
+	e, target := movedEngine(t, onShelf(), onShelf())
+	target.def.Spec.Sync.Automatic = true
+	act := create(belay.ObjectID{Kind: "ConfigMap", Namespace: "x", Name: "a"}, "d1")
+	for i := range 3 {
+		target.planned = time.Now()
+		if ok, why := e.allow(target, act); ok != (i < 2) { // created, and created again at once
+			t.Fatalf("write %d: %t, %s", i+1, ok, why)
+		} else if ok {
+			e.outcome(target, act, nil)
+		}
+	}
+	if target.retryAt.IsZero() {
+		t.Error("it is never tried again")
+	}
+}
+
+func TestAnotherClusterIsANewBeginning(t *testing.T) {
+	e, target := movedEngine(t, onShelf(), onShelf())
+	target.def.Spec.Sync.Automatic, target.def.Spec.Sync.SelfHeal = true, false
+	a := target.app
+	a.deliverTo("old")
+	act := create(belay.ObjectID{Kind: "ConfigMap", Namespace: "x", Name: "a"}, "d1")
+	e.outcome(target, act, nil)
+	a.deliverTo("old")
+	if !a.undone(act) {
+		t.Error("forgot what it did in the same cluster")
+	}
+	a.deliverTo("new")
+	if ok, why := e.allow(target, act); !ok {
+		t.Errorf("not delivered to its new cluster: %s", why)
+	}
+}
+
+func TestWhatIsNotDeclaredAnyMoreIsForgotten(t *testing.T) {
+	e, target := movedEngine(t, onShelf(), onShelf())
+	a := target.app
+	stays, goes := belay.ObjectID{Kind: "ConfigMap", Name: "stays"}, belay.ObjectID{Kind: "ConfigMap", Name: "goes"}
+	for _, id := range []belay.ObjectID{stays, goes} {
+		e.outcome(target, create(id, "d1"), nil)
+		e.outcome(target, create(id, "d1"), nil) // a heal
+		e.outcome(target, create(id, "d2"), errors.New("refused"))
+		a.drifted[id] = "deleted"
+	}
+	a.forgetUndeclared(&desired{objects: []declared{{id: stays}}})
+	if len(a.heals) != 1 || len(a.fails) != 1 || len(a.drifted) != 1 || len(a.syncedIDs) != 1 {
+		t.Errorf("%d heals, %d failures, %d drifts and %d objects are remembered, of one that is declared", len(a.heals), len(a.fails), len(a.drifted), len(a.syncedIDs))
+	}
+	gone := &belay.Action{Verb: belay.VerbDelete, ID: goes}
+	e.outcome(target, gone, errors.New("refused"))
+	a.forgetUndeclared(&desired{})
+	if a.fails[goes] == nil {
+		t.Error("the backoff of a deletion is forgotten")
+	}
+}
+
+// The end of an object that another application is deleting wakes that one alone.
+func TestWaitingForTheEndOfAnothersObject(t *testing.T) {
+	l := configMap("other", "a", "1")
+	l.Deleting = true
+	now := onShelf(l)
+	e, target := movedEngine(t, onShelf(), now)
+	o, err := belay.NewObject([]byte(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","namespace":"x"}}`), belay.Origin{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, gate := e.plan(target, []belay.Object{o})
+	if step := plan.Frontier(&p, gate); len(step.Run) != 0 {
+		t.Fatalf("writes %v", step.Run)
+	}
+	if target.retryAt.IsZero() {
+		t.Error("nothing wakes the application when the object is gone")
+	}
+}
+
+type panicky struct{}
+
+func (panicky) Render(context.Context, Files, RenderRequest) (Rendered, error) { panic("a defect") }
+
+func (still) Open(context.Context, string, string) (Files, error) { return nil, nil }
+
+func (still) Status() []belay.RepositoryStatus { return nil }
+
+// A defect that strikes one application holds nobody else up.
+func TestADefectStopsAtItsApplication(t *testing.T) {
+	now := onShelf()
+	e, target := movedEngine(t, onShelf(), now)
+	e.Renderer = panicky{}
+	target.app.dirty = true
+	e.await("new", "other")
+	e.apps["other"] = newApp("other")
+	e.one(t.Context(), key{keyApp, "web"})
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if why := e.unsettled("new"); why != "" {
+		t.Errorf("nothing is deleted any more: %s", why)
+	}
+	if !e.queue.queued[key{keyApp, "other"}] {
+		t.Error("who waited is not woken")
+	}
+	if !target.app.dirty || e.queue.due[key{keyApp, "web"}] == nil {
+		t.Error("it is not rendered again")
+	}
+}
