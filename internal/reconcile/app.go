@@ -29,8 +29,9 @@ type app struct {
 	// that it is known to hold for.
 	desired   *desired
 	commit    string
-	renderErr error // of the last render; desired is then older
-	indexed   bool  // what the last render read is in the index
+	renderErr error  // of the last render; desired is then older
+	tried     string // definition and cluster facts of the last render
+	indexed   bool   // what the last render read is in the index
 
 	fails     map[belay.ObjectID]*attempt
 	heals     map[belay.ObjectID]*attempt

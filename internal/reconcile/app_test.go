@@ -120,3 +120,51 @@ func TestADefectStopsAtItsApplication(t *testing.T) {
 		t.Error("it is not rendered again")
 	}
 }
+
+type failing struct{ renders int }
+
+func (f *failing) Render(context.Context, Files, RenderRequest) (Rendered, error) {
+	f.renders++
+	return Rendered{Reads: []belay.Read{{Path: "chart"}}}, &belay.Error{Code: belay.CodeInvalid, Message: "needs another Kubernetes"}
+}
+
+func (still) History(context.Context, string, string, string, int) ([]string, error) { return nil, nil }
+
+// What fails is rendered again when anything it depends on changed: a commit, the
+// definition or the cluster, and not before.
+func TestAFailedRenderIsTriedWithAnotherCluster(t *testing.T) {
+	now := onShelf()
+	e, target := movedEngine(t, onShelf(), now)
+	f := &failing{}
+	e.Renderer = f
+	target.app.dirty, target.rev = true, belay.Revision{Commit: "c1"}
+	for i, step := range []struct {
+		version, path string
+		renders       int
+	}{{"v1", "a", 1}, {"v1", "a", 1}, {"v2", "a", 2}, {"v2", "b", 3}, {"v2", "b", 3}} {
+		now.version = step.version
+		def := *target.def
+		def.Spec.Source.Path = step.path
+		target.def = &def
+		if _, err := e.renderDesired(t.Context(), target); err == nil || f.renders != step.renders {
+			t.Fatalf("step %d: %d renders, %v", i, f.renders, err)
+		}
+	}
+}
+
+// A CustomResourceDefinition that one application lets go may have been taken up
+// by one that cannot be read, and its objects would go with it.
+func TestClusterObjectsAreKeptForWhoCannotBeRead(t *testing.T) {
+	e, target := movedEngine(t, onShelf(), onShelf())
+	target.app.cannot = true
+	crd := belay.ObjectID{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition", Name: "things.example.com"}
+	if other := e.keptFor("new", crd, "other"); other != "web" {
+		t.Errorf("kept for %q", other)
+	}
+	limited := belay.OpenProject()
+	limited.Spec.ClusterKinds = nil
+	e.catalog.Projects = map[string]belay.Project{target.def.Spec.Project: limited}
+	if other := e.keptFor("new", crd, "other"); other != "" {
+		t.Errorf("kept for %q, which may not have it", other)
+	}
+}

@@ -220,6 +220,16 @@ func specs(ps map[string]belay.Project) map[string]belay.ProjectSpec {
 	return out
 }
 
+// projectOf is the project of an application. The catalog has an error for an
+// application whose project is not declared; what is done for it nevertheless is
+// not limited.
+func projectOf(cat *catalog.Catalog, def *belay.Application) belay.Project {
+	if p, ok := cat.Projects[def.Spec.Project]; ok {
+		return p
+	}
+	return belay.OpenProject()
+}
+
 // hadError says whether an application's own error came, went or changed.
 func hadError(prev, cat *catalog.Catalog, name string) bool {
 	var before error

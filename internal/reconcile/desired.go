@@ -43,7 +43,10 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 	e.mu.Lock()
 	d, dirty, renderErr, commit := a.desired, a.dirty, a.renderErr, a.commit
 	stale := d == nil || dirty || d.spec != spec || (d.facts != facts.Digest && (d.usesFacts || len(d.unresolved) > 0))
-	stale = stale && (d != nil || dirty || renderErr == nil)
+	tried := spec + " " + facts.Digest
+	if renderErr != nil && !dirty { // it fails again, unless it is tried with something else
+		stale = a.tried != tried
+	}
 	a.dirty, a.rendering, a.cannot = false, stale, false
 	e.mu.Unlock()
 	if !stale {
@@ -69,7 +72,7 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 		a.dirty, a.cannot = true, true // the same commit may render next time
 	}
 	// What a failed render read says which commit may mend it.
-	a.renderErr, a.commit, a.indexed = err, t.rev.Commit, len(reads) > 0
+	a.renderErr, a.tried, a.commit, a.indexed = err, tried, t.rev.Commit, len(reads) > 0
 	if f := e.refs[t.ref]; f != nil && a.ref == t.ref {
 		f.index.Set(a.name, reads)
 		if newest.Commit != "" && newest.Commit != t.rev.Commit {

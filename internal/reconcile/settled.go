@@ -55,14 +55,12 @@ func (e *Engine) pruneBlocked(clusterName, application string) string {
 }
 
 // keptFor names an application that may declare an object, for all that is
-// known: it delivers to the namespace and cannot be read. Called without e.mu.
+// known: it cannot be read, and delivers to the namespace or may, by its project,
+// have such a cluster-scoped object. Called without e.mu.
 func (e *Engine) keptFor(clusterName string, id belay.ObjectID, but string) string {
 	ns := id.Namespace
 	if id.GroupKind() == (belay.Kind{Kind: "Namespace"}) {
 		ns = id.Name
-	}
-	if ns == "" {
-		return ""
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -72,7 +70,13 @@ func (e *Engine) keptFor(clusterName string, id belay.ObjectID, but string) stri
 			(first != "" && first < name) {
 			continue
 		}
-		if a.def.Spec.Destination.Namespace == ns || (a.desired != nil && a.desired.reaches(ns)) {
+		switch {
+		case ns == "":
+			project := projectOf(e.catalog, a.def)
+			if _, err := project.Permit(a.def, clusterName, id, false); err == nil {
+				first = name
+			}
+		case a.def.Spec.Destination.Namespace == ns || (a.desired != nil && a.desired.reaches(ns)):
 			first = name
 		}
 	}

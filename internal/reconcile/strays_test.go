@@ -22,6 +22,7 @@ func (still) Revision(url, ref string) (belay.Revision, error) {
 type shelf struct {
 	Cluster
 	ready   error
+	version string
 	objects map[belay.ObjectID]belay.Live
 	deleted []string
 }
@@ -29,7 +30,7 @@ type shelf struct {
 func (s *shelf) Ready() error { return s.ready }
 
 func (s *shelf) Facts() belay.ClusterFacts {
-	return belay.ClusterFacts{Kinds: map[belay.VersionKind]belay.KindFacts{{APIVersion: "v1", Kind: "ConfigMap"}: {Resource: "configmaps", Namespaced: true}}}
+	return belay.ClusterFacts{Version: s.version, Digest: s.version, Kinds: map[belay.VersionKind]belay.KindFacts{{APIVersion: "v1", Kind: "ConfigMap"}: {Resource: "configmaps", Namespaced: true}}}
 }
 
 func (s *shelf) Lookup(id belay.ObjectID) (belay.Live, bool) { l, ok := s.objects[id]; return l, ok }

@@ -43,10 +43,7 @@ func (e *Engine) reconcile(ctx context.Context, name string) {
 		e.settle(t, nil, asError(err, name))
 		return
 	}
-	project, ok := cat.Projects[def.Spec.Project]
-	if !ok {
-		project = belay.OpenProject()
-	}
+	project := projectOf(cat, def)
 	t.project = &project
 	if err := e.connection(t); err != nil {
 		e.settle(t, nil, asError(err, name))

@@ -147,7 +147,10 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 	if !def.Spec.Sync.Prune {
 		return 0, nil // its objects were never to be deleted; they stay, unmanaged
 	}
-	project := e.projectOf(def)
+	e.mu.Lock()
+	// If it left with the application: the objects were permitted when they were applied.
+	project := projectOf(e.catalog, def)
+	e.mu.Unlock()
 	t := &target{app: a, def: def, project: &project, cluster: clusterName, conn: conn, desired: &desired{}, ordered: true}
 	for {
 		t.planned, t.retryAt, t.failed = time.Now(), time.Time{}, map[belay.ObjectID]bool{}
@@ -167,15 +170,6 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 		e.begin(t, &p)
 		e.execute(ctx, t, step.Run)
 	}
-}
-
-func (e *Engine) projectOf(def *belay.Application) belay.Project {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if p, ok := e.catalog.Projects[def.Spec.Project]; ok {
-		return p
-	}
-	return belay.OpenProject() // the project left with it; the objects were permitted when they were applied
 }
 
 func (e *Engine) claimedByOther(clusterName string, id belay.ObjectID, but string) bool {
