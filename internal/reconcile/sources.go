@@ -45,7 +45,7 @@ func (e *Engine) unfollow(a *app) {
 // sourceMoved finds what the new commits of a repository touch.
 func (e *Engine) sourceMoved(ctx context.Context, url string) {
 	e.tellSources()
-	if cfg, _ := e.Sources.Revision(e.Repo, e.Ref); cfg.Commit != e.configCommit() || e.hasProblem() {
+	if cfg, err := e.Sources.Revision(e.Repo, e.Ref); cfg.Commit != e.configCommit() || err != nil || e.hasProblem() {
 		e.loadConfig(ctx)
 	}
 	e.mu.Lock()

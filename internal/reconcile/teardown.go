@@ -73,7 +73,11 @@ func (e *Engine) teardown(ctx context.Context, a *app) {
 			continue
 		}
 		if err := c.conn.Ready(); err != nil {
-			left++ // unknown; its readiness wakes us
+			// What else it may have in clusters that do not answer is found when they do.
+			if a.last != nil && a.last.Spec.Destination.Cluster == name {
+				left, refused = left+1, &belay.Error{Code: belay.CodeUnavailable,
+					Message: "removed from Git; its objects are deleted when their cluster answers: " + asError(err, a.name).Message}
+			}
 			continue
 		}
 		n, err := e.teardownIn(ctx, a, name, c.conn, func(belay.ObjectID) bool { return false })
