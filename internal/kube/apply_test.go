@@ -263,6 +263,25 @@ func TestTakeOverDoesNotRestart(t *testing.T) {
 	}
 }
 
+// TestTakeOverDoesNotScaleDown: replicas that are not declared are an autoscaler's
+// or a person's. To take them over would be to drop them, and so to scale to one.
+func TestTakeOverDoesNotScaleDown(t *testing.T) {
+	f := begin(t)
+	o := f.object("shop", `{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web","namespace":"$NS"},
+		"spec":{"selector":{"matchLabels":{"app":"web"}},"template":{"metadata":{"labels":{"app":"web"}},"spec":{"containers":[{"name":"main","image":"example.org/main"}]}}}}`)
+	live := f.mustCreate("shop", o)
+	f.patch(deployments, "web", "k9s", `{"metadata":{"labels":{"by":"hand"}},"spec":{"replicas":3}}`)
+	drifted := f.awaitLive(o.ID, "the drift to be seen", func(l belay.Live) bool { return l.Fingerprint != live.Fingerprint && l.Managers != nil })
+	f.mustUpdate("shop", o, drifted, "k9s")
+	u := f.get(deployments, "web")
+	if n, _, err := unstructured.NestedInt64(u.Object, "spec", "replicas"); err != nil || n != 3 {
+		t.Errorf("%d replicas, %v", n, err)
+	}
+	if u.GetLabels()["by"] != "" {
+		t.Errorf("labels %v", u.GetLabels())
+	}
+}
+
 func TestApplyChecksPermitAndStamp(t *testing.T) {
 	f := begin(t)
 	o := f.configMap("shop", "settings", "1")

@@ -148,7 +148,7 @@ func dropAdditions(u *unstructured.Unstructured, from managers) error {
 			others = others.Union(&s)
 		}
 	}
-	theirs.Difference(others).Iterate(func(p fieldpath.Path) { removePath(u.Object, p) })
+	theirs.Difference(others).Difference(untouchable(theirs)).Iterate(func(p fieldpath.Path) { removePath(u.Object, p) })
 	return nil
 }
 

@@ -61,7 +61,7 @@ func takeOverPatch(m *metav1.PartialObjectMetadata, from []string) ([]byte, erro
 	}
 	for i := range m.ManagedFields {
 		if e := &m.ManagedFields[i]; names.Has(e.Manager) {
-			if err := forgetRestart(e); err != nil {
+			if err := forgetUntouchable(e); err != nil {
 				return nil, err
 			}
 		}
@@ -84,8 +84,26 @@ func takeOverPatch(m *metav1.PartialObjectMetadata, from []string) ([]byte, erro
 // it became ours, the apply would drop it, and that would restart them again.
 var restartedAt = fieldpath.MakePathOrDie("spec", "template", "metadata", "annotations", "kubectl.kubernetes.io/restartedAt")
 
-// forgetRestart takes restartedAt out of an entry; its value stays as it is.
-func forgetRestart(e *metav1.ManagedFieldsEntry) error {
+// replicas that are not declared belong to whoever scales. If they became ours,
+// the apply would drop them, and the API server would fall back to one.
+var replicas = fieldpath.MakePathOrDie("spec", "replicas")
+
+// untouchable are those of the owned fields that are never taken over.
+func untouchable(owned *fieldpath.Set) *fieldpath.Set {
+	out := fieldpath.NewSet()
+	if owned.Has(restartedAt) {
+		for i := range restartedAt { // whoever adds the first annotation owns the map of them as well
+			out.Insert(restartedAt[:i+1])
+		}
+	}
+	if owned.Has(replicas) {
+		out.Insert(replicas)
+	}
+	return out
+}
+
+// forgetUntouchable takes such fields out of an entry; their values stay as they are.
+func forgetUntouchable(e *metav1.ManagedFieldsEntry) error {
 	if e.FieldsV1 == nil {
 		return nil
 	}
@@ -93,12 +111,9 @@ func forgetRestart(e *metav1.ManagedFieldsEntry) error {
 	if err := owned.FromJSON(bytes.NewReader(e.FieldsV1.GetRawBytes())); err != nil {
 		return fmt.Errorf("read the managed fields of %s: %w", e.Manager, err)
 	}
-	if !owned.Has(restartedAt) {
+	forgotten := untouchable(&owned)
+	if forgotten.Empty() {
 		return nil
-	}
-	forgotten := fieldpath.NewSet()
-	for i := range restartedAt { // whoever adds the first annotation owns the map of them as well
-		forgotten.Insert(restartedAt[:i+1])
 	}
 	rest, err := owned.Difference(forgotten).ToJSON()
 	if err != nil {

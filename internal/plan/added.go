@@ -28,6 +28,10 @@ func stripRestart(fields map[string]any) {
 	}
 }
 
+// replicas that Git does not declare belong to whoever scales, a person or an
+// autoscaler. Undoing that would fall back to one, so it is never drift.
+const replicas = "spec.replicas"
+
 // additions lists the fields of an entry that the manifest does not declare.
 // ours is our entry, which tells the items of the manifest's lists by their keys.
 func additions(tree, ours, fields map[string]any) []string {

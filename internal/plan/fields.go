@@ -46,7 +46,7 @@ func Compare(desired *belay.Object, live *belay.Live, interactive []string) Verd
 		if !o.byHand {
 			continue
 		}
-		added := additions(tree, c.ours, o.fields)
+		added := slices.DeleteFunc(additions(tree, c.ours, o.fields), func(f string) bool { return f == replicas })
 		if len(added) == 0 {
 			continue
 		}
