@@ -8,6 +8,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/belaydev/belay"
@@ -277,38 +278,51 @@ func (e *Engine) connectClusters(ctx context.Context, cat *catalog.Catalog) {
 		}
 	}
 	e.mu.Unlock()
-	for name, def := range missing {
-		c := e.connect(ctx, def, interactive) // may ask a cluster for a Secret: not under the lock
-		e.mu.Lock()
-		if old := e.clusters[name]; old != nil {
-			old.end()
-		}
-		e.clusters[name] = c
-		if e.claims[name] == nil {
-			e.claims[name] = newClaims()
-		}
-		e.mu.Unlock()
+	var connecting sync.WaitGroup
+	for name, def := range missing { // at once: one that does not answer holds up no other
+		connecting.Go(func() { e.takeIn(name, e.connect(ctx, def, interactive)) })
 	}
+	connecting.Wait()
 }
 
-// connect makes the connection of one cluster and starts it.
+// takeIn makes a connection the one of its cluster and starts it.
+func (e *Engine) takeIn(name string, c *cluster) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	old := e.clusters[name]
+	if old != nil {
+		old.end()
+	}
+	e.clusters[name] = c
+	if e.claims[name] == nil {
+		e.claims[name] = newClaims()
+	}
+	if c.err != nil {
+		if old == nil || old.err == nil || old.err.Error() != c.err.Error() {
+			e.Logger.Warn("cluster not connected", "cluster", name, "error", c.err)
+			e.wakeCluster(name) // to show why
+		}
+		return
+	}
+	runCtx, cancel := context.WithCancel(e.runCtx)
+	c.cancel = cancel
+	e.running.Go(func() {
+		if err := c.conn.Run(runCtx); err != nil && runCtx.Err() == nil {
+			e.Logger.Error("cluster connection ended", "cluster", name, "error", err)
+		}
+	})
+}
+
+// connect makes the connection of one cluster, which may ask another cluster for
+// a Secret.
 func (e *Engine) connect(ctx context.Context, def belay.Cluster, interactive []string) *cluster {
 	c := &cluster{def: def, interactive: interactive}
 	bounded, done := context.WithTimeout(ctx, connectTimeout)
 	defer done()
 	c.conn, c.err = e.Connector.Connect(bounded, def, interactive, func(apps []string, all bool) { e.clusterChanged(def.Name, apps, all) })
 	if c.err != nil {
-		e.Logger.Warn("cluster not connected", "cluster", def.Name, "error", c.err)
 		e.queue.addAfter(key{keyConfig, ""}, connectTimeout)
-		return c
 	}
-	runCtx, cancel := context.WithCancel(e.runCtx)
-	c.cancel = cancel
-	e.running.Go(func() {
-		if err := c.conn.Run(runCtx); err != nil && runCtx.Err() == nil {
-			e.Logger.Error("cluster connection ended", "cluster", def.Name, "error", err)
-		}
-	})
 	return c
 }
 
@@ -349,13 +363,19 @@ func (e *Engine) clusterChanged(name string, apps []string, all bool) {
 	}
 	e.tellCluster(name)
 	e.mu.Lock()
+	e.wakeCluster(name)
+	e.mu.Unlock()
+	e.findOrphans(name)
+}
+
+// wakeCluster wakes the applications of a cluster, and those that left Git, which
+// may have objects in any. Called with e.mu.
+func (e *Engine) wakeCluster(name string) {
 	for n, a := range e.apps {
 		if a.def == nil || a.def.Spec.Destination.Cluster == name {
 			e.wake(n)
 		}
 	}
-	e.mu.Unlock()
-	e.findOrphans(name)
 }
 
 // tellCluster says when a cluster cannot be reached any more, and when it can again.

@@ -194,14 +194,6 @@ func (e *Engine) SourceChanged(url string) { e.queue.add(key{keySource, url}) }
 
 func (e *Engine) wake(name string) { e.queue.add(key{keyApp, name}) }
 
-func (e *Engine) wakeAll() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for name := range e.apps {
-		e.wake(name)
-	}
-}
-
 // publish tells an event to those who watch, and to the log what an operator
 // looks for there. Failed writes, drift and clusters have lines of their own.
 func (e *Engine) publish(ev belay.Event) {

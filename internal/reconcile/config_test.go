@@ -1,0 +1,59 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/catalog"
+)
+
+// connectors connect each cluster in its own way.
+type connectors map[string]func(context.Context) (Cluster, error)
+
+func (c connectors) Connect(ctx context.Context, def belay.Cluster, _ []string, _ func([]string, bool)) (Cluster, error) {
+	return c[def.Name](ctx)
+}
+
+func (s *shelf) Run(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+
+// Clusters are isolated: one whose credentials do not come holds up no other, and
+// what cannot be connected says so at its applications.
+func TestClustersAreConnectedAtOnce(t *testing.T) {
+	e, _ := movedEngine(t, nil, nil)
+	clear(e.clusters)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer func() { cancel(); e.running.Wait() }()
+	e.runCtx = ctx
+	met := make(chan bool)
+	meet := func(ctx context.Context) (Cluster, error) {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case met <- true:
+		case <-met:
+		}
+		return onShelf(), nil
+	}
+	e.Connector = connectors{"a": meet, "b": meet, "new": func(context.Context) (Cluster, error) { return nil, errors.New("no kubeconfig") }}
+	cat := &catalog.Catalog{Clusters: map[string]belay.Cluster{"a": {Name: "a"}, "b": {Name: "b"}, "new": {Name: "new"}}}
+	began := time.Now()
+	e.connectClusters(t.Context(), cat)
+	if e.clusters["a"].err != nil || e.clusters["b"].err != nil {
+		t.Errorf("one waited for the other %v: %v, %v", time.Since(began), e.clusters["a"].err, e.clusters["b"].err)
+	}
+	if !e.queue.queued[key{keyApp, "web"}] {
+		t.Error("its application does not say that the cluster cannot be connected")
+	}
+	if e.queue.due[key{keyConfig, ""}] == nil {
+		t.Error("it is not tried again")
+	}
+	// Trying again in vain is no news.
+	e.queue = newQueue()
+	e.connectClusters(t.Context(), cat)
+	if len(e.queue.order) != 0 {
+		t.Errorf("the same failure woke %v", e.queue.order)
+	}
+}
