@@ -91,7 +91,7 @@ func (d *demo) serve(ctx context.Context, fleet, kubeconfig string) error {
 	defer func() { _ = log.Close() }() // a log of a demo
 	o := serveOptions{
 		repo: fleet, ref: "main", path: "belay", kubeconfig: kubeconfig, data: filepath.Join(d.dir, "data"), listen: d.listen,
-		interval: time.Second, log: slog.New(slog.NewTextHandler(log, nil)),
+		interval: 400 * time.Millisecond, log: slog.New(slog.NewTextHandler(log, nil)),
 	}
 	s, err := newServing(ctx, o)
 	if belay.CodeOf(err) == belay.CodeUnavailable && d.listen == defaultListen {
