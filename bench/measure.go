@@ -46,7 +46,6 @@ type bench struct {
 	res   *result
 	// rawSeen and belaySeen are the two fleets as the API server tells of them.
 	rawSeen, belaySeen *observer
-	head               int // number of the next commit
 }
 
 func newBench(ctx context.Context, c benchConfig) (*bench, error) {
