@@ -59,7 +59,7 @@ keeps in --data are caches; losing them loses nothing.`,
 	f.StringVar(&o.ref, "ref", "main", "branch, tag, commit or semver range to follow")
 	f.StringVar(&o.path, "path", "belay/", "directory of the definitions")
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig of the server's own cluster")
-	f.StringVar(&o.data, "data", defaultDataDir(), "directory of caches")
+	f.StringVar(&o.data, "data", "", "directory of caches (default: $XDG_DATA_HOME/belay, or ~/.local/share/belay)")
 	f.StringVar(&o.listen, "listen", defaultListen, "address of the HTTP API, on loopback")
 	f.StringVar(&o.onlyCluster, "only-cluster", "", "deliver to this cluster alone")
 	f.StringVar(&o.instance, "instance", "", "name of this Belay, if several deliver to one cluster")
@@ -101,7 +101,7 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 			_ = l.Close() // nobody was told of it
 		}
 	}()
-	data, err := openData(o.data)
+	data, err := openData(cmp.Or(o.data, defaultDataDir()))
 	if err != nil {
 		return nil, err
 	}
