@@ -460,7 +460,7 @@ func (e *Engine) tellDrift(t *target, p *belay.Plan) {
 	a := t.app
 	for i := range p.Actions {
 		act := &p.Actions[i]
-		msg, mark, actor := "", "", ""
+		var msg, mark, actor string
 		switch {
 		case act.Verb == belay.VerbHeal && act.Drift != nil:
 			msg, mark, actor = driftMessage(act.Drift), act.Live.Fingerprint, act.Drift.Manager
