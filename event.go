@@ -25,6 +25,12 @@ const (
 	EventError       EventType = "error"
 )
 
+// EventTypes lists every type.
+func EventTypes() []EventType {
+	return []EventType{EventRevision, EventRewritten, EventSource, EventCluster, EventDefinition, EventApplication, EventSyncStarted, EventSynced,
+		EventSyncFailed, EventApplied, EventPruned, EventDrift, EventHealed, EventHeld, EventHealth, EventError}
+}
+
 // Event is something that happened, for people and for streams. It holds no secret values.
 type Event struct {
 	// Seq grows by one with each event of a process.

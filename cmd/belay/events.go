@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,10 +39,14 @@ func newEvents(env *env) *cobra.Command {
 	cmd.Flags().StringSliceVar(&q.Applications, "app", nil, "only events of these applications")
 	cmd.Flags().StringSliceVar(&types, "type", nil, "only events of these types")
 	cmd.Flags().DurationVar(&since, "since", 0, "only events of the last, say, 10m")
-	// The error is of a flag that is not there.
+	// The errors are of flags that are not there.
 	_ = cmd.RegisterFlagCompletionFunc("app", env.completeApplications)
+	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(typeNames(), cobra.ShellCompDirectiveNoFileComp))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		for _, t := range types {
+			if !slices.Contains(belay.EventTypes(), belay.EventType(t)) {
+				return usageError(fmt.Sprintf("there are no events of type %q; there are %s", t, strings.Join(typeNames(), ", ")))
+			}
 			q.Types = append(q.Types, belay.EventType(t))
 		}
 		note := func(format string, args ...any) {
@@ -84,6 +89,14 @@ func newEvents(env *env) *cobra.Command {
 		return cmd.Context().Err()
 	}
 	return cmd
+}
+
+func typeNames() []string {
+	names := make([]string, 0, len(belay.EventTypes()))
+	for _, t := range belay.EventTypes() {
+		names = append(names, string(t))
+	}
+	return names
 }
 
 // printEvent writes an event as a line: time, type, what it is about, what happened.

@@ -18,7 +18,7 @@ import (
 func (e *Engine) finish(ctx context.Context, t *target, p *belay.Plan, step plan.Step, renderErr error) {
 	a := t.app
 	pending := map[belay.ObjectID]string{}
-	failing := (*belay.Error)(nil)
+	failing, failures := (*belay.Error)(nil), 0
 	for i := range p.Actions {
 		act := &p.Actions[i]
 		msg := string(act.Verb)
@@ -26,11 +26,11 @@ func (e *Engine) finish(ctx context.Context, t *target, p *belay.Plan, step plan
 			msg = act.Blocked.Error()
 			// What is being deleted takes its time, and a hold is told by itself.
 			if c := act.Blocked.Code; c != belay.CodeTerminating && c != belay.CodeHeld {
-				failing = cmpErr(failing, act.Blocked)
+				failing, failures = cmpErr(failing, act.Blocked), failures+1
 			}
 		} else if f := a.fails[act.ID]; f != nil && t.failed[act.ID] {
 			msg = f.err.Error()
-			failing = cmpErr(failing, asError(f.err, a.name))
+			failing, failures = cmpErr(failing, asError(f.err, a.name)), failures+1
 		} else if act.Drift != nil {
 			msg = driftMessage(act.Drift)
 		}
@@ -45,6 +45,11 @@ func (e *Engine) finish(ctx context.Context, t *target, p *belay.Plan, step plan
 		shown = asError(renderErr, a.name)
 	case failing != nil:
 		shown = failing
+		if failures > 1 {
+			first := *failing
+			first.Message += fmt.Sprintf(" (and %d more)", failures-1)
+			shown = &first
+		}
 	case p.Held != nil:
 		shown = p.Held
 	case step.Waiting != "":

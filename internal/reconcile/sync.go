@@ -465,7 +465,7 @@ func (e *Engine) tellDrift(t *target, p *belay.Plan) {
 		case act.Verb == belay.VerbHeal && act.Drift != nil:
 			msg, mark, actor = driftMessage(act.Drift), act.Live.Fingerprint, act.Drift.Manager
 		case a.undone(act) && act.Verb == belay.VerbCreate:
-			msg, mark = "not there any more: deleted, or its label "+belay.LabelManaged+" removed", "deleted"
+			msg, mark = "deleted by hand, or its label "+belay.LabelManaged+" removed", "deleted"
 		case a.undone(act):
 			msg, mark = "changed by hand: Belay's own annotations", act.Live.Fingerprint
 		default:
