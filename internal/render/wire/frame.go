@@ -32,6 +32,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 )
 
 // Type of a frame.
@@ -104,7 +105,12 @@ func Write(w io.Writer, t Type, head any, body ...[]byte) error {
 	prefix[0] = byte(t)
 	binary.BigEndian.PutUint32(prefix[1:], uint32(len(h)))
 	binary.BigEndian.PutUint64(prefix[5:], size)
-	bw := bufio.NewWriterSize(w, 64<<10)
+	bw := writers.Get().(*bufio.Writer) // the pool holds nothing else
+	bw.Reset(w)
+	defer func() {
+		bw.Reset(io.Discard) // keeps neither the pipe nor an error of it
+		writers.Put(bw)
+	}()
 	for _, part := range slices.Concat([][]byte{prefix[:], h}, body) {
 		if _, err := bw.Write(part); err != nil {
 			return fmt.Errorf("write %s frame: %w", t, err)
@@ -115,6 +121,10 @@ func Write(w io.Writer, t Type, head any, body ...[]byte) error {
 	}
 	return nil
 }
+
+// writers are shared: a render exchanges many small frames, and a fresh buffer
+// for each was 7% of the time of a commit that touches every application.
+var writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 64<<10) }}
 
 // Read takes one frame of at most limit bytes, head and body together. At the
 // end of the stream between two frames the error is io.EOF.
