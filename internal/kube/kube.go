@@ -91,6 +91,7 @@ type Cluster struct {
 	watches  map[belay.Kind]*watch
 	wanted   map[belay.VersionKind]bool
 	swept    bool
+	blind    bool                // the last sweep saw nothing
 	looked   map[belay.Kind]bool // kinds that a sweep has seen
 	// complete is set once everything has been delivered for the first time.
 	complete bool
@@ -207,6 +208,9 @@ func (c *Cluster) missing() string {
 	case c.known == nil:
 		return "connecting to " + c.host
 	case !c.swept:
+		for _, why := range c.unlisted {
+			return "cannot look for objects applied earlier: " + why
+		}
 		return "looking for objects applied earlier"
 	case !c.complete:
 		var kinds []string

@@ -308,7 +308,7 @@ func (d *definitions) Replace(list []any, _ string) error {
 		d.cluster.askDiscovery()
 	}
 	d.cluster.mu.Lock()
-	d.watch.delivered = true
+	d.watch.delivered, d.watch.refused = true, false
 	d.cluster.mu.Unlock()
 	return nil
 }

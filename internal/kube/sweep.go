@@ -105,7 +105,7 @@ func (c *Cluster) sweep(ctx context.Context, full bool) (passing bool) {
 func (c *Cluster) finishSweep(found []outcome) (passing bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	failed := 0
+	failed, forbidden := 0, 0
 	for _, o := range found {
 		kind := o.resource.kind
 		old := c.watches[kind]
@@ -113,6 +113,9 @@ func (c *Cluster) finishSweep(found []outcome) (passing bool) {
 		c.looked[kind] = o.err == nil || lasting(o.err)
 		switch {
 		case o.err != nil && lasting(o.err):
+			if apierrors.IsForbidden(o.err) {
+				forbidden++
+			}
 			if !apierrors.IsNotFound(o.err) && !apierrors.IsMethodNotSupported(o.err) {
 				c.unlisted[kind] = plainCause(o.err)
 			}
@@ -120,6 +123,7 @@ func (c *Cluster) finishSweep(found []outcome) (passing bool) {
 			c.unlisted[kind] = plainCause(o.err)
 			failed++
 		case old != nil && old.refused: // it was refused, and no longer is
+			old.cancel()
 			delete(c.watches, kind)
 			if w := c.ensureWatch(kind); w != nil {
 				w.wanted = old.wanted
@@ -135,12 +139,19 @@ func (c *Cluster) finishSweep(found []outcome) (passing bool) {
 		}
 		return idle
 	})
-	// With nothing found out, nothing is known: the connection was lost meanwhile.
-	if len(found) == 0 || failed < len(found) {
-		c.swept = true
+	// With nothing found out, nothing is known: the connection was lost meanwhile,
+	// or an API server that has just started does not know our rights yet. If it
+	// forbids everything a second time, that is how it is.
+	blind := len(found) > 0 && failed+forbidden == len(found)
+	if again := blind && failed == 0 && c.blind; !blind || again {
+		c.swept, blind = true, false
+	}
+	c.blind = blind
+	if blind {
+		clear(c.looked)
 	}
 	c.checkComplete()
-	return failed > 0
+	return failed > 0 || blind
 }
 
 // lasting reports whether asking again soon is no use.

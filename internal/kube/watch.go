@@ -37,9 +37,10 @@ type watch struct {
 	// even while nothing of it is there.
 	wanted    bool
 	delivered bool
-	// refused is true when the API server will not have it (access rules, no
-	// watch). It has ended then.
-	refused bool
+	// refused is true while the API server will not have it (access rules, no
+	// watch), refusals how often in a row.
+	refused  bool
+	refusals int
 	// gone is true while the API server does not know the kind. Discovery says
 	// whether that stays so.
 	gone bool
@@ -129,10 +130,27 @@ func (c *Cluster) keep(ctx context.Context, w *watch, r *cache.Reflector) {
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(jittered(delay)):
+		case <-time.After(jittered(c.pause(w, delay))):
 		}
 		delay = min(2*delay, maxBackoff)
 	}
+}
+
+// pause before the next attempt at a watch. One that is refused is tried ever
+// more seldom, but not given up: access rules change, and an API server that has
+// just started does not know them yet.
+func (c *Cluster) pause(w *watch, delay time.Duration) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !w.refused {
+		w.refusals = 0
+		return delay
+	}
+	for range w.refusals {
+		delay = min(4*delay, max(c.sweeping, delay))
+	}
+	w.refusals = min(w.refusals+1, 20)
+	return delay
 }
 
 func jittered(d time.Duration) time.Duration {
@@ -203,15 +221,17 @@ func (c *Cluster) watchAnswered(ctx context.Context, w *watch, err error) {
 	w.offline, w.gone = false, false
 	if w.delivered {
 		w.err = ""
+		w.refused = w.refused && err != nil
 	}
 	switch {
 	case err == nil, apierrors.IsResourceExpired(err), apierrors.IsGone(err), isTooLargeVersion(err):
 	case apierrors.IsNotFound(err):
 		w.gone = true
 	case apierrors.IsForbidden(err), apierrors.IsMethodNotSupported(err):
-		w.refused, w.err = true, plainCause(err)
-		w.cancel()
-		c.log.Warn("watch refused", "kind", w.resource.kind.String(), "error", w.err)
+		if w.err = plainCause(err); !w.refused {
+			c.log.Warn("watch refused", "kind", w.resource.kind.String(), "error", w.err)
+		}
+		w.refused = true
 	default:
 		w.err, w.offline = plainCause(err), unanswered(err)
 	}
@@ -270,8 +290,8 @@ func unanswered(err error) bool {
 func (c *Cluster) checkOffline() {
 	why := ""
 	for _, w := range slices.AppendSeq(slices.Collect(maps.Values(c.control)), maps.Values(c.watches)) {
-		if w.refused {
-			continue
+		if w.refused && !w.offline {
+			continue // long ago, perhaps
 		}
 		if !w.offline {
 			why = ""
@@ -297,7 +317,7 @@ func (c *Cluster) checkOffline() {
 func (c *Cluster) delivered(w *watch) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	w.err, w.late = "", false
+	w.err, w.late, w.refused = "", false, false
 	if !w.delivered {
 		w.delivered = true
 		c.checkComplete()
