@@ -62,6 +62,7 @@ type ClusterStatus struct {
 type RepositoryStatus struct {
 	URL       string            `json:"url" doc:"URL without credentials."`
 	Refs      map[string]string `json:"refs,omitempty" doc:"Refs that are followed, each with its newest commit."` // ref followed -> commit
+	RefErrors map[string]string `json:"refErrors,omitempty" doc:"Refs that mean nothing now, each with the reason."`
 	CheckedAt time.Time         `json:"checkedAt,omitzero" doc:"When it was looked at last."`
 	Message   string            `json:"message,omitempty" doc:"Why it cannot be read."`
 }

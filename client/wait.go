@@ -279,6 +279,9 @@ func (w *waiter) newest(app *belay.ApplicationStatus, repos []belay.RepositorySt
 	if repo.Message != "" {
 		return "", true, prefixed(app.Name, &belay.Error{Code: belay.CodeUnavailable, Message: fmt.Sprintf("its repository %s cannot be read: %s", repo.URL, repo.Message)})
 	}
+	if why := repo.RefErrors[app.Ref]; why != "" {
+		return "", true, prefixed(app.Name, &belay.Error{Code: belay.CodeNotFound, Message: why})
+	}
 	return repo.Refs[app.Ref], true, nil
 }
 

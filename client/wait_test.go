@@ -88,6 +88,10 @@ func TestASyncThatFailsEndsTheWait(t *testing.T) {
 		{name: "a repository that is down", code: belay.CodeUnavailable,
 			want:  "guestbook: its repository " + repo + " cannot be read: timeout\nweb: its repository " + repo + " cannot be read: timeout",
 			state: func(_ *belay.ApplicationStatus, r *belay.RepositoryStatus) { r.Message = "timeout" }},
+		{name: "a ref that is not there", code: belay.CodeNotFound, want: "web: has no tag v9",
+			state: func(a *belay.ApplicationStatus, r *belay.RepositoryStatus) {
+				a.Ref, r.RefErrors = "v9", map[string]string{"v9": "has no tag v9"}
+			}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cl, e, bus := start(t)

@@ -168,3 +168,33 @@ func TestClusterObjectsAreKeptForWhoCannotBeRead(t *testing.T) {
 		t.Errorf("kept for %q, which may not have it", other)
 	}
 }
+
+// shared is a repository of which one application follows a tag that is not there.
+type shared struct{ still }
+
+func (shared) Check(context.Context, string) error { return errors.New("has no tag v9") }
+
+func (s shared) Revision(url, ref string) (belay.Revision, error) {
+	if ref == "v9" {
+		return belay.Revision{}, errors.New("has no tag v9")
+	}
+	return s.still.Revision(url, ref)
+}
+
+func TestTheRefOfAnotherKeepsNobodyFromSyncing(t *testing.T) {
+	e, target := movedEngine(t, onShelf(), onShelf())
+	e.Repo, e.Ref, e.Sources = "config", "main", shared{}
+	target.app.ref = refKey{"apps", "main"}
+	other := newApp("other")
+	other.def, other.ref = target.def, refKey{"apps", "v9"}
+	e.apps["other"] = other
+	if err := e.Sync(t.Context(), []string{"web"}, "me"); err != nil {
+		t.Errorf("sync of one whose ref is there: %v", err)
+	}
+	if err := e.Sync(t.Context(), []string{"other"}, "me"); err == nil {
+		t.Error("sync of one whose ref is not there: no error")
+	}
+	if !target.app.manual || !other.manual {
+		t.Error("a request was not noted")
+	}
+}

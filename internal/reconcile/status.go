@@ -2,10 +2,12 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/belaydev/belay"
@@ -321,17 +323,31 @@ func tree(a *app, conn Cluster) []belay.ObjectStatus {
 // them through a sync, automatic or not; backoffs end. The definitions are looked
 // at first: an application may be as new as the commit that is to be synced.
 func (e *Engine) Sync(ctx context.Context, names []string, actor string) error {
-	failed := e.Sources.Check(ctx, e.Repo)
-	e.sourceMoved(ctx, e.Repo)
-	names, urls, err := e.asked(names)
+	e.check(ctx, e.Repo)
+	names, refs, err := e.asked(names)
 	if err != nil {
 		return err
 	}
-	for url := range urls {
-		if err := e.Sources.Check(ctx, url); err != nil {
-			failed = err
+	urls := map[string]bool{}
+	for k := range refs {
+		urls[k.url] = k.url != e.Repo
+	}
+	var checks sync.WaitGroup
+	for url, other := range urls {
+		if other {
+			checks.Go(func() { e.check(ctx, url) })
 		}
-		e.sourceMoved(ctx, url)
+	}
+	checks.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	// What is wrong with the refs of others is not an error of these.
+	var failed []error
+	for _, k := range slices.SortedFunc(maps.Keys(refs), func(a, b refKey) int { return strings.Compare(a.url+" "+a.ref, b.url+" "+b.ref) }) {
+		if _, err := e.Sources.Revision(k.url, k.ref); err != nil {
+			failed = append(failed, err)
+		}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -342,12 +358,20 @@ func (e *Engine) Sync(ctx context.Context, names []string, actor string) error {
 			e.wake(n)
 		}
 	}
-	return failed
+	return errors.Join(failed...)
 }
 
-// asked are the applications of a request, all for none, and the repositories
-// beside the definitions' that they are made from.
-func (e *Engine) asked(names []string) ([]string, map[string]bool, error) {
+// check looks at a repository. What is wrong with it comes with its revisions.
+func (e *Engine) check(ctx context.Context, url string) {
+	if err := e.Sources.Check(ctx, url); err != nil && ctx.Err() != nil {
+		return
+	}
+	e.sourceMoved(ctx, url)
+}
+
+// asked are the applications of a request, all for none, and the refs that they
+// and the definitions are read from.
+func (e *Engine) asked(names []string) ([]string, map[refKey]bool, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(names) == 0 {
@@ -356,17 +380,17 @@ func (e *Engine) asked(names []string) ([]string, map[string]bool, error) {
 		}
 		names = slices.Sorted(maps.Keys(e.apps))
 	}
-	urls := map[string]bool{}
+	refs := map[refKey]bool{{e.Repo, e.Ref}: true}
 	for _, n := range names {
 		a := e.apps[n]
 		if a == nil {
 			return nil, nil, e.notThere(n)
 		}
-		if a.ref.url != "" && a.ref.url != e.Repo {
-			urls[a.ref.url] = true
+		if a.ref.url != "" {
+			refs[a.ref] = true
 		}
 	}
-	return names, urls, nil
+	return names, refs, nil
 }
 
 // Poke looks at a repository, given by URL or name (all for ""), at once and

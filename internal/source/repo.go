@@ -602,9 +602,13 @@ func (r *repo) status() belay.RepositoryStatus {
 		if f.Commit != "" {
 			s.Refs[ref] = f.Commit
 		}
+		if f.err != nil {
+			if s.RefErrors == nil {
+				s.RefErrors = map[string]string{}
+			}
+			s.RefErrors[ref] = f.err.Error()
+		}
 	}
-	if err := r.trouble(); err != nil {
-		s.Message = err.Error()
-	}
+	s.Message = text(r.err)
 	return s
 }
