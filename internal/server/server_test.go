@@ -135,7 +135,7 @@ func TestStatusIsSortedWholeAndWithoutTrees(t *testing.T) {
 	_, raw, _ := f.ask("GET", "/api/v1/status", "")
 	want := `{"applications":[` +
 		`{"name":"guestbook","project":"default","cluster":"local","namespace":"guestbook","repo":"https://git.example.com/fleet.git","path":"apps/guestbook","ref":"main",` +
-		`"revision":"1111111111aaaa","sync":"Synced","health":"Healthy","syncedAt":"2026-01-02T03:04:05Z","objects":1,"automatic":false},` +
+		`"revision":"1111111111aaaa","sync":"Synced","health":"Healthy","message":"","syncedAt":"2026-01-02T03:04:05Z","objects":1,"automatic":false},` +
 		`{"name":"web","project":"shop","cluster":"prod","namespace":"web","repo":"https://git.example.com/fleet.git","ref":"main",` +
 		`"revision":"1111111111aaaa","sync":"OutOfSync","health":"Degraded","message":"the port is taken","objects":0,"automatic":true}],` +
 		`"clusters":[{"name":"local","version":"v1.36.2","ready":true},{"name":"prod","ready":false,"message":"connection refused"}],` +
