@@ -148,7 +148,7 @@ func (w *world) serveCrashing(crash string, args ...string) *serveProcess {
 		w.t.Fatal(err)
 	}
 	s := &serveProcess{w: w, log: &logBuffer{}, exited: make(chan struct{})}
-	s.cmd = exec.Command(self, append([]string{"serve", "--log-format", "json", "--repo", w.repo.URL(), "--kubeconfig", w.kubeconfig,
+	s.cmd = exec.Command(self, append([]string{"serve", "--log-format", "json", "--repo", w.url, "--kubeconfig", w.kubeconfig,
 		"--data", w.data, "--listen", "127.0.0.1:0", "--instance", w.instance, "--interval", "1h"}, args...)...)
 	s.cmd.Env = append(os.Environ(), envServe+"=1", envCrash+"="+crash)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
@@ -444,7 +444,7 @@ func (s *serveProcess) cli(args ...string) (stdout, stderr string, code int) {
 // hook tells the server of a push.
 func (s *serveProcess) hook() {
 	s.w.t.Helper()
-	if _, err := s.Push(s.w.t.Context(), s.w.repo.URL()); err != nil {
+	if _, err := s.Push(s.w.t.Context(), s.w.url); err != nil {
 		s.w.t.Fatalf("push hook: %v", err)
 	}
 }

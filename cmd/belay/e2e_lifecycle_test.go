@@ -123,6 +123,7 @@ func TestRemoval(t *testing.T) {
 	// Pointed at another repository, it leaves alone what it does not know.
 	other := *w
 	other.repo, other.data = gittest.NewRepo(t), t.TempDir()
+	other.url = other.repo.URL()
 	other.commit("Another fleet", map[string]string{"belay/x.yaml": application("x", "apps/x", "NS-x"), "apps/x/objects.yaml": configMap("x", "1")})
 	mark := w.cp.Mark(t)
 	s = other.serve()

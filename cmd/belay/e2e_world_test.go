@@ -37,6 +37,7 @@ type world struct {
 	t          testing.TB
 	cp         *devtest.ControlPlane
 	repo       *gittest.Repo
+	url        string // of the repository
 	data       string
 	instance   string
 	home       string // a namespace; the names of all others begin with it
@@ -52,7 +53,7 @@ func newWorld(t testing.TB) *world { t.Helper(); return newWorldOn(t, devtest.Cl
 func newWorldOn(t testing.TB, cp *devtest.ControlPlane) *world {
 	t.Helper()
 	w := &world{t: t, cp: cp, repo: gittest.NewRepo(t), data: filepath.Join(t.TempDir(), "data"), home: cp.Namespace(t)}
-	w.instance = w.home
+	w.instance, w.url = w.home, w.repo.URL()
 	cfg := w.as("kubectl-edit")
 	w.kube, w.dynamic = kubernetes.NewForConfigOrDie(cfg), dynamic.NewForConfigOrDie(cfg)
 	w.user = "system:serviceaccount:" + w.home + ":belay"
