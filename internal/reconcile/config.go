@@ -157,7 +157,14 @@ func (e *Engine) tellProblems(prev, cat *catalog.Catalog, rev belay.Revision) {
 // adopt makes a catalog the one in force and wakes what it changes.
 func (e *Engine) adopt(ctx context.Context, cat *catalog.Catalog, rev belay.Revision) {
 	e.connectClusters(ctx, cat)
+	e.enforce(cat, rev)
+	e.findOrphans("")
+	e.wereRead()
+}
+
+func (e *Engine) enforce(cat *catalog.Catalog, rev belay.Revision) {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	prev := e.catalog
 	e.catalog, e.config = cat, rev
 	projectsChanged := prev == nil || !reflect.DeepEqual(specs(prev.Projects), specs(cat.Projects))
@@ -206,11 +213,7 @@ func (e *Engine) adopt(ctx context.Context, cat *catalog.Catalog, rev belay.Revi
 			Message: fmt.Sprintf("%s is at: %s (declares %s)", e.Ref, rev.Subject, count(len(cat.Applications), "application"))})
 	}
 	repos, refs := e.wanted(cat)
-	e.ready = true
 	e.Sources.Configure(repos, refs) // before anyone who was woken asks for one of them
-	e.mu.Unlock()
-	e.findOrphans("")
-	e.wereRead()
 }
 
 func specs(ps map[string]belay.Project) map[string]belay.ProjectSpec {

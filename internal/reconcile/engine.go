@@ -67,7 +67,6 @@ type Engine struct {
 	// unreadables are the repositories that cannot be read, and why.
 	unreadables map[string]string
 
-	ready   bool
 	runCtx  context.Context
 	running sync.WaitGroup
 }

@@ -423,7 +423,8 @@ func (e *Engine) Facts(_ context.Context, name string) (belay.ClusterFacts, erro
 	return c.conn.Facts(), nil
 }
 
-// Ready is nil when the definitions were read and every cluster is known.
+// Ready is nil when the definitions were read and every cluster answers and is
+// known; else it joins an error for each that is not.
 func (e *Engine) Ready() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -433,15 +434,15 @@ func (e *Engine) Ready() error {
 		}
 		return unread()
 	}
-	for _, c := range e.clusters {
-		if c.conn == nil {
-			return c.err
+	var missing []error
+	for _, name := range slices.Sorted(maps.Keys(e.clusters)) {
+		err := e.clusters[name].err
+		if conn := e.clusters[name].conn; conn != nil {
+			err = conn.Ready()
 		}
-		if err := c.conn.Ready(); err != nil {
-			return err
-		}
+		missing = append(missing, err)
 	}
-	return nil
+	return errors.Join(missing...)
 }
 
 // Settled reports whether nothing is queued or running. Timers do not count.

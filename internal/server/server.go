@@ -42,8 +42,8 @@ type Reader interface {
 	// Facts are what a cluster serves. The error's code is CodeNotFound for a
 	// cluster that is not declared and CodeUnavailable for one that does not answer.
 	Facts(ctx context.Context, cluster string) (belay.ClusterFacts, error)
-	// Ready is nil once the definitions were read and every declared cluster was
-	// tried; otherwise it says what is missing, joined errors being one reason each.
+	// Ready is nil while the definitions are read and every declared cluster answers
+	// and is known; otherwise it says what is missing, joined errors being one reason each.
 	Ready() error
 }
 
