@@ -128,6 +128,11 @@ func (c *Cluster) apply(ctx context.Context, r resource, application string, a b
 				return nil, err
 			}
 		}
+		if c.handsOverReplicas(a) {
+			if err := c.reassign(ctx, r, a.ID, pre.uid, giveUpReplicas); err != nil {
+				return nil, err
+			}
+		}
 	}
 	for attempt := 1; ; attempt++ {
 		m, err := c.patch(ctx, r, a.ID, a.Desired.Raw, pre, false)

@@ -243,6 +243,40 @@ func TestTakeOverRemovesAdditions(t *testing.T) {
 	}
 }
 
+// TestReplicasAreHandedOver: Git stops naming replicas, because an autoscaler is
+// to set them. They must not drop to one in between.
+func TestReplicasAreHandedOver(t *testing.T) {
+	f := begin(t)
+	manifest := func(spec string) belay.Object {
+		return f.object("shop", `{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web","namespace":"`+f.namespace+`"},
+			"spec":{`+spec+`"selector":{"matchLabels":{"a":"b"}},"template":{"metadata":{"labels":{"a":"b"}},"spec":{"containers":[{"name":"c","image":"i"}]}}}}`)
+	}
+	live := f.mustCreate("shop", manifest(`"replicas":3,`))
+	without := manifest("")
+	_, after, err := f.Preview(t.Context(), belay.Action{Verb: belay.VerbUpdate, ID: without.ID, Desired: &without, Live: &live})
+	if err != nil || !strings.Contains(string(after), `"replicas":3`) {
+		t.Errorf("preview %s, %v", after, err)
+	}
+	since := f.cp.Mark(t)
+	live = f.mustUpdate("shop", without, live)
+	n, _, err := unstructured.NestedInt64(f.get(deployments, "web").Object, "spec", "replicas")
+	if err != nil || n != 3 {
+		t.Errorf("%d replicas after they were handed over, %v", n, err)
+	}
+	if got := len(f.requests(since, "patch")); got != 2 {
+		t.Errorf("%d patches, want one to give up the claim and one to apply", got)
+	}
+	f.patch(deployments, "web", "autoscaler", `{"spec":{"replicas":5}}`, "scale")
+	since = f.cp.Mark(t)
+	f.mustUpdate("shop", without, live)
+	if n, _, _ = unstructured.NestedInt64(f.get(deployments, "web").Object, "spec", "replicas"); n != 5 {
+		t.Errorf("%d replicas, the autoscaler wants 5", n)
+	}
+	if got := len(f.requests(since, "patch")); got != 1 {
+		t.Errorf("%d patches of what is handed over already", got)
+	}
+}
+
 // TestTakeOverDoesNotRestart: k9s asks for new pods in the same entry in which it
 // edits. To take that request over would be to drop it, and so to restart once more.
 func TestTakeOverDoesNotRestart(t *testing.T) {

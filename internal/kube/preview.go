@@ -86,6 +86,11 @@ func (c *Cluster) dryRun(ctx context.Context, r resource, a belay.Action, there 
 	}
 	p.accept = acceptJSON
 	result, err := c.whole(ctx, p)
+	if err == nil && there != nil && c.handsOverReplicas(a) {
+		if n, ok, _ := unstructured.NestedInt64(there.Object, "spec", "replicas"); ok {
+			err = unstructured.SetNestedField(result.Object, n, "spec", "replicas")
+		}
+	}
 	if err != nil || len(a.TakeOver) == 0 {
 		return result, err
 	}

@@ -67,6 +67,13 @@ func (s *store) tell(id belay.ObjectID, touched []string) []string {
 	return touched
 }
 
+func (s *store) ownsReplicas(id belay.ObjectID) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	r := s.kinds[id.GroupKind()][id]
+	return r != nil && r.replicas
+}
+
 func (s *store) lookup(id belay.ObjectID) (belay.Live, bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

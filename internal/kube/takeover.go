@@ -21,6 +21,12 @@ import (
 // that follows removes those which are not declared: an apply drops what its
 // manager owned and no longer names. The object's values stay as they are.
 func (c *Cluster) takeOver(ctx context.Context, r resource, id belay.ObjectID, uid string, from []string) error {
+	return c.reassign(ctx, r, id, uid, func(m *metav1.PartialObjectMetadata) ([]byte, error) { return takeOverPatch(m, from) })
+}
+
+// reassign changes whose fields of an object are. make returns nil where nothing
+// needs to be changed.
+func (c *Cluster) reassign(ctx context.Context, r resource, id belay.ObjectID, uid string, make func(*metav1.PartialObjectMetadata) ([]byte, error)) error {
 	for attempt := 1; ; attempt++ {
 		m, err := c.getMetadata(ctx, r, id)
 		if apierrors.IsNotFound(err) {
@@ -32,7 +38,7 @@ func (c *Cluster) takeOver(ctx context.Context, r resource, id belay.ObjectID, u
 		if string(m.UID) != uid {
 			return nil // likewise
 		}
-		patch, err := takeOverPatch(m, from)
+		patch, err := make(m)
 		if err != nil {
 			return err
 		}
@@ -72,6 +78,11 @@ func takeOverPatch(m *metav1.PartialObjectMetadata, from []string) ([]byte, erro
 	if len(m.ManagedFields) == len(before) {
 		return nil, nil
 	}
+	return managersPatch(m)
+}
+
+// managersPatch replaces the managed fields by those of m.
+func managersPatch(m *metav1.PartialObjectMetadata) ([]byte, error) {
 	// The resourceVersion makes it fail if anybody wrote since: as a replacement,
 	// because a failed test would be an invalid patch and not a conflict.
 	return json.Marshal([]map[string]any{
@@ -121,4 +132,41 @@ func forgetUntouchable(e *metav1.ManagedFieldsEntry) error {
 	}
 	e.FieldsV1 = &metav1.FieldsV1{Raw: rest}
 	return nil
+}
+
+// A manifest that no longer names replicas hands them to an autoscaler. The
+// apply alone would drop the value with our claim to it, which means one replica
+// until somebody scales again; so the claim is given up first.
+
+// handsOverReplicas says whether the manifest does that.
+func (c *Cluster) handsOverReplicas(a belay.Action) bool {
+	if a.Verb == belay.VerbCreate || !c.objects.ownsReplicas(a.ID) {
+		return false
+	}
+	var m struct {
+		Spec struct {
+			Replicas json.RawMessage `json:"replicas"`
+		} `json:"spec"`
+	}
+	return json.Unmarshal(a.Desired.Raw, &m) == nil && m.Spec.Replicas == nil
+}
+
+// giveUpReplicas gives up the claim, and leaves the number as it is.
+func giveUpReplicas(m *metav1.PartialObjectMetadata) ([]byte, error) {
+	i := slices.IndexFunc(m.ManagedFields, func(e metav1.ManagedFieldsEntry) bool {
+		return appliedByUs([]metav1.ManagedFieldsEntry{e}) && claimsReplicas(&e)
+	})
+	if i < 0 {
+		return nil, nil
+	}
+	if err := forgetUntouchable(&m.ManagedFields[i]); err != nil {
+		return nil, err
+	}
+	return managersPatch(m)
+}
+
+// claimsReplicas looks for the field without parsing: it is asked of every
+// object that arrives, and a mistake costs one request.
+func claimsReplicas(e *metav1.ManagedFieldsEntry) bool {
+	return e.FieldsV1 != nil && bytes.Contains(e.FieldsV1.GetRawBytes(), []byte(`"f:replicas":{}`))
 }

@@ -34,6 +34,8 @@ type record struct {
 	generation int64
 	// verified is the fingerprint whose managers were found right.
 	verified string
+	// replicas is true when spec.replicas seems to be ours.
+	replicas bool
 }
 
 // trimmed is an arrived object, cut down to what is kept. ours is false for
@@ -99,6 +101,9 @@ func (t trimmer) meta(m *metav1.ObjectMeta) *trimmed {
 	out.live.Application = intern(app)
 	out.live.Digest = m.Annotations[belay.AnnotationDigest]
 	out.live.PruneDisabled = m.Annotations[belay.AnnotationPrune] == "disabled"
+	out.replicas = slices.ContainsFunc(m.ManagedFields, func(e metav1.ManagedFieldsEntry) bool {
+		return appliedByUs([]metav1.ManagedFieldsEntry{e}) && claimsReplicas(&e)
+	})
 	out.live.Managers = fieldEntries(m.ManagedFields)
 	out.live.Fingerprint = fingerprint(out.live.Managers, t.interactive)
 	return out
