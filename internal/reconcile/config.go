@@ -173,6 +173,7 @@ func (e *Engine) enforce(cat *catalog.Catalog, rev belay.Revision) {
 		if e.OnlyCluster != "" && def.Spec.Destination.Cluster != e.OnlyCluster {
 			continue
 		}
+		delete(e.released, name)
 		a, known := e.apps[name]
 		if !known || a.def == nil {
 			if !known {

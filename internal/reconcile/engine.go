@@ -63,6 +63,7 @@ type Engine struct {
 	clusters map[string]*cluster
 	refs     map[refKey]*followed
 	claims   map[string]*claims // by cluster
+	released map[string]bool    // applications that left Git and whose objects are to stay
 	problem  *belay.Error       // why the definitions cannot be loaded
 	// unreadables are the repositories that cannot be read, and why.
 	unreadables map[string]string
@@ -115,6 +116,7 @@ func New(o Options) *Engine {
 	return &Engine{
 		Options: o, queue: newQueue(), hot: newHot(o.HotBytes),
 		apps: map[string]*app{}, clusters: map[string]*cluster{}, refs: map[refKey]*followed{}, claims: map[string]*claims{},
+		released:    map[string]bool{},
 		unreadables: map[string]string{},
 	}
 }

@@ -140,3 +140,21 @@ func TestOnlyClusterLeavesWhatIsDeclaredElsewhere(t *testing.T) {
 		t.Errorf("deleted %v, and says %q", old.deleted, target.app.status.Message)
 	}
 }
+
+// Objects that their application was not to delete stay when it goes, and are not
+// looked up in Git's history whenever they change.
+func TestReleasedObjectsAreNoOrphans(t *testing.T) {
+	old := onShelf(configMap("web", "a", "1"))
+	e, target := movedEngine(t, old, onShelf())
+	target.def.Spec.Sync.Prune = false
+	target.app.def = nil
+	e.catalog = &catalog.Catalog{}
+	e.teardown(t.Context(), target.app)
+	if old.deleted != nil || e.apps["web"] != nil {
+		t.Fatalf("deleted %v, and known is %v", old.deleted, e.apps["web"])
+	}
+	e.clusterChanged("old", []string{"web"}, false)
+	if e.apps["web"] != nil {
+		t.Error("taken for an orphan")
+	}
+}

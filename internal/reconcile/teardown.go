@@ -35,7 +35,7 @@ func (e *Engine) findOrphans(clusterName string) {
 		}
 		for _, owner := range c.conn.Applications() {
 			known := e.apps[owner]
-			if known != nil && (known.def == nil || known.def.Spec.Destination.Cluster == name) || len(prunable(c.conn, owner)) == 0 {
+			if e.released[owner] || known != nil && (known.def == nil || known.def.Spec.Destination.Cluster == name) || len(prunable(c.conn, owner)) == 0 {
 				continue
 			}
 			if known != nil { // it was moved to another cluster, and left this behind
@@ -148,8 +148,13 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 		return len(live), err
 	}
 	def := e.lastDef(a)
-	if !def.Spec.Sync.Prune {
-		return 0, nil // its objects were never to be deleted; they stay, unmanaged
+	if !def.Spec.Sync.Prune { // its objects were never to be deleted; they stay, unmanaged
+		e.mu.Lock()
+		if a.def == nil {
+			e.released[a.name] = true
+		}
+		e.mu.Unlock()
+		return 0, nil
 	}
 	e.mu.Lock()
 	// If it left with the application: the objects were permitted when they were applied.
