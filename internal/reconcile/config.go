@@ -191,10 +191,10 @@ func (e *Engine) enforce(cat *catalog.Catalog, rev belay.Revision) {
 		}
 		a.def, a.last = &def, &def
 		e.follow(a, cat)
-		if changed || projectsChanged || hadError(prev, cat, name) {
-			if changed {
-				a.mark()
-			}
+		if changed {
+			a.mark()
+		}
+		if a.dirty || projectsChanged || hadError(prev, cat, name) { // another Repository, too, may have made it so
 			e.wake(name)
 		}
 	}

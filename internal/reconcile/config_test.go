@@ -57,3 +57,35 @@ func TestClustersAreConnectedAtOnce(t *testing.T) {
 		t.Errorf("the same failure woke %v", e.queue.order)
 	}
 }
+
+type noIndex struct{}
+
+func (noIndex) Set(string, []belay.Read)             {}
+func (noIndex) Remove(string)                        {}
+func (noIndex) Affected([]belay.PathChange) []string { return nil }
+
+func (still) Configure([]belay.Repository, map[string][]string) {}
+
+// A Repository that gets the URL of one that is followed already: no ref moves.
+func TestAnotherURLOfARepositoryWakesItsApplications(t *testing.T) {
+	e, target := movedEngine(t, onShelf(), onShelf())
+	e.NewIndex = func() Index { return noIndex{} }
+	def := *target.def
+	def.Spec.Source.Repo = "charts"
+	at := func(url string) *catalog.Catalog {
+		return &catalog.Catalog{Applications: map[string]belay.Application{"web": def},
+			Repositories: map[string]belay.Repository{"charts": {Name: "charts", Spec: belay.RepositorySpec{URL: url}}}}
+	}
+	e.enforce(at("https://a.example.com/charts"), belay.Revision{Commit: "c1"})
+	e.refs[refKey{"https://b.example.com/charts", ""}] = &followed{commit: "b1", index: noIndex{}, apps: map[string]bool{}}
+	target.app.dirty, e.queue = false, newQueue()
+	e.enforce(at("https://b.example.com/charts"), belay.Revision{Commit: "c2"})
+	if !e.queue.queued[key{keyApp, "web"}] {
+		t.Error("nobody renders it from where it is now")
+	}
+	target.app.dirty, e.queue = false, newQueue()
+	e.enforce(at("https://b.example.com/charts"), belay.Revision{Commit: "c3"})
+	if len(e.queue.order) != 0 {
+		t.Errorf("a commit that changed nothing woke %v", e.queue.order)
+	}
+}
