@@ -67,7 +67,7 @@ func TestDriftIsHealed(t *testing.T) {
 			if err := maps.Delete(t.Context(), "deleted", metav1.DeleteOptions{}); err != nil {
 				t.Fatal(err)
 			}
-		}, func() error { return w.wantValue(ns, "deleted", "1") }, []string{"deleted", "not there any more"}},
+		}, func() error { return w.wantValue(ns, "deleted", "1") }, []string{"ConfigMap", "/deleted"}},
 		{"unlabelled", "its label is removed", func() {
 			w.patch(ns, "unlabelled", "kubectl-label", `{"metadata":{"labels":{"belay.dev/managed":null}}}`)
 		},

@@ -150,15 +150,12 @@ func TestSecretsStaySecret(t *testing.T) {
 		for _, name := range slices.Concat(good, bad) {
 			note("the tree of "+name, s.get("/api/v1/applications/"+name))
 		}
-		for _, req := range []belay.PlanRequest{{}, {Revision: "main"}, {Revision: w.repo.Resolve("main")}} {
-			for _, name := range slices.Concat(good, bad) { // one wrong name must not hide the others
-				req.Applications = []string{name}
-				previews, err := s.Plan(t.Context(), req)
-				text := fmt.Sprintf("%+v %v", previews, err)
-				note(fmt.Sprintf("the plan of %s %s", name, req.Revision), text)
-				if name == "manual" && !strings.Contains(text, belay.RedactedPrefix) {
-					t.Errorf("%s: the plan of manual does not show that a Secret would change: %s", round, text)
-				}
+		for _, req := range []belay.PlanRequest{{}, {Revision: "main"}, {Revision: w.repo.Resolve("main")}, {Applications: []string{"manual"}}} {
+			previews, err := s.Plan(t.Context(), req)
+			text := fmt.Sprintf("%+v %v", previews, err)
+			note("the plan "+req.Revision, text)
+			if !strings.Contains(text, belay.RedactedPrefix) {
+				t.Errorf("%s: the plan %s does not show that a Secret would change: %s", round, req.Revision, text)
 			}
 		}
 		note("the events", fmt.Sprintf("%+v", s.events()))
@@ -168,9 +165,11 @@ func TestSecretsStaySecret(t *testing.T) {
 		cli(s, "get", "app", "plain", "-o", "yaml")
 		cli(s, "plan", "--dir", clone)
 		cli(s, "lint", "--dir", clone)
-		for _, name := range slices.Concat(good, bad) {
-			cli(s, "render", name, "--dir", clone)
-			cli(s, "plan", name, "--dir", clone)
+		if round == "after a restart" { // one at a time, so that no wrong one hides another
+			for _, name := range slices.Concat(good, bad) {
+				cli(s, "render", name, "--dir", clone)
+				cli(s, "plan", name, "--dir", clone)
+			}
 		}
 		for _, name := range slices.Concat(good, bad) {
 			list, err := w.kube.CoreV1().Events(w.ns(name)).List(t.Context(), metav1.ListOptions{})
@@ -230,7 +229,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	s = w.serve("--log-level", "debug")
 	settled()
 	look(s, "after a restart")
-	if len(outputs) < 300 {
+	if len(outputs) < 200 {
 		t.Errorf("only %d outputs were looked at", len(outputs))
 	}
 }
