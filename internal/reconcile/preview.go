@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/catalog"
 	"github.com/belaydev/belay/internal/plan"
 )
 
@@ -15,13 +16,17 @@ import (
 // and writes nothing. An application that cannot be planned comes back with its
 // error in Preview.Errors; the others go on.
 func (e *Engine) Plan(ctx context.Context, req belay.PlanRequest) ([]belay.Preview, error) {
-	subjects, err := e.subjects(req)
+	v, err := e.viewOf(ctx, req.Revision)
+	if err != nil {
+		return nil, err
+	}
+	subjects, err := e.subjects(v, req)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]belay.Preview, len(subjects))
 	for i, s := range subjects {
-		p, err := e.previewOne(ctx, s, req.Revision)
+		p, err := e.previewOne(ctx, v, s)
 		if err != nil {
 			p.Errors = append(p.Errors, *asError(err, s.def.Name))
 		}
@@ -30,35 +35,75 @@ func (e *Engine) Plan(ctx context.Context, req belay.PlanRequest) ([]belay.Previ
 	return out, nil
 }
 
+// view is what a preview takes for declared: what is followed, or another commit
+// of the repository with the definitions.
+type view struct {
+	catalog *catalog.Catalog
+	rev     belay.Revision // of another commit; else zero
+}
+
+func (e *Engine) viewOf(ctx context.Context, revision string) (view, error) {
+	e.mu.Lock()
+	v := view{catalog: e.catalog}
+	e.mu.Unlock()
+	if v.catalog == nil {
+		return v, &belay.Error{Code: belay.CodeUnavailable, Message: "the definitions are not loaded yet", Hint: "try again in a moment"}
+	}
+	if revision == "" {
+		return v, nil
+	}
+	var err error
+	if v.rev, err = e.Sources.Resolve(ctx, e.Repo, revision); err != nil {
+		return v, err
+	}
+	v.catalog, err = e.readCatalog(ctx, v.rev, v.catalog)
+	return v, err
+}
+
+// at is the commit that an application is rendered from in a view.
+func (e *Engine) at(ctx context.Context, v view, k refKey) (belay.Revision, error) {
+	if v.rev.Commit != "" && k == (refKey{e.Repo, e.Ref}) {
+		return v.rev, nil
+	}
+	rev, err := e.Sources.Revision(k.url, k.ref)
+	if rev.Commit == "" && v.rev.Commit != "" { // nobody follows it yet
+		rev, err = e.Sources.Resolve(ctx, k.url, k.ref)
+	}
+	return rev, err
+}
+
 // subject is one application to preview.
 type subject struct {
 	def     *belay.Application
 	ref     refKey
+	gone    bool // a view does not declare it
 	given   bool // objects were rendered elsewhere
 	objects []belay.Object
 }
 
-func (e *Engine) subjects(req belay.PlanRequest) ([]subject, error) {
+func (e *Engine) subjects(v view, req belay.PlanRequest) ([]subject, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.catalog == nil {
-		return nil, &belay.Error{Code: belay.CodeUnavailable, Message: "the definitions are not loaded yet", Hint: "try again in a moment"}
-	}
 	var out []subject
 	asked := func(name string) bool { return len(req.Applications) == 0 || slices.Contains(req.Applications, name) }
 	found := map[string]bool{}
-	for i := range req.Rendered {
-		r := &req.Rendered[i]
-		if asked(r.Application.Name) {
-			found[r.Application.Name] = true
-			out = append(out, subject{def: &r.Application, given: true, objects: r.Objects})
+	add := func(s subject) {
+		if asked(s.def.Name) && (e.OnlyCluster == "" || s.def.Spec.Destination.Cluster == e.OnlyCluster) {
+			found[s.def.Name] = true
+			out = append(out, s)
 		}
 	}
+	for i := range req.Rendered {
+		r := &req.Rendered[i]
+		add(subject{def: &r.Application, given: true, objects: r.Objects})
+	}
 	if req.Rendered == nil {
+		for _, def := range v.catalog.Applications {
+			add(subject{def: &def, ref: refOf(&def, v.catalog)})
+		}
 		for name, a := range e.apps {
-			if a.def != nil && asked(name) {
-				found[name] = true
-				out = append(out, subject{def: a.def, ref: a.ref})
+			if _, ok := v.catalog.Applications[name]; !ok && a.def != nil {
+				add(subject{def: a.def, gone: true})
 			}
 		}
 	}
@@ -71,18 +116,15 @@ func (e *Engine) subjects(req belay.PlanRequest) ([]subject, error) {
 	return out, nil
 }
 
-func (e *Engine) previewOne(ctx context.Context, s subject, revision string) (belay.Preview, error) {
-	def := s.def
+func (e *Engine) previewOne(ctx context.Context, v view, s subject) (belay.Preview, error) {
+	def, cat := s.def, v.catalog
 	out := belay.Preview{Application: def.Name, Cluster: def.Spec.Destination.Cluster, Changes: []belay.PreviewChange{}}
-	e.mu.Lock()
-	cat := e.catalog
-	e.mu.Unlock()
 	if err := cat.ApplicationErrors[def.Name]; err != nil && !s.given {
 		return out, err
 	}
 	project, ok := cat.Projects[def.Spec.Project]
 	if !ok {
-		if def.Spec.Project != belay.DefaultProject {
+		if def.Spec.Project != belay.DefaultProject && !s.gone {
 			return out, &belay.Error{Code: belay.CodeNotFound, Origin: def.Origin, Message: fmt.Sprintf("project %q is not declared", def.Spec.Project)}
 		}
 		project = belay.OpenProject()
@@ -92,11 +134,15 @@ func (e *Engine) previewOne(ctx context.Context, s subject, revision string) (be
 	if err := e.connection(t); err != nil {
 		return out, err
 	}
+	if s.gone {
+		out.Revision = v.rev.Commit
+		p := e.teardownPlan(t)
+		out.Digest = p.Digest
+		e.previewChanges(ctx, t, &p, &out)
+		return out, nil
+	}
 	if !s.given {
-		rev, err := e.Sources.Revision(s.ref.url, s.ref.ref)
-		if revision != "" {
-			rev, err = e.Sources.Resolve(ctx, s.ref.url, revision)
-		}
+		rev, err := e.at(ctx, v, s.ref)
 		if rev.Commit == "" {
 			return out, err
 		}
@@ -108,15 +154,29 @@ func (e *Engine) previewOne(ctx context.Context, s subject, revision string) (be
 	}
 	p, _ := e.plan(t, objs)
 	out.Digest, out.Unchanged, out.Held = p.Digest, p.Unchanged, p.Held
+	e.previewChanges(ctx, t, &p, &out)
+	return out, nil
+}
+
+func (e *Engine) previewChanges(ctx context.Context, t *target, p *belay.Plan, out *belay.Preview) {
 	for _, act := range slices.Concat(p.Actions, p.HeldActions) {
 		c := e.previewChange(ctx, t, act)
-		if c.Verb == belay.VerbUpdate && c.Diff == "" && c.Error == "" && act.Live.Application == def.Name {
+		if c.Verb == belay.VerbUpdate && c.Diff == "" && c.Error == "" && act.Live.Application == t.def.Name {
 			out.Unchanged++ // only our own digest would be renewed
 			continue
 		}
 		out.Changes = append(out.Changes, c)
 	}
-	return out, nil
+}
+
+// teardownPlan is what becomes of an application that leaves Git.
+func (e *Engine) teardownPlan(t *target) belay.Plan {
+	if !t.def.Spec.Sync.Prune {
+		return belay.Plan{Application: t.def.Name, Cluster: t.cluster}
+	}
+	return plan.Build(plan.Input{Application: t.def, Project: t.project, Cluster: t.cluster, Live: t.conn.Live(t.def.Name), Lookup: t.conn.Lookup,
+		Claimant: func(belay.ObjectID) (string, belay.Origin, bool) { return "", belay.Origin{}, false },
+		Claimed:  func(id belay.ObjectID) bool { return e.claimedByOther(t.cluster, id, t.def.Name) }, Teardown: true})
 }
 
 func (e *Engine) previewObjects(ctx context.Context, t *target, s subject) ([]belay.Object, error) {

@@ -8,13 +8,18 @@ import (
 	"github.com/belaydev/belay/internal/catalog"
 )
 
-// follow puts an application under the ref it is rendered from. Called with e.mu.
-func (e *Engine) follow(a *app, cat *catalog.Catalog) {
-	url := a.def.Spec.Source.Repo
+// refOf is where an application is rendered from.
+func refOf(def *belay.Application, cat *catalog.Catalog) refKey {
+	url := def.Spec.Source.Repo
 	if r, ok := cat.Repository(url); ok {
 		url = r.Spec.URL
 	}
-	k := refKey{url, a.def.Spec.Source.Ref}
+	return refKey{url, def.Spec.Source.Ref}
+}
+
+// follow puts an application under the ref it is rendered from. Called with e.mu.
+func (e *Engine) follow(a *app, cat *catalog.Catalog) {
+	k := refOf(a.def, cat)
 	if a.ref == k {
 		return
 	}
