@@ -263,8 +263,9 @@ func TestReplicasAreHandedOver(t *testing.T) {
 	if err != nil || n != 3 {
 		t.Errorf("%d replicas after they were handed over, %v", n, err)
 	}
-	if got := len(f.requests(since, "patch")); got != 2 {
-		t.Errorf("%d patches, want one to give up the claim and one to apply", got)
+	done := slices.DeleteFunc(f.requests(since, "patch"), func(r devtest.Request) bool { return r.Code == http.StatusConflict }) // a controller was faster
+	if len(done) != 2 {
+		t.Errorf("%d patches, want one to give up the claim and one to apply", len(done))
 	}
 	f.patch(deployments, "web", "autoscaler", `{"spec":{"replicas":5}}`, "scale")
 	since = f.cp.Mark(t)
