@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/devtest"
 	"github.com/belaydev/belay/internal/gittest"
 )
 
@@ -279,6 +280,13 @@ func TestConflicts(t *testing.T) {
 	for _, name := range []string{"taken", "claimed"} {
 		w.awaitValue(ns, name, "theirs")
 	}
+	devtest.Await(t, e2ePatience, "a Kubernetes event", func() error {
+		list, err := w.kube.CoreV1().Events(ns).List(t.Context(), metav1.ListOptions{FieldSelector: "reason=NotApplied,involvedObject.name=taken"})
+		if err != nil || len(list.Items) != 1 || list.Items[0].Type != "Warning" {
+			return fmt.Errorf("they are %+v, %v", list.Items, err)
+		}
+		return nil
+	})
 	s.awaitMessage("c", "apps/c/objects.yaml:8", `application "b"`, "apps/b/objects.yaml:1")
 	s.awaitApps("b")
 	w.awaitValue(ns, "twice", "b")

@@ -94,7 +94,7 @@ type Renderer interface {
 }
 
 // Cluster is one cluster that is delivered to. All methods but Apply, Delete,
-// EnsureNamespace and Preview answer from memory.
+// EnsureNamespace, Event and Preview answer from memory.
 type Cluster interface {
 	// Run keeps the connection and the observation up until ctx ends.
 	Run(ctx context.Context) error
@@ -114,6 +114,9 @@ type Cluster interface {
 	Delete(ctx context.Context, permit belay.Permit, live belay.Live) error
 	// EnsureNamespace makes the namespace that the permit is for, if it is missing.
 	EnsureNamespace(ctx context.Context, permit belay.Permit) error
+	// Event tells people who look at an object with other tools what Belay did, or
+	// could not do, with it. It is best effort.
+	Event(ctx context.Context, id belay.ObjectID, warning bool, reason, message string)
 	// Preview is the live manifest and what an apply would make of it.
 	Preview(ctx context.Context, a belay.Action) (before, after json.RawMessage, err error)
 }

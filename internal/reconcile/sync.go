@@ -423,6 +423,9 @@ func (e *Engine) outcome(t *target, act *belay.Action, err error) {
 		f.count++
 		f.last, f.err = now, be
 		e.Logger.Warn("object not written", "application", a.name, "cluster", t.cluster, "object", act.ID.String(), "verb", string(act.Verb), "error", be.Error())
+		if be.Code != belay.CodeUnavailable && be.Code != belay.CodeNoNamespace {
+			e.note(t, act.ID, true, "NotApplied", be.Message)
+		}
 		return
 	}
 	delete(a.fails, act.ID)
@@ -442,6 +445,9 @@ func (e *Engine) outcome(t *target, act *belay.Action, err error) {
 		if act.Verb == belay.VerbCreate {
 			ev.Message = "created again"
 		}
+		if act.Drift != nil {
+			e.note(t, act.ID, false, "DriftHealed", fmt.Sprintf("Set back to what Git declares for application %s; %s", a.name, driftMessage(act.Drift)))
+		}
 	case act.Verb == belay.VerbDelete:
 		ev.Type, ev.Message = belay.EventPruned, "deleted, no longer declared"
 	default:
@@ -453,6 +459,16 @@ func (e *Engine) outcome(t *target, act *belay.Action, err error) {
 		a.syncedIDs[act.ID] = act.Desired.Digest
 	}
 	e.publish(ev)
+}
+
+// note leaves a Kubernetes event at an object for who looks at it with other tools.
+// Nobody waits for it.
+func (e *Engine) note(t *target, id belay.ObjectID, warning bool, reason, message string) {
+	e.running.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		defer cancel()
+		t.conn.Event(ctx, id, warning, reason, message)
+	})
 }
 
 // tellDrift reports each drift once, with who did it.
