@@ -171,6 +171,9 @@ func TestClusterAway(t *testing.T) {
 	s := w.serve()
 	s.awaitApps("near", "far")
 	s.awaitMessage("nowhere", "127.0.0.1:1", "does not answer")
+	if ready := s.get("/readyz"); !strings.Contains(ready, `"ready":true`) {
+		t.Errorf("ready: %s", ready)
+	}
 
 	for _, down := range []func(testing.TB){away.Stop, away.Kill} {
 		n := fmt.Sprint(time.Now().UnixNano())

@@ -200,6 +200,13 @@ func (c *Cluster) Ready() error {
 	return nil
 }
 
+// Tried is true once the cluster is ready, or is known not to answer.
+func (c *Cluster) Tried() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.offline != "" || c.missing() == ""
+}
+
 // missing says why the cluster is not ready. The caller holds c.mu.
 func (c *Cluster) missing() string {
 	switch {

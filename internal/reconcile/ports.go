@@ -100,6 +100,8 @@ type Cluster interface {
 	Run(ctx context.Context) error
 	// Ready is nil once everything that Belay owns in the cluster is known.
 	Ready() error
+	// Tried is true once it is known whether the cluster answers.
+	Tried() bool
 	Status() belay.ClusterStatus
 	Facts() belay.ClusterFacts
 	// Observe has kinds watched; it is true when all of them are known.

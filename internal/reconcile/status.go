@@ -423,8 +423,8 @@ func (e *Engine) Facts(_ context.Context, name string) (belay.ClusterFacts, erro
 	return c.conn.Facts(), nil
 }
 
-// Ready is nil when the definitions were read and every cluster answers and is
-// known; else it joins an error for each that is not.
+// Ready is nil when the definitions were read, every cluster was tried, and one
+// at least is known; else it joins an error for each that is not.
 func (e *Engine) Ready() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -435,12 +435,19 @@ func (e *Engine) Ready() error {
 		return unread()
 	}
 	var missing []error
+	tried := true
 	for _, name := range slices.Sorted(maps.Keys(e.clusters)) {
 		err := e.clusters[name].err
 		if conn := e.clusters[name].conn; conn != nil {
 			err = conn.Ready()
+			tried = tried && conn.Tried()
 		}
-		missing = append(missing, err)
+		if err != nil {
+			missing = append(missing, err)
+		}
+	}
+	if tried && len(missing) < len(e.clusters) {
+		return nil // one that does not answer is no reason to call the others unattended
 	}
 	return errors.Join(missing...)
 }
