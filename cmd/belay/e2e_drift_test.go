@@ -131,8 +131,11 @@ func TestDriftIsHealed(t *testing.T) {
 	// Who looks with other tools finds it, too.
 	devtest.Await(t, e2ePatience, "Kubernetes events", func() error {
 		list, err := w.kube.CoreV1().Events(ns).List(t.Context(), metav1.ListOptions{FieldSelector: "reason=DriftHealed,involvedObject.name=web"})
-		if err != nil || len(list.Items) != 1 || !strings.Contains(list.Items[0].Message, "spec.replicas by kubectl") || list.Items[0].Type != "Normal" {
-			return fmt.Errorf("they are %+v, %v", list.Items, err)
+		if err != nil {
+			return err
+		}
+		if len(list.Items) != 1 || !strings.Contains(list.Items[0].Message, "spec.replicas by kubectl") || list.Items[0].Type != "Normal" {
+			return fmt.Errorf("they are %+v", list.Items)
 		}
 		return nil
 	})

@@ -36,7 +36,7 @@ metadata: {name: web}
 	for i := range n {
 		name := fmt.Sprintf("app-%02d", i)
 		names = append(names, name)
-		path, more := "apps/"+name, ""
+		path := "apps/" + name
 		switch i % 3 {
 		case 0:
 			files[path+"/config.yaml"] = documents(configMap("config", "one"), configMap("other", "one"))
@@ -45,11 +45,9 @@ metadata: {name: web}
 			files[path+"/kustomization.yaml"] = "resources: [../../base]\npatches:\n  - path: patch.yaml\n"
 			files[path+"/patch.yaml"] = configMap("config", "one")
 		case 2:
-			path = "charts/web"
-			more = fmt.Sprintf("  # chart\n  sync: {}\n")
 			files["values/"+name+".yaml"] = "greeting: one\n"
 		}
-		def := application(name, path, "NS-"+name, more)
+		def := application(name, path, "NS-"+name)
 		if i%3 == 2 {
 			def = fmt.Sprintf("apiVersion: belay.dev/v1alpha1\nkind: Application\nmetadata: {name: %s}\nspec:\n  source:\n    path: charts/web\n    helm:\n      valuesFiles: [/values/%s.yaml]\n  destination: {namespace: %s}\n",
 				name, name, "NS-"+name)

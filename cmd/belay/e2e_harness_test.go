@@ -60,7 +60,8 @@ func e2eProcess() (code int, ok bool) {
 	return run(bomb.passed), true
 }
 
-// bomb kills the process at a checkpoint.
+// bomb kills the process at a checkpoint; armed with slow-POINT:N it waits there
+// for N milliseconds each time instead, so that a test can come in between.
 type bomb struct {
 	mu   sync.Mutex
 	at   string
@@ -82,6 +83,12 @@ func (b *bomb) arm(spec string) {
 
 func (b *bomb) passed(point string) {
 	b.mu.Lock()
+	if b.at == "slow-"+point {
+		pause := time.Duration(b.left) * time.Millisecond
+		b.mu.Unlock()
+		time.Sleep(pause)
+		return
+	}
 	defer b.mu.Unlock()
 	if b.at != point {
 		return

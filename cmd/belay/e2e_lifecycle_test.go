@@ -282,8 +282,11 @@ func TestConflicts(t *testing.T) {
 	}
 	devtest.Await(t, e2ePatience, "a Kubernetes event", func() error {
 		list, err := w.kube.CoreV1().Events(ns).List(t.Context(), metav1.ListOptions{FieldSelector: "reason=NotApplied,involvedObject.name=taken"})
-		if err != nil || len(list.Items) != 1 || list.Items[0].Type != "Warning" {
-			return fmt.Errorf("they are %+v, %v", list.Items, err)
+		if err != nil {
+			return err
+		}
+		if len(list.Items) != 1 || list.Items[0].Type != "Warning" {
+			return fmt.Errorf("they are %+v", list.Items)
 		}
 		return nil
 	})

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -84,7 +86,7 @@ func TestCustomKinds(t *testing.T) {
 		}
 		devtest.Await(t, e2ePatience, "the object to be back", func() error {
 			if v, err := w.customValue(kind, w.ns(ns), strings.ToLower(kind[:1])); err != nil || v != "2" {
-				return fmt.Errorf("it is %q, %v", v, err)
+				return fmt.Errorf("it is %q: %w", v, cmp.Or(err, errors.New("another value")))
 			}
 			return nil
 		})
@@ -199,8 +201,11 @@ func TestNamespaces(t *testing.T) {
 	devtest.Await(t, e2ePatience, "the namespaces to be made again", func() error {
 		for _, name := range []string{"made", "declared"} {
 			ns, err := w.kube.CoreV1().Namespaces().Get(t.Context(), w.ns(name), metav1.GetOptions{})
-			if err != nil || ns.DeletionTimestamp != nil {
-				return fmt.Errorf("%s: %v", name, err)
+			if err != nil {
+				return err
+			}
+			if ns.DeletionTimestamp != nil {
+				return fmt.Errorf("%s is being deleted", name)
 			}
 		}
 		return nil
@@ -216,7 +221,7 @@ func TestNamespaces(t *testing.T) {
 	}
 	devtest.Await(t, e2ePatience, "the declared namespace to go", func() error {
 		if _, err := w.kube.CoreV1().Namespaces().Get(t.Context(), w.ns("declared"), metav1.GetOptions{}); !apierrors.IsNotFound(err) {
-			return fmt.Errorf("it is there, %v", err)
+			return fmt.Errorf("it is there: %w", cmp.Or(err, errors.New("found")))
 		}
 		return nil
 	})

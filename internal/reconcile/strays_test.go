@@ -29,6 +29,10 @@ type shelf struct {
 
 func (s *shelf) Ready() error { return s.ready }
 
+func (s *shelf) Tried() bool { return true }
+
+func (s *shelf) Event(context.Context, belay.ObjectID, bool, string, string) {}
+
 func (s *shelf) Facts() belay.ClusterFacts {
 	return belay.ClusterFacts{Version: s.version, Digest: s.version, Kinds: map[belay.VersionKind]belay.KindFacts{{APIVersion: "v1", Kind: "ConfigMap"}: {Resource: "configmaps", Namespaced: true}}}
 }
