@@ -443,12 +443,15 @@ func (b *bench) drift(ctx context.Context, s *server) error {
 		return err
 	}
 	b.res.Requests["drift"] = tally(requests)
+	// That something was healed is told as a Kubernetes Event afterwards; the heal
+	// itself is what is compared with a write.
+	heals := slices.DeleteFunc(slices.Clone(requests), func(r request) bool { return r.resource == "events" })
 	b.res.raw("drift.p50", 1000*quantile(raw, .5))
 	b.res.raw("drift.p99", 1000*quantile(raw, .99))
 	b.res.belay("drift.p50", 1000*quantile(own, .5))
 	b.res.belay("drift.p99", 1000*quantile(own, .99))
 	b.res.raw("drift.requests", 1)
-	b.res.belay("drift.requests", float64(len(requests))/float64(n))
+	b.res.belay("drift.requests", float64(len(heals))/float64(n))
 	return nil
 }
 

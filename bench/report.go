@@ -76,7 +76,7 @@ var rows = []struct{ key, unit, label string }{
 	{"", "", "Edit by hand"},
 	{"drift.p50", "ms", "edit until healed, median"},
 	{"drift.p99", "ms", "edit until healed, 99th percentile"},
-	{"drift.requests", "", "requests an edit"},
+	{"drift.requests", "", "requests an edit, Events aside"},
 	{"", "", "At rest"},
 	{"rest.requests", "", "requests"},
 	{"rest.cpu", "% core", "CPU of Belay"},

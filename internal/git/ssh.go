@@ -67,7 +67,7 @@ func (r *remote) agent(socket string, key []byte) error {
 	if err := ring.Add(agent.AddedKey{PrivateKey: private}); err != nil {
 		return errors.New("the SSH key is of a kind that is not supported")
 	}
-	l, err := net.Listen("unix", socket)
+	l, err := net.Listen("unix", socket) //nolint:noctx // a socket in a directory of our own is bound at once
 	if err != nil {
 		return fmt.Errorf("serve the SSH key: %w", err)
 	}

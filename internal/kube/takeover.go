@@ -130,7 +130,7 @@ func forgetUntouchable(e *metav1.ManagedFieldsEntry) error {
 	if err != nil {
 		return fmt.Errorf("write the managed fields of %s: %w", e.Manager, err)
 	}
-	e.FieldsV1 = &metav1.FieldsV1{Raw: rest}
+	e.FieldsV1 = metav1.NewFieldsV1(string(rest))
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"maps"
 	"slices"
 	"strings"
 )
@@ -113,9 +114,7 @@ func undeclaredAt(path []string, k string, fields, ours map[string]any, v any, d
 		_ = unmarshal([]byte(k[2:]), &key)
 		whole := make(map[string]any, len(m)+len(key))
 		for _, part := range []map[string]any{key, m} {
-			for name, value := range part {
-				whole[name] = value
-			}
+			maps.Copy(whole, part)
 		}
 		v = whole
 	}

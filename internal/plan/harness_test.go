@@ -93,7 +93,7 @@ func (s *server) load(documents string) []belay.Object {
 	s.t.Helper()
 	documents = strings.ReplaceAll(documents, "NAMESPACE", s.namespace)
 	var objects []belay.Object
-	for _, doc := range strings.Split(documents, "\n---\n") {
+	for doc := range strings.SplitSeq(documents, "\n---\n") {
 		if strings.TrimSpace(doc) == "" {
 			continue
 		}
