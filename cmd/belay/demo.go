@@ -244,18 +244,13 @@ func startCluster(ctx context.Context, program, dir string) (kubeconfig string, 
 	case a := <-first:
 		if a.err != nil {
 			stop()
-			return "", nil, &belay.Error{Code: belay.CodeUnavailable, Message: "the control plane did not start: " + lastLine(p.Stderr()), Err: a.err}
+			return "", nil, &belay.Error{Code: belay.CodeUnavailable, Message: "the control plane did not start: " + xec.LastLine(p.Stderr()), Err: a.err}
 		}
 		return strings.TrimSpace(a.line), stop, nil
 	case <-ctx.Done():
 		stop()
 		return "", nil, ctx.Err()
 	}
-}
-
-func lastLine(s string) string {
-	s = strings.TrimSpace(s)
-	return s[strings.LastIndexByte(s, '\n')+1:]
 }
 
 // makeFleet writes the sample repository and its first commit.

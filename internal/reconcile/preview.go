@@ -122,13 +122,10 @@ func (e *Engine) previewOne(ctx context.Context, v view, s subject) (belay.Previ
 	if err := cat.ApplicationErrors[def.Name]; err != nil && !s.given {
 		return out, err
 	}
-	project, ok := cat.Projects[def.Spec.Project]
-	if !ok {
-		if def.Spec.Project != belay.DefaultProject && !s.gone {
-			return out, &belay.Error{Code: belay.CodeNotFound, Origin: def.Origin, Message: fmt.Sprintf("project %q is not declared", def.Spec.Project)}
-		}
-		project = belay.OpenProject()
+	if _, ok := cat.Projects[def.Spec.Project]; !ok && def.Spec.Project != belay.DefaultProject && !s.gone {
+		return out, &belay.Error{Code: belay.CodeNotFound, Origin: def.Origin, Message: fmt.Sprintf("project %q is not declared", def.Spec.Project)}
 	}
+	project := projectOf(cat, def)
 	// A worker may be at the same application: this target has an app of its own.
 	t := &target{app: newApp(def.Name), def: def, ref: s.ref, project: &project, cluster: def.Spec.Destination.Cluster}
 	if err := e.connection(t); err != nil {

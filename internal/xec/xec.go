@@ -102,7 +102,7 @@ func (e *ExitError) Error() string {
 	default:
 		fmt.Fprintf(&b, "exit status %d", e.Code)
 	}
-	if line := lastLine(e.Stderr); line != "" {
+	if line := LastLine(e.Stderr); line != "" {
 		b.WriteString(": " + line)
 	}
 	return b.String()
@@ -111,7 +111,9 @@ func (e *ExitError) Error() string {
 // Unwrap returns the context's cause, if that is what ended the process.
 func (e *ExitError) Unwrap() error { return e.Err }
 
-func lastLine(s string) string {
+// LastLine is the last line of an output that says anything: where programs put
+// the reason.
+func LastLine(s string) string {
 	s = strings.TrimSpace(s)
 	if i := strings.LastIndexByte(s, '\n'); i >= 0 {
 		s = s[i+1:]
