@@ -376,15 +376,6 @@ func (h *Hub) Removal(ctx context.Context, url, commit, path, expr string) (pare
 	return parent, found, err
 }
 
-// EverDeclared says whether such a line ever stood there; see [git.Mirror.EverDeclared].
-func (h *Hub) EverDeclared(ctx context.Context, url, commit, path, expr string) (string, bool, error) {
-	m, err := h.Mirror(ctx, url)
-	if err != nil {
-		return "", false, err
-	}
-	return m.EverDeclared(ctx, commit, path, expr)
-}
-
 // Status of all repositories that are followed, sorted by URL.
 func (h *Hub) Status() []belay.RepositoryStatus {
 	h.mu.Lock()
@@ -398,9 +389,6 @@ func (h *Hub) Status() []belay.RepositoryStatus {
 	slices.SortFunc(out, func(a, b belay.RepositoryStatus) int { return strings.Compare(a.URL, b.URL) })
 	return out
 }
-
-// CacheStats of the objects in memory.
-func (h *Hub) CacheStats() git.CacheStats { return h.cache.Stats() }
 
 // acquire takes one of a bounded number of places.
 func acquire(ctx context.Context, slots chan struct{}) (release func(), err error) {
