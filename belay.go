@@ -31,6 +31,19 @@ const (
 	AnnotationArgoWave = "argocd.argoproj.io/sync-wave"
 	// AnnotationPrune, set to "disabled", keeps an object from being deleted by Belay.
 	AnnotationPrune = "belay.dev/prune"
+	// AnnotationHook makes an object a hook: a comma-separated list of phases.
+	AnnotationHook = "belay.dev/hook"
+	// AnnotationHookDelete says when a hook's object is deleted: a comma-separated
+	// list of BeforeHookCreation (the default), HookSucceeded, HookFailed.
+	AnnotationHookDelete = "belay.dev/hook-delete-policy"
+	// AnnotationAdopt, AnnotationRecreate and AnnotationReplace, set to "enabled" or
+	// "disabled", win over the application's sync.adopt, sync.recreate and sync.replace.
+	AnnotationAdopt    = "belay.dev/adopt"
+	AnnotationRecreate = "belay.dev/recreate"
+	AnnotationReplace  = "belay.dev/replace"
+	// AnnotationDelete, set to "confirm", holds every deletion of the object until it
+	// is confirmed as a held prune is.
+	AnnotationDelete = "belay.dev/delete"
 )
 
 // APIVersion is the version of the definitions this build understands.

@@ -29,11 +29,14 @@ type Repository struct {
 
 // RepositorySpec is the spec of a Repository.
 type RepositorySpec struct {
-	// URL: https://, ssh://, git@host:path, file:// or an absolute path. Never with a password.
+	// URL: https://, ssh://, git@host:path, file:// or an absolute path of a Git
+	// repository, https:// of a Helm repository, oci:// of a registry. Never with a password.
 	URL string `json:"url" doc:"https://, ssh://, git@host:path, file:// or an absolute path; without credentials."`
 	// Interval between polls, a Go duration. Default 30s.
 	Interval string          `json:"interval,omitempty" doc:"Time between polls, such as 30s or 5m."`
 	Auth     *RepositoryAuth `json:"auth,omitempty" doc:"Credentials, each as a reference."`
+	// PlainHTTP speaks HTTP without TLS with an OCI registry. Default false.
+	PlainHTTP bool `json:"plainHTTP,omitempty" doc:"Speak HTTP without TLS with an OCI registry."`
 }
 
 // RepositoryAuth are credentials of a repository, each kept outside Git.

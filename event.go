@@ -23,12 +23,18 @@ const (
 	EventHeld        EventType = "held"
 	EventHealth      EventType = "health"
 	EventError       EventType = "error"
+	EventHook        EventType = "hook"       // a hook was started, succeeded or failed
+	EventSuspended   EventType = "suspended"  // an application was suspended or resumed
+	EventOverride    EventType = "override"   // somebody overrode a window
+	EventSuperseded  EventType = "superseded" // a newer commit took the place of a sync that was under way
+	EventRetried     EventType = "retried"    // a failed sync was tried again
 )
 
 // EventTypes lists every type.
 func EventTypes() []EventType {
 	return []EventType{EventRevision, EventRewritten, EventSource, EventCluster, EventDefinition, EventApplication, EventSyncStarted, EventSynced,
-		EventSyncFailed, EventApplied, EventPruned, EventDrift, EventHealed, EventHeld, EventHealth, EventError}
+		EventSyncFailed, EventApplied, EventPruned, EventDrift, EventHealed, EventHeld, EventHealth, EventError,
+		EventHook, EventSuspended, EventOverride, EventSuperseded, EventRetried}
 }
 
 // Event is something that happened, for people and for streams. It holds no secret values.
@@ -36,7 +42,7 @@ type Event struct {
 	// Seq grows by one with each event of a process.
 	Seq         uint64    `json:"seq" doc:"Grows by one with each event of a life of the server."`
 	Time        time.Time `json:"time" doc:"When it happened."`
-	Type        EventType `json:"type" doc:"What happened: revision, rewritten, source, cluster, definition, application, syncStarted, synced, syncFailed, applied, pruned, drift, healed, held, health or error; more may come."`
+	Type        EventType `json:"type" doc:"What happened: revision, rewritten, source, cluster, definition, application, syncStarted, synced, syncFailed, applied, pruned, drift, healed, held, health, error, hook, suspended, override, superseded or retried; more may come."`
 	Application string    `json:"application,omitempty" doc:"Application it is about."`
 	Cluster     string    `json:"cluster,omitempty" doc:"Cluster it is about."`
 	Object      string    `json:"object,omitempty" doc:"Object it is about."`

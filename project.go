@@ -36,6 +36,14 @@ type ProjectSpec struct {
 	// InteractiveManagers are field managers whose additions by hand are undone.
 	// Default: [DefaultInteractiveManagers].
 	InteractiveManagers []string `json:"interactiveManagers,omitempty" doc:"Field managers of tools people use by hand; fields they add to a managed object are removed."`
+	// Windows say when automatic syncs may run. With allow windows they run only
+	// inside one; a deny window wins.
+	Windows []Window `json:"windows,omitempty" doc:"When syncs may run: with allow windows only inside one of them, and never inside a deny window."`
+	// ServiceAccount is impersonated for every write of the project's applications,
+	// so that the cluster's own RBAC decides what they may touch.
+	ServiceAccount *ServiceAccount `json:"serviceAccount,omitempty" doc:"ServiceAccount that is impersonated for every write, so that the cluster's RBAC decides what the project may touch."`
+	// Decryption holds the keys for SOPS-encrypted files of the project's applications.
+	Decryption *Decryption `json:"decryption,omitempty" doc:"Keys that SOPS-encrypted files are decrypted with."`
 	// Confirm holds tokens that held removals of whole applications ask for.
 	Confirm []string `json:"confirm,omitempty" doc:"Tokens that held removals of applications printed."`
 }
@@ -54,6 +62,57 @@ type DestinationRule struct {
 	Cluster string `json:"cluster,omitempty" doc:"Glob over the cluster's name. Default: all."`
 	// Namespaces are globs. Default ["*"].
 	Namespaces []string `json:"namespaces,omitempty" doc:"Globs over namespaces. Default: all."`
+}
+
+// Window is a recurring time in which syncs may, or may not, run.
+type Window struct {
+	// Kind is "allow" or "deny".
+	Kind string `json:"kind" doc:"allow or deny."`
+	// Schedule is when it begins, in five cron fields, in TimeZone.
+	Schedule string `json:"schedule" doc:"When it begins, in five cron fields: minute, hour, day of month, month, day of week."`
+	// Duration is how long it lasts, a Go duration.
+	Duration string `json:"duration" doc:"How long it lasts, such as 8h."`
+	// TimeZone is an IANA name. Default UTC.
+	TimeZone string `json:"timeZone,omitempty" doc:"IANA time zone of the schedule."`
+	// Applications and Clusters are globs. Default: all of the project's.
+	Applications []string `json:"applications,omitempty" doc:"Globs over the applications it is for. Default: all of the project's."`
+	Clusters     []string `json:"clusters,omitempty" doc:"Globs over the clusters it is for. Default: all."`
+	// Manual lets syncs that somebody asked for run at any time. Default false.
+	Manual bool `json:"manual,omitempty" doc:"Whether a sync that somebody asked for may run in spite of it."`
+	// Reason is shown to those who wait.
+	Reason string `json:"reason,omitempty" doc:"Why, for those who wait."`
+}
+
+// The kinds of a [Window].
+const (
+	WindowAllow = "allow"
+	WindowDeny  = "deny"
+)
+
+// DefaultWindow is what a Window means where it says nothing.
+func DefaultWindow() Window { return Window{TimeZone: "UTC"} }
+
+// ServiceAccount names a ServiceAccount of the destination cluster.
+type ServiceAccount struct {
+	Namespace string `json:"namespace" doc:"Namespace of the ServiceAccount."`
+	Name      string `json:"name" doc:"Name of the ServiceAccount."`
+}
+
+// User is the name by which Kubernetes knows the ServiceAccount.
+func (s ServiceAccount) User() string {
+	return "system:serviceaccount:" + s.Namespace + ":" + s.Name
+}
+
+// Decryption says what SOPS-encrypted files are decrypted with. They are
+// decrypted by the server, never where files are rendered.
+type Decryption struct {
+	// Age are age private keys, one or several a value.
+	Age []Reference `json:"age,omitempty" doc:"age private keys."`
+	// PGP are armored private keys without a passphrase.
+	PGP []Reference `json:"pgp,omitempty" doc:"Armored PGP private keys without a passphrase."`
+	// KMS allows the server's own cloud identity to be used for keys in AWS, GCP and
+	// Azure key services. Default false.
+	KMS bool `json:"kms,omitempty" doc:"Allow keys of cloud key services, by the server's own cloud identity."`
 }
 
 // DefaultProjectSpec is what a declared Project means where it says nothing.

@@ -197,6 +197,7 @@ func TestClusterAway(t *testing.T) {
 		}
 		far.patch(far.ns("far"), "b", "kubectl-edit", `{"data":{"value":"x"}}`)
 		far.awaitValue(far.ns("far"), "b", "1")
+		s.awaitApps("far") // the answer to the heal arrived, or it would be tried again when the cluster is back
 	}
 	// What is there when it is not looked at stays as it is.
 	away.Stop(t)

@@ -3,6 +3,7 @@ package catalog
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"regexp"
 	"strconv"
 	"strings"
@@ -421,7 +422,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string, line int) 
 			d.wrong(line, f.doc, "%s is missing", join(path, f.name))
 		}
 	}
-	d.choose(t, path, line, present)
+	d.choose(t, path, line, present, misspelt)
 	if src, ok := reflect.TypeAssert[*belay.Source](v.Addr()); ok && len(d.problems) == before {
 		d.source(n, src, path)
 	}
@@ -479,7 +480,7 @@ func (d *decoder) unknown(e entry, t reflect.Type, path string) (meant string) {
 }
 
 // choose reports fields that exclude each other.
-func (d *decoder) choose(t reflect.Type, path string, line int, present map[string]int) {
+func (d *decoder) choose(t reflect.Type, path string, line int, present map[string]int, misspelt map[string]bool) {
 	c, ok := choices[t.Name()]
 	if !ok {
 		return
@@ -495,7 +496,7 @@ func (d *decoder) choose(t reflect.Type, path string, line int, present map[stri
 	switch {
 	case len(got) > 1:
 		d.wrong(line, "keep one of them", "%s has %s, but only one of %s may be set", path, strings.Join(got, " and "), all)
-	case len(got) == 0 && c.exactly:
+	case len(got) == 0 && c.exactly && !slices.ContainsFunc(c.fields, func(f string) bool { return misspelt[f] }):
 		d.wrong(line, "", "%s must have one of %s", path, all)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 
@@ -140,6 +141,9 @@ func (k *kind) elsewhere(name, at string) string {
 			continue // a name in a list is not the definition's name
 		}
 		found = append(found, p)
+	}
+	if len(found) > 1 { // who writes it on the wrong level does not think of a list
+		found = slices.DeleteFunc(found, func(p string) bool { return strings.Contains(p, "[]") })
 	}
 	if len(found) != 1 {
 		return ""

@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"github.com/Masterminds/semver/v3"
+	"github.com/robfig/cron/v3"
 )
 
 // A format is what a string must look like. Everything up to check can be said
@@ -83,6 +84,30 @@ var (
 	formatValuesFile = &format{
 		not: regexp.MustCompile(`\\|/$`), want: `a file, relative to spec.source.path or, with a leading "/", to the root of the repository`, check: checkPath,
 	}
+	// formatSourceFile is a file of the source's repository, or of a named source.
+	formatSourceFile = &format{
+		not:  regexp.MustCompile(`^/|\\|/$|(^|/)\.\.(/|$)`),
+		want: `a file relative to the root of the repository, or $NAME/path in the source of that name, without ".."`, check: checkPath,
+	}
+	formatVariable = &format{
+		pattern: regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`), want: "the name of a variable: letters, digits and underscores",
+	}
+	formatChart = &format{
+		pattern: regexp.MustCompile(`^[A-Za-z0-9][-A-Za-z0-9_.]*$`), maxLen: 250, want: "the name of a chart",
+	}
+	formatPropagation = &format{
+		pattern: regexp.MustCompile(`^(background|foreground|orphan)$`), want: "background, foreground or orphan", tell: true,
+	}
+	formatWindowKind = &format{pattern: regexp.MustCompile(`^(allow|deny)$`), want: "allow or deny", tell: true}
+	formatDuration   = &format{
+		pattern: regexp.MustCompile(`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`), want: `a duration such as 30s, 10m or 1h30m`, check: checkDuration,
+	}
+	formatPointer = &format{
+		pattern: regexp.MustCompile(`^(/([^~/]|~[01])*)+$`), want: `a JSON pointer such as /spec/replicas, with ~1 for "/" and ~0 for "~" in a name`,
+	}
+	formatCron     = &format{want: `five cron fields, such as "0 22 * * 5"`, check: checkCron}
+	formatTimeZone = &format{want: `an IANA time zone such as "Europe/Berlin"`, check: checkTimeZone}
+
 	formatKinds = &format{
 		pattern: regexp.MustCompile(`^(([a-z0-9][-a-z0-9.]*|\*)/)?[A-Z*?\[][-A-Za-z0-9*?\[\]^]*$`),
 		want:    `a kind such as "apps/Deployment" (group/Kind), "Secret" (core group), "batch/*" or "*"`, check: checkGlob,
@@ -239,6 +264,35 @@ func checkInterval(s string) (string, string) {
 	}
 	if d < minInterval || d > maxInterval {
 		return "must be between 1s and 24h", ""
+	}
+	return "", ""
+}
+
+func checkDuration(s string) (string, string) {
+	switch d, err := time.ParseDuration(s); {
+	case err != nil:
+		return "is no duration", "write it like 30s, 10m or 1h30m"
+	case d <= 0:
+		return "must be longer than nothing", ""
+	}
+	return "", ""
+}
+
+// checkCron takes what the schedules of Kubernetes CronJobs take, but for "TZ=",
+// which has a field of its own.
+func checkCron(s string) (string, string) {
+	if strings.Contains(s, "TZ=") {
+		return "must not have a time zone in it", "set timeZone beside it"
+	}
+	if _, err := cron.ParseStandard(s); err != nil {
+		return "is no cron schedule: " + err.Error(), `write five fields, such as "0 22 * * 5" for Fridays at ten in the evening`
+	}
+	return "", ""
+}
+
+func checkTimeZone(s string) (string, string) {
+	if _, err := time.LoadLocation(s); err != nil || s == "Local" {
+		return "is no IANA time zone", `write it like "Europe/Berlin"`
 	}
 	return "", ""
 }
