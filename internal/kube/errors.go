@@ -26,7 +26,11 @@ const longestMessage = 700
 func plainCause(err error) string {
 	var status apierrors.APIStatus
 	if errors.As(err, &status) {
-		return shorten(status.Status().Message, longestMessage)
+		s := status.Status()
+		if s.Message == "unknown" && s.Code != 0 { // client-go's word for an answer without a reason
+			return fmt.Sprintf("HTTP %d %s", s.Code, http.StatusText(int(s.Code)))
+		}
+		return shorten(s.Message, longestMessage)
 	}
 	if ue, ok := errors.AsType[*url.Error](err); ok {
 		err = ue.Err

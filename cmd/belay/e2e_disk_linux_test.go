@@ -1,0 +1,82 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// envRequireAll is set where no test may be left out for want of something.
+const envRequireAll = "BELAY_TEST_REQUIRE_ALL"
+
+// A full disk keeps nobody from being delivered to: what Belay keeps there are
+// caches. It is said, and room is used again once there is some.
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.data = filepath.Join(tmpfs(t, "48m"), "data")
+	w.commit("Two applications", map[string]string{
+		"belay/a.yaml": application("a", "apps/a", "NS-a"), "apps/a/a.yaml": configMap("a", "1"),
+		"belay/b.yaml": application("b", "apps/b", "NS-b"), "apps/b/a.yaml": documents(configMap("b", "1"),
+			"apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {k: v1}\n"),
+	})
+	s := w.serve()
+	s.awaitSynced("a", "b")
+	ballast := filepath.Join(filepath.Dir(w.data), "ballast")
+	fill(t, ballast)
+	w.commit("Change one", map[string]string{"apps/a/a.yaml": configMap("a", "2")})
+	s.hook()
+	// The new commit cannot be fetched. That is said, and what is there stays and is kept right.
+	s.awaitProblem("the disk is full", "make room in the data directory")
+	w.patch(w.ns("a"), "a", "kubectl-edit", `{"data":{"value":"x"}}`)
+	w.awaitValue(w.ns("a"), "a", "1")
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	s.hook()
+	s.awaitSynced("a", "b")
+	w.awaitValue(w.ns("a"), "a", "2")
+	// It starts on a full disk, too, from what it had.
+	s.stop()
+	fill(t, ballast)
+	mark := w.cp.Mark(t)
+	s = w.serve()
+	s.awaitSynced("a", "b")
+	if r := w.writes(mark); len(r) > 0 {
+		t.Errorf("it wrote%s", listing(r))
+	}
+}
+
+// tmpfs is a file system of its own with that much room.
+func tmpfs(t testing.TB, size string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if os.Geteuid() != 0 && os.Getenv(envRequireAll) == "" {
+		t.Skip("a small file system takes root's rights to mount")
+	}
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size="+size, "none", dir).CombinedOutput(); err != nil {
+		t.Fatalf("mount a small file system: %v\n%s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", "-l", dir).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v\n%s", err, out)
+		}
+	})
+	return dir
+}
+
+// fill writes a file until nothing more fits.
+func fill(t testing.TB, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for block := make([]byte, 1<<20); len(block) > 0; {
+		if _, err := f.Write(block); err != nil {
+			block = block[:len(block)/2]
+		}
+	}
+}
