@@ -35,6 +35,10 @@ test: setup devcluster ## Run all tests, on one control plane
 race: setup devcluster ## Run all tests under the race detector (needs a C compiler)
 	@CGO_ENABLED=1 $(BIN)/devcluster run --audit -- $(GO) test -race $(TESTFLAGS) ./...
 
+.PHONY: fuzz
+fuzz: setup ## Feed every parser of foreign input with whatever, a minute each (FUZZTIME=10s)
+	@scripts/fuzz.sh $(FUZZTIME)
+
 .PHONY: bench
 bench: build ## Measure Belay against a loop that only applies (minutes; BENCHFLAGS="--apps 500")
 	@$(GO) run ./bench $(BENCHFLAGS)

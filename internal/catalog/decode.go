@@ -3,8 +3,8 @@ package catalog
 import (
 	"fmt"
 	"reflect"
-	"slices"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 

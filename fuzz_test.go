@@ -1,0 +1,99 @@
+package belay_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/belaydev/belay"
+)
+
+// A manifest of any content is refused or becomes an object that says the same
+// when it is read again.
+func FuzzNewObject(f *testing.F) {
+	for _, s := range []string{
+		`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"k":"v","n":null}}`,
+		`{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"a","namespace":"b","annotations":{"belay.dev/wave":"-3"}}}`,
+		`{"apiVersion":"v1","kind":"Job","metadata":{"generateName":"a-"}}`, `{"metadata":{"name":1}}`, `[]`, `{"a":1e999}`, "",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, manifest []byte) {
+		o, err := belay.NewObject(manifest, belay.Origin{File: "a.yaml", Line: 1})
+		if err != nil {
+			return
+		}
+		again, err := belay.NewObject(o.Raw, o.Origin)
+		if err != nil {
+			t.Fatalf("%q was accepted, but not what became of it, %q: %v", manifest, o.Raw, err)
+		}
+		if again.ID != o.ID || again.Digest != o.Digest || again.Wave != o.Wave || !bytes.Equal(again.Raw, o.Raw) {
+			t.Fatalf("%q is %v, then %v", manifest, o, again)
+		}
+	})
+}
+
+// What was written as an id is read as the same, and nothing else is.
+func FuzzParseID(f *testing.F) {
+	f.Add("app/apps/Deployment/ns/name")
+	f.Add("app//ConfigMap//name")
+	f.Add("a/b/c/d/e/f")
+	f.Fuzz(func(t *testing.T, s string) {
+		if app, id, ok := belay.ParseID(s); ok && belay.FormatID(app, id) != s {
+			t.Fatalf("%q is read as %q of %q", s, id, app)
+		}
+	})
+}
+
+// No value of a Secret is in what is left of it after redaction.
+func FuzzRedactSecret(f *testing.F) {
+	f.Add(`c2VjcmV0LXZhbHVl`, "another-value", "key")
+	f.Add("not base64", "", "")
+	key := []byte("0123456789abcdef")
+	f.Fuzz(func(t *testing.T, data, text, name string) {
+		manifest, err := json.Marshal(map[string]any{"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": "s"},
+			"data": map[string]any{name: data}, "stringData": map[string]any{name + "2": text}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		red, err := belay.RedactSecret(manifest, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rest := string(red)
+		for _, k := range []string{name, name + "2"} { // names are no secret, and may look like one
+			b, err := json.Marshal(k)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rest = strings.ReplaceAll(rest, string(b), "")
+		}
+		plain, err := base64.StdEncoding.DecodeString(data)
+		if err != nil {
+			plain = nil
+		}
+		for _, secret := range []string{data, text, string(plain)} {
+			if len(secret) > 12 && !strings.Contains("redacted:0123456789abcdef", secret) && strings.Contains(rest, secret) {
+				t.Fatalf("%q is in %s", secret, red)
+			}
+		}
+	})
+}
+
+// Patterns of any kind end soon, and a name without special characters matches itself.
+func FuzzMatchGlob(f *testing.F) {
+	f.Add("**/a/**/b*[c-d]?", "x/a/y/bcd")
+	f.Add("[", "[")
+	f.Add(strings.Repeat("**/", 8), strings.Repeat("a/", 8))
+	f.Fuzz(func(t *testing.T, pattern, s string) {
+		if len(pattern) > 200 || len(s) > 200 || strings.Count(pattern, "**") > 8 {
+			return
+		}
+		belay.MatchGlob(pattern, s)
+		if !strings.ContainsAny(s, `*?[\`) && !belay.MatchGlob(s, s) {
+			t.Fatalf("%q does not match itself", s)
+		}
+	})
+}
