@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode"
 
 	"github.com/belaydev/belay/internal/xec"
 )
@@ -46,8 +47,8 @@ func parseRefs(out []byte) Refs {
 			}
 			continue
 		}
-		if !validID(id) {
-			continue
+		if !validID(id) || strings.ContainsFunc(name, unicode.IsControl) {
+			continue // git makes no such name; a remote may claim to have one
 		}
 		if name == "HEAD" {
 			r.HeadCommit = id
