@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -198,9 +197,7 @@ func TestKilledAnywhere(t *testing.T) {
 				})
 				lost := i%5 == 4
 				if lost {
-					if err := os.RemoveAll(w.data); err != nil {
-						t.Fatal(err)
-					}
+					w.loseDisk()
 				}
 				// A second death, on the way back.
 				if i%4 == 3 {
@@ -235,9 +232,7 @@ func TestKilledAnywhere(t *testing.T) {
 				t.Errorf("a restart wrote%s", listing(r))
 			}
 			s.kill()
-			if err := os.RemoveAll(w.data); err != nil {
-				t.Fatal(err)
-			}
+			w.loseDisk()
 			mark = w.cp.Mark(t)
 			s = w.serve()
 			s.awaitSynced(apps...)

@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/client"
 	"github.com/belaydev/belay/internal/devtest"
 )
 
@@ -88,7 +89,7 @@ func (w *randomWorld) mutate() {
 			delete(w.want, app)
 			w.note("remove %s", app)
 			continue
-		case kind == 1:
+		case kind == 1 && w.known(app): // else nobody can say which commit was good last
 			w.broken[app] = maps.Clone(w.want[app])
 			files["apps/"+app+"/all.yaml"] = "kind: [\n"
 			w.note("break %s", app)
@@ -115,8 +116,8 @@ func (w *randomWorld) mutate() {
 
 // known says whether an application stands in the cluster as Git has it.
 func (w *randomWorld) known(app string) bool {
-	a, ok := w.s.app(app)
-	return ok && a.Sync == belay.Synced && a.Revision == w.repo.Resolve("main")
+	st, err := w.s.Status(w.t.Context(), client.Filter{})
+	return err == nil && wellAt(&st, app, w.repo.Resolve("main")) == nil // it may have died
 }
 
 // meddle changes something in the cluster behind Belay's back.
@@ -140,8 +141,12 @@ func (w *randomWorld) meddle() {
 		w.note("add to %s/%s", app, cm.Name)
 		w.patchIfThere(ns, cm.Name, `{"data":{"extra":"meddled"},"metadata":{"labels":{"extra":"x"}}}`)
 	case 2:
+		// Who takes the label from an object that Git lets go of at the same time has
+		// it to himself: only declared ones are labelled again.
+		w.settle()
 		w.note("take the label from %s/%s", app, cm.Name)
 		w.patchIfThere(ns, cm.Name, `{"metadata":{"labels":{"`+belay.LabelManaged+`":null}}}`)
+		w.settle()
 	case 3:
 		w.note("delete %s/%s", app, cm.Name)
 		if err := w.kube.CoreV1().ConfigMaps(ns).Delete(w.t.Context(), cm.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
@@ -179,9 +184,7 @@ func (w *randomWorld) crash() {
 	w.s.kill()
 	if w.r.IntN(3) == 0 {
 		w.note("lose the disk")
-		if err := os.RemoveAll(w.data); err != nil {
-			w.t.Fatal(err)
-		}
+		w.loseDisk()
 	}
 	w.s = w.serve()
 }
@@ -333,7 +336,7 @@ func (w *randomWorld) checkDeletes(since devtest.Mark) {
 		key := r.Resource + " " + r.Namespace + "/" + r.Name
 		switch r.Verb {
 		case "patch":
-			applied[key] = applied[key] || r.Code < 300
+			applied[key] = true // of who died before the answer came, the outcome is not in the log
 		case "delete":
 			deletes++
 			if !applied[key] {

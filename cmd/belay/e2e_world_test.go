@@ -295,6 +295,13 @@ func (w *world) makeNamespace(name string) string {
 	return w.ns(name)
 }
 
+// loseDisk removes the data directory of a server that was killed. A git that it
+// ran may live on for a moment.
+func (w *world) loseDisk() {
+	w.t.Helper()
+	devtest.Await(w.t, e2ePatience, "the data directory to go", func() error { return os.RemoveAll(w.data) })
+}
+
 // owned lists what in the test's namespaces carries the instance's label, as
 // "kind ns/name", of the kinds that the tests use.
 func (w *world) owned() []string {

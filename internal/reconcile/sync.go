@@ -388,8 +388,11 @@ func (e *Engine) write(ctx context.Context, t *target, act *belay.Action) error 
 	if err != nil {
 		return err
 	}
-	// Whatever the entry looks like right after our own apply is right by definition.
-	t.conn.Verified(live.ID, live.Fingerprint)
+	// Whatever our entry looks like right after our own apply is right by definition.
+	// What somebody added meanwhile is not, and is seen by the next plan.
+	if len(plan.Compare(act.Desired, &live, t.project.Spec.InteractiveManagers).TakeOver) == 0 {
+		t.conn.Verified(live.ID, live.Fingerprint)
+	}
 	return nil
 }
 
