@@ -355,6 +355,7 @@ func TestRulesBite(t *testing.T) {
 	}{
 		{"", "strings", true}, {"", "os", false}, {"", "net/http", false}, {"", "gopkg.in/yaml.v3", false}, {"", module + "/internal/xec", false},
 		{"internal/plan", module, true}, {"internal/plan", "os", false}, {"internal/plan", module + "/internal/term", false}, {"internal/plan", "k8s.io/api/core/v1", false},
+		{"internal/health", module + "/internal/expr", true}, {"internal/expr", "os", false}, {"internal/expr", module + "/internal/health", false},
 		{"internal/policy/cel", "github.com/google/cel-go/cel", true}, {"internal/policy/cel", "net", false},
 		{"internal/git", module + "/internal/kube", false}, {"internal/git", module + "/internal/xec", true}, {"internal/git", "os/exec", false},
 		{"internal/source", module + "/internal/git", true}, {"internal/source", module + "/internal/render", false},

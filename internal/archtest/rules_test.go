@@ -38,11 +38,12 @@ var rules = []rule{
 	{pkg: "", standard: true, pure: true, why: "The root package is what all others speak in. It holds values and functions over them; " +
 		"an import here is an import of every package, and of everyone who uses the domain as a library."},
 
-	{pkg: "internal/plan", standard: true, pure: true, why: whyPure},
-	{pkg: "internal/policy/...", pure: true, why: whyPure},
-	{pkg: "internal/health", standard: true, pure: true, why: whyPure},
+	{pkg: "internal/plan", imports: []string{"internal/expr"}, standard: true, pure: true, why: whyPure},
+	{pkg: "internal/policy/...", imports: []string{"internal/expr"}, pure: true, why: whyPure},
+	{pkg: "internal/health", imports: []string{"internal/expr"}, pure: true, why: whyPure + " (Rules of health are YAML and expressions: internal/expr evaluates, and a YAML reader reads those that are built in.)"},
+	{pkg: "internal/expr", pure: true, why: "An expression sees the values it is given and nothing else; that is why plans, policies and health may evaluate them."},
 
-	{pkg: "internal/catalog", why: "What definitions mean depends on a commit and nothing else: lint, tests and the server must read them alike."},
+	{pkg: "internal/catalog", imports: []string{"internal/expr"}, why: "What definitions mean depends on a commit and nothing else: lint, tests and the server must read them alike."},
 	{pkg: "internal/catalog/gen", imports: []string{"internal/catalog"}, why: "The generator writes down what the catalog knows."},
 
 	{pkg: "internal/git", git: true, why: whyAdapter},
@@ -55,7 +56,7 @@ var rules = []rule{
 	{pkg: "internal/ledger/verify", imports: []string{"internal/ledger/record"}, why: "The verifier proves what the writer wrote: were it the same code, both would be wrong together. They share the record format."},
 	{pkg: "internal/forge/...", imports: []string{"internal/forge/..."}, why: whyAdapter},
 
-	{pkg: "internal/reconcile", imports: []string{"internal/catalog", "internal/plan", "internal/policy/...", "internal/health"},
+	{pkg: "internal/reconcile", imports: []string{"internal/catalog", "internal/plan", "internal/policy/...", "internal/health", "internal/expr"},
 		why: "The orchestrator declares the small interfaces that it needs. Knowing a concrete adapter, it could be tested only with the real one, and every adapter would end up in it."},
 
 	{pkg: "internal/server/...", imports: []string{"internal/server/..."}, why: "The HTTP API serves the domain. It declares what it needs; knowing an adapter, it would answer with that adapter's types and break when they change."},
