@@ -43,8 +43,8 @@ var rules = []rule{
 	{pkg: "internal/health", imports: []string{"internal/expr"}, pure: true, why: whyPure + " (Rules of health are YAML and expressions: internal/expr evaluates, and a YAML reader reads those that are built in.)"},
 	{pkg: "internal/expr", pure: true, why: "An expression sees the values it is given and nothing else; that is why plans, policies and health may evaluate them."},
 
-	{pkg: "internal/catalog", imports: []string{"internal/expr"}, why: "What definitions mean depends on a commit and nothing else: lint, tests and the server must read them alike."},
-	{pkg: "internal/catalog/gen", imports: []string{"internal/catalog"}, why: "The generator writes down what the catalog knows."},
+	{pkg: "internal/catalog", imports: []string{"internal/expr", "internal/health"}, why: "What definitions mean depends on a commit and nothing else: lint, tests and the server must read them alike."},
+	{pkg: "internal/catalog/gen", imports: []string{"internal/catalog", "internal/health"}, why: "The generator writes down what the catalog knows."},
 
 	{pkg: "internal/git", git: true, why: whyAdapter},
 	{pkg: "internal/source", imports: []string{"internal/git"}, why: whyAdapter + " (internal/source may use internal/git: a source is made of Git.)"},

@@ -44,6 +44,7 @@ func (c *Catalog) assemble(prev *Catalog) {
 	c.reportTwice(twice)
 	c.linger(prev)
 	c.surroundings(prev)
+	c.healthRules()
 	c.applications(prev)
 	slices.SortStableFunc(c.Problems, func(a, b belay.Error) int {
 		return cmp.Or(cmp.Compare(a.Origin.File, b.Origin.File), cmp.Compare(a.Origin.Line, b.Origin.Line),
@@ -155,7 +156,7 @@ func (c *Catalog) surroundings(prev *Catalog) {
 	c.Projects, c.Clusters, c.Repositories = map[string]belay.Project{}, map[string]belay.Cluster{}, map[string]belay.Repository{}
 	c.env = environment{opts: c.opts, docs: map[key]*document{}}
 	for k, d := range c.inForce {
-		if k.kind == "Application" {
+		if k.kind == "Application" || k.kind == kindHealthRule {
 			continue
 		}
 		c.env.docs[k] = d

@@ -70,6 +70,8 @@ type Catalog struct {
 	Clusters map[string]belay.Cluster
 	// Repositories are the declared ones.
 	Repositories map[string]belay.Repository
+	// HealthRules are the declared ones.
+	HealthRules map[string]belay.HealthRule
 	// Problems is everything that is wrong, sorted by file and line.
 	Problems []belay.Error
 
@@ -169,13 +171,13 @@ type Changes struct {
 	// Applications: those in Changed have other labels, annotations, spec, error or
 	// repository. Where they are written makes no difference.
 	Added, Changed, Removed []string
-	// Projects, Clusters and Repositories that were added, changed or removed.
-	Projects, Clusters, Repositories []string
+	// Projects, Clusters, Repositories and HealthRules that were added, changed or removed.
+	Projects, Clusters, Repositories, HealthRules []string
 }
 
 // Empty says whether nothing differs.
 func (ch Changes) Empty() bool {
-	return len(ch.Added)+len(ch.Changed)+len(ch.Removed)+len(ch.Projects)+len(ch.Clusters)+len(ch.Repositories) == 0
+	return len(ch.Added)+len(ch.Changed)+len(ch.Removed)+len(ch.Projects)+len(ch.Clusters)+len(ch.Repositories)+len(ch.HealthRules) == 0
 }
 
 // Diff says what is different from prev, which may be nil.
@@ -202,6 +204,7 @@ func (c *Catalog) Diff(prev *Catalog) Changes {
 	ch.Projects = changed(prev.Projects, c.Projects, func(a, b belay.Project) bool { return equal(a.Spec, b.Spec) })
 	ch.Clusters = changed(prev.Clusters, c.Clusters, func(a, b belay.Cluster) bool { return equal(a.Spec, b.Spec) && maps.Equal(a.Labels, b.Labels) })
 	ch.Repositories = changed(prev.Repositories, c.Repositories, func(a, b belay.Repository) bool { return equal(a.Spec, b.Spec) })
+	ch.HealthRules = changed(prev.HealthRules, c.HealthRules, func(a, b belay.HealthRule) bool { return equal(a.Spec, b.Spec) })
 	return ch
 }
 

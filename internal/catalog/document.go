@@ -314,7 +314,7 @@ func syntaxError(text []byte, err error) (line int, message string) {
 	return max(low, 1), message
 }
 
-var kindWord = regexp.MustCompile(`\b(Application|Project|Cluster|Repository)\b`)
+var kindWord = regexp.MustCompile(`\b(Application|Project|Cluster|Repository|HealthRule)\b`)
 
 // kindWords are the kinds that the text of a document speaks of.
 func kindWords(text []byte) []string {

@@ -100,6 +100,14 @@ var rules = map[string]rule{
 
 	"ProjectSpec.interactiveManagers": {format: formatWord, example: `["kubectl-edit", "k9s"]`},
 
+	"HealthRuleSpec.kinds":         {required: true, format: formatHealthKind, example: `["example.com/Database"]`},
+	"HealthRuleSpec.rules":         {otherwise: "none: all are as otherwise says"},
+	"HealthRuleSpec.otherwise":     {format: formatHealth, example: `"Healthy"`},
+	"HealthCase.when":              {required: true, format: formatCondition, example: `"conditions.Ready.status == 'True'"`},
+	"HealthCase.health":            {required: true, format: formatHealth, example: `"Healthy"`},
+	"HealthCase.message":           {format: formatWord, otherwise: "none", example: `"the backup is older than a day"`},
+	"HealthCase.messageExpression": {format: formatMessageExpression, otherwise: "none", example: `"conditions.Ready.message"`},
+
 	"ClusterSpec.context":       {format: formatWord, otherwise: "the kubeconfig's current one", example: `"production-admin"`},
 	"RepositorySpec.url":        {required: true, format: formatURL, example: `"https://github.com/example/charts"`},
 	"RepositorySpec.interval":   {format: formatInterval, example: `"5m"`},
@@ -116,6 +124,7 @@ var choices = map[string]choice{
 	"ApplicationSpec": {fields: []string{"source", "sources"}, exactly: true},
 	"Patch":           {fields: []string{"patch", "file"}, exactly: true},
 	"Source":          {fields: []string{"directory", "kustomize", "helm"}},
+	"HealthCase":      {fields: []string{"message", "messageExpression"}},
 	"Reference":       {fields: []string{"file", "env", "secret"}, exactly: true},
 }
 
@@ -133,6 +142,7 @@ var defaults = map[reflect.Type]func() any{
 	reflect.TypeFor[belay.Retry]():           func() any { return belay.DefaultRetry() },
 	reflect.TypeFor[belay.Window]():          func() any { return belay.DefaultWindow() },
 	reflect.TypeFor[belay.DirectorySource](): func() any { return belay.DefaultDirectorySource() },
+	reflect.TypeFor[belay.HealthRuleSpec]():  func() any { return belay.DefaultHealthRuleSpec() },
 }
 
 // newValue is the value of a type before anything is decoded into it.
@@ -232,6 +242,28 @@ spec:
     username: belay
     password:
       env: CHARTS_TOKEN
+`,
+	},
+	{
+		name: "HealthRule", spec: reflect.TypeFor[belay.HealthRuleSpec](), specRequired: true,
+		doc: "A HealthRule says how the health of custom objects is told from their status. It counts before the rules that are " +
+			"[built in](health.md). The [guide](../guides/health.md) shows how to write one.",
+		about: "Which kinds it is for, and what their status means.",
+		example: `apiVersion: belay.dev/v1alpha1
+kind: HealthRule
+metadata:
+  name: database
+spec:
+  kinds: [example.com/Database]
+  rules:
+    - when: spec.?paused.orValue(false)
+      health: Suspended
+      message: spec.paused is true
+    - when: conditions.Ready.status == 'True'
+      health: Healthy
+    - when: status.?phase.orValue('') == 'Failed'
+      health: Degraded
+      messageExpression: conditions.Ready.message
 `,
 	},
 }

@@ -43,6 +43,7 @@ func TestRulesAndTypesMeet(t *testing.T) {
 	walk(reflect.TypeFor[belay.ProjectSpec]())
 	walk(reflect.TypeFor[belay.ClusterSpec]())
 	walk(reflect.TypeFor[belay.RepositorySpec]())
+	walk(reflect.TypeFor[belay.HealthRuleSpec]())
 	for _, id := range append(ruled, chosen...) {
 		if !fields[id] && !strings.HasPrefix(id, "metadata.") {
 			t.Errorf("the rule for %s is for no field", id)

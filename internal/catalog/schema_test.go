@@ -134,6 +134,8 @@ func minimal(kind string) map[string]any {
 		spec["source"] = map[string]any{}
 	case "Repository":
 		spec["url"] = "https://git.example.com/x"
+	case "HealthRule":
+		spec["kinds"] = []any{"example.com/Database"}
 	}
 	return map[string]any{"apiVersion": "belay.dev/v1alpha1", "kind": kind, "metadata": map[string]any{"name": "x"}, "spec": spec}
 }
@@ -277,7 +279,8 @@ func TestSchemaAndDecoderAgree(t *testing.T) {
 		full := minimal(kind)
 		for _, f := range catalog.Fields(kind) {
 			if f.Example == "" || f.Path == "kind" || f.Path == "apiVersion" || strings.HasSuffix(f.Path, ".env") || strings.Contains(f.Path, ".secret") ||
-				strings.Contains(f.Path, ".directory") || strings.HasPrefix(f.Path, "spec.sources") || f.Path == "spec.patches[].file" {
+				strings.Contains(f.Path, ".directory") || strings.HasPrefix(f.Path, "spec.sources") || f.Path == "spec.patches[].file" ||
+				f.Path == "spec.rules[].message" {
 				continue
 			}
 			var v any

@@ -165,6 +165,8 @@ func explain(issues *cel.Issues, vars []string) *Error {
 	first := all[0]
 	message := strings.TrimSuffix(first.Message, " (in container '')")
 	message = strings.TrimPrefix(message, "Syntax error: ")
+	message, _, _ = strings.Cut(message, " expecting {") // every token there is
+	message = strings.ReplaceAll(message, "'<EOF>'", "end")
 	if name, ok := strings.CutPrefix(message, "undeclared reference to '"); ok {
 		name = strings.TrimSuffix(name, "'")
 		message = fmt.Sprintf("there is no %q; known here: %s", name, strings.Join(vars, ", "))

@@ -1,7 +1,9 @@
-// Package health sums the health of objects up to that of their application.
+// Package health tells how objects are by rules, and sums them up to the health
+// of their application.
 //
-// It is pure: values in, values out. It must not know how the health of an
-// object is found, nor any kind of object.
+// It is pure: values in, values out. What it knows of kinds is data: rules from
+// Git and those in builtin/. It must not know how objects are observed, nor what
+// is done about their health.
 package health
 
 import (

@@ -72,7 +72,7 @@ func (c *Cluster) applied(ctx context.Context, r resource, application string, a
 			Message: "something in the cluster changed Belay's label or annotations while the object was applied",
 			Hint:    "an admission webhook that does so must leave belay.dev names alone"}
 	}
-	live, touched := c.objects.written(t, !metadataOnly[r.kind])
+	live, touched := c.objects.written(t, c.watchedWhole(r.kind))
 	c.notes.application(touched...)
 	return live, nil
 }

@@ -90,6 +90,7 @@ type Cluster struct {
 	control  map[string]*watch
 	watches  map[belay.Kind]*watch
 	wanted   map[belay.VersionKind]bool
+	checks   belay.HealthChecks // nil until told
 	swept    bool
 	blind    bool                // the last sweep saw nothing
 	looked   map[belay.Kind]bool // kinds that a sweep has seen

@@ -36,6 +36,8 @@ type record struct {
 	verified string
 	// replicas is true when spec.replicas seems to be ours.
 	replicas bool
+	// judgedBy is the check that told the health; empty where none did.
+	judgedBy string
 }
 
 // trimmed is an arrived object, cut down to what is kept. ours is false for
@@ -55,6 +57,10 @@ type trimmer struct {
 	resource    resource
 	instance    string
 	interactive managers
+	// check tells the health; without Judge, the package's own rules do.
+	check belay.HealthCheck
+	// known is where an object was judged before; nil is nowhere.
+	known *store
 }
 
 // trim takes what a watch delivered.
@@ -74,12 +80,28 @@ func (t trimmer) trim(obj any) (*trimmed, error) {
 		}
 		out := t.meta(&m)
 		if out.ours {
-			out.live.Health, out.live.HealthMessage = healthOf(o)
+			t.judge(out, o)
 			out.live.Established = established(o)
 		}
 		return out, nil
 	}
 	return nil, fmt.Errorf("a watch of %s delivered %T", t.resource.kind, obj)
+}
+
+// judge tells the health of a whole object.
+func (t trimmer) judge(out *trimmed, o *unstructured.Unstructured) {
+	if t.check.Judge == nil || out.live.Deleting {
+		out.live.Health, out.live.HealthMessage = healthOf(o)
+		return
+	}
+	out.judgedBy = t.check.Digest
+	if t.known != nil {
+		if h, message, ok := t.known.judged(out.live.ID, out.live.UID, out.live.ResourceVersion, t.check.Digest); ok {
+			out.live.Health, out.live.HealthMessage = h, message
+			return
+		}
+	}
+	out.live.Health, out.live.HealthMessage = t.check.Judge(o.Object)
 }
 
 // meta cuts metadata down. Health is left to the caller.

@@ -53,6 +53,10 @@ type watch struct {
 	late bool
 	// arrived is when the list last brought an object, in Unix nanoseconds.
 	arrived atomic.Int64
+	// whole is true where objects arrive with their status, check is what tells
+	// their health from it.
+	whole bool
+	check belay.HealthCheck
 	// definitions is set where the kind is one that defines others.
 	definitions *definitions
 }
@@ -85,11 +89,12 @@ func (c *Cluster) ensureWatch(k belay.Kind) *watch {
 	if !ok || !r.watchable {
 		return nil
 	}
-	w := &watch{resource: r}
+	w := &watch{resource: r, check: c.checkFor(k)}
+	w.whole = !metadataOnly[k] || w.check.Judge != nil
 	c.watches[k] = w
-	t := trimmer{resource: r, instance: c.instance, interactive: c.interactive}
+	t := trimmer{resource: r, instance: c.instance, interactive: c.interactive, check: w.check, known: c.objects}
 	sink := &sink{trimmer: t, cluster: c, watch: w}
-	c.start(w, sink, c.selector, !metadataOnly[k])
+	c.start(w, sink, c.selector, w.whole)
 	return w
 }
 

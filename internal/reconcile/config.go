@@ -156,6 +156,7 @@ func (e *Engine) tellProblems(prev, cat *catalog.Catalog, rev belay.Revision) {
 
 // adopt makes a catalog the one in force and wakes what it changes.
 func (e *Engine) adopt(ctx context.Context, cat *catalog.Catalog, rev belay.Revision) {
+	e.setHealthRules(cat)
 	e.connectClusters(ctx, cat)
 	e.enforce(cat, rev)
 	e.findOrphans("")
@@ -326,6 +327,8 @@ func (e *Engine) connect(ctx context.Context, def belay.Cluster, interactive []s
 	c.conn, c.err = e.Connector.Connect(bounded, def, interactive, func(apps []string, all bool) { e.clusterChanged(def.Name, apps, all) })
 	if c.err != nil {
 		e.queue.addAfter(key{keyConfig, ""}, connectTimeout)
+	} else {
+		c.conn.SetHealthRules(e.checks)
 	}
 	return c
 }

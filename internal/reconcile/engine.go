@@ -55,6 +55,8 @@ type Engine struct {
 	stats Stats
 
 	loading sync.Mutex // held while definitions are loaded
+	// checks are how clusters tell health; they belong to loading.
+	checks belay.HealthChecks
 
 	mu       sync.Mutex
 	catalog  *catalog.Catalog

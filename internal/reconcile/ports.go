@@ -109,6 +109,9 @@ type Cluster interface {
 	Live(application string) []belay.Live
 	Lookup(id belay.ObjectID) (belay.Live, bool)
 	Applications() []string
+	// SetHealthRules says how health is told; kinds for which that differs from
+	// before are looked at again.
+	SetHealthRules(checks belay.HealthChecks)
 	// Verified says that the managers behind a fingerprint were found right.
 	Verified(id belay.ObjectID, fingerprint string)
 	// Apply writes one object and returns it as it is now.

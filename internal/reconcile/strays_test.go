@@ -29,6 +29,8 @@ type shelf struct {
 
 func (s *shelf) Ready() error { return s.ready }
 
+func (s *shelf) SetHealthRules(belay.HealthChecks) {}
+
 func (s *shelf) Tried() bool { return true }
 
 func (s *shelf) Event(context.Context, belay.ObjectID, bool, string, string) {}
