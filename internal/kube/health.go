@@ -67,6 +67,11 @@ func healthOf(u *unstructured.Unstructured) (belay.Health, string) {
 	if why, ok := suspended(u); ok {
 		return belay.Suspended, why
 	}
+	if own := builtInKinds[belay.Kind{Group: u.GroupVersionKind().Group, Kind: u.GetKind()}]; own != nil {
+		if h, why, decided := own(u); decided {
+			return h, why
+		}
+	}
 	r, err := status.Compute(u)
 	if err != nil {
 		return belay.Unknown, "its status cannot be read: " + err.Error()
