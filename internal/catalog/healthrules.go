@@ -38,7 +38,7 @@ func (c *Catalog) HealthRulesDiffer(prev *Catalog) bool {
 
 var (
 	formatHealthKind = &format{
-		pattern: regexp.MustCompile(`^([-a-z0-9.*?]+/)?[A-Z*?][A-Za-z0-9*?]*$`),
+		pattern: regexp.MustCompile(`^([-a-z0-9.*?]+/)?[A-Za-z*?][A-Za-z0-9*?]*$`),
 		want:    `a kind such as "example.com/Database" (group/Kind, without a version), "*.example.com/*", or "Pod" of the core group`, check: checkHealthKind,
 	}
 	formatHealth = &format{

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -184,6 +185,9 @@ func finish(v Verdict) Verdict {
 		return v
 	}
 	v.Message = strings.Join(strings.Fields(strings.ToValidUTF8(v.Message, "�")), " ")
+	if v.Message == "" {
+		v.Message = fmt.Sprintf("rule %d of HealthRule %q", v.Case, v.Rule)
+	}
 	if len(v.Message) > maxMessage {
 		cut := maxMessage
 		for !utf8.RuneStart(v.Message[cut]) {
@@ -215,6 +219,9 @@ func number(v any) (int64, bool) {
 		return int64(v), true
 	case float64:
 		return int64(v), true
+	case string: // as some controllers write it
+		n, err := strconv.ParseInt(v, 10, 64)
+		return n, err == nil
 	}
 	return 0, false
 }
