@@ -38,6 +38,23 @@ type Verdict struct {
 	BuiltIn bool
 	// Case is the number of the rule that decided, from 1; 0 where none did.
 	Case int
+	// Unobserved is true where the status is of an older generation.
+	Unobserved bool
+}
+
+// DecidedBy names what decided, for people.
+func (v *Verdict) DecidedBy() string {
+	who := fmt.Sprintf("HealthRule %q", v.Rule)
+	if v.BuiltIn {
+		who = fmt.Sprintf("built-in rule %q", v.Rule)
+	}
+	if v.Case > 0 {
+		return fmt.Sprintf("%s, spec.rules[%d]", who, v.Case-1)
+	}
+	if v.Unobserved {
+		return who + ", observedGeneration"
+	}
+	return who + ", spec.otherwise"
 }
 
 // Check tells the health of objects by one HealthRule. It is immutable.
@@ -132,7 +149,7 @@ func (c *Check) Judge(object map[string]any) Verdict {
 	v := Verdict{Rule: c.name, BuiltIn: c.builtIn}
 	status := child(object, "status")
 	if why := unobserved(object, status); why != "" && !c.spec.IgnoreGeneration {
-		v.Health, v.Message = belay.Progressing, why
+		v.Health, v.Message, v.Unobserved = belay.Progressing, why, true
 		return v
 	}
 	vars := map[string]any{
@@ -175,7 +192,7 @@ func (c *Check) Judge(object map[string]any) Verdict {
 // nothing of the object.
 func (c *Check) failed(v Verdict, i int, field string, err error) Verdict {
 	v.Case, v.Health = i+1, belay.Unknown
-	v.Message = fmt.Sprintf("HealthRule %q, spec.rules[%d].%s: %v", c.name, i, field, err)
+	v.Message = fmt.Sprintf("%s.%s: %v", v.DecidedBy(), field, err)
 	return finish(v)
 }
 
@@ -186,7 +203,7 @@ func finish(v Verdict) Verdict {
 	}
 	v.Message = strings.Join(strings.Fields(strings.ToValidUTF8(v.Message, "�")), " ")
 	if v.Message == "" {
-		v.Message = fmt.Sprintf("rule %d of HealthRule %q", v.Case, v.Rule)
+		v.Message = v.DecidedBy()
 	}
 	if len(v.Message) > maxMessage {
 		cut := maxMessage

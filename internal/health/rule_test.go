@@ -48,7 +48,7 @@ func TestJudge(t *testing.T) {
 		{"the first that holds", map[string]any{"spec": map[string]any{"paused": true}, "status": map[string]any{"phase": "Failed"}}, belay.Suspended, "spec.paused is true", 1},
 		{"healthy has no message", map[string]any{"status": map[string]any{"conditions": []any{map[string]any{"type": "Ready", "status": "True"}}}}, belay.Healthy, "", 2},
 		{"a message by expression, in one line", map[string]any{"status": map[string]any{"phase": "Failed", "reason": "no\n space"}}, belay.Degraded, "it failed: no space", 3},
-		{"no message", map[string]any{"status": map[string]any{"phase": "Odd"}}, belay.Unknown, `rule 4 of HealthRule "database"`, 4},
+		{"no message", map[string]any{"status": map[string]any{"phase": "Odd"}}, belay.Unknown, `HealthRule "database", spec.rules[3]`, 4},
 		{"a field that is not there", map[string]any{"status": map[string]any{}}, belay.Unknown, `HealthRule "database", spec.rules[4].when: there is no field "boom"`, 5},
 		{"a message that cannot be told", map[string]any{"status": map[string]any{"phase": "Failed"}}, belay.Unknown, `spec.rules[2].messageExpression: there is no field "reason"`, 3},
 		{"a wrong type", map[string]any{"status": map[string]any{"boom": "x"}}, belay.Unknown, "the result is string, want bool", 5},

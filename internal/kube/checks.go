@@ -1,6 +1,10 @@
 package kube
 
-import "github.com/belaydev/belay"
+import (
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/belaydev/belay"
+)
 
 // closed are kinds of which only metadata is ever asked for, whatever rules say:
 // their values are not for this process.
@@ -64,4 +68,29 @@ func (s *store) judged(id belay.ObjectID, uid, resourceVersion, check string) (h
 		return "", "", false
 	}
 	return r.live.Health, r.live.HealthMessage, true
+}
+
+// HealthOf tells the health of an object as a [Cluster] would that saw it, given
+// as the API server shows it. check may be the zero value.
+func HealthOf(object []byte, check belay.HealthCheck) (belay.Health, string, error) {
+	var u unstructured.Unstructured
+	if err := u.UnmarshalJSON(object); err != nil {
+		return belay.Unknown, "", err
+	}
+	group, _ := belay.SplitAPIVersion(u.GetAPIVersion())
+	kind := belay.Kind{Group: group, Kind: u.GetKind()}
+	t := trimmer{check: check}
+	if closed[kind] {
+		t.check = belay.HealthCheck{}
+	}
+	out := &trimmed{}
+	out.live.Deleting = u.GetDeletionTimestamp() != nil
+	switch {
+	case t.check.Judge == nil && metadataOnly[kind] && out.live.Deleting:
+		return belay.Progressing, terminating, nil
+	case t.check.Judge == nil && metadataOnly[kind]:
+		return belay.Healthy, "", nil
+	}
+	t.judge(out, &u)
+	return out.live.Health, out.live.HealthMessage, nil
 }
