@@ -20,26 +20,39 @@ var files embed.FS
 // BuiltIn are the rules that Belay brings, sorted by name. A rule in Git for the
 // same kind counts before them.
 func BuiltIn() ([]belay.HealthRule, error) {
-	entries, err := files.ReadDir("builtin")
+	texts, err := BuiltInFiles()
 	if err != nil {
 		return nil, err
 	}
 	var out []belay.HealthRule
+	for name, text := range texts {
+		rules, err := parse(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		for i := range rules {
+			rules[i].Origin.File = name + ".yaml"
+		}
+		out = append(out, rules...)
+	}
+	slices.SortFunc(out, func(a, b belay.HealthRule) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// BuiltInFiles are the texts of the rules that Belay brings, by project.
+func BuiltInFiles() (map[string]string, error) {
+	entries, err := files.ReadDir("builtin")
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{}
 	for _, e := range entries {
 		data, err := files.ReadFile("builtin/" + e.Name())
 		if err != nil {
 			return nil, err
 		}
-		rules, err := parse(string(data))
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", e.Name(), err)
-		}
-		for i := range rules {
-			rules[i].Origin.File = e.Name()
-		}
-		out = append(out, rules...)
+		out[strings.TrimSuffix(e.Name(), ".yaml")] = string(data)
 	}
-	slices.SortFunc(out, func(a, b belay.HealthRule) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
 }
 

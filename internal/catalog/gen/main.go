@@ -24,7 +24,10 @@ func main() {
 // write makes the generated files below dir equal to outputs, and removes
 // schemas of kinds that are no more.
 func write(dir string) error {
-	files := outputs()
+	files, err := outputs()
+	if err != nil {
+		return err
+	}
 	schemas := filepath.Join(dir, "schemas")
 	if err := os.MkdirAll(schemas, 0o777); err != nil {
 		return err

@@ -11,12 +11,16 @@ import (
 )
 
 // outputs are the generated files, by path below docs/reference.
-func outputs() map[string][]byte {
-	out := map[string][]byte{"definitions.md": reference()}
+func outputs() (map[string][]byte, error) {
+	healths, err := healthReference()
+	if err != nil {
+		return nil, err
+	}
+	out := map[string][]byte{"definitions.md": reference(), "health.md": healths}
 	for name, s := range catalog.Schemas() {
 		out["schemas/"+name] = s
 	}
-	return out
+	return out, nil
 }
 
 func reference() []byte {
