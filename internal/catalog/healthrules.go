@@ -56,8 +56,13 @@ func checkHealthKind(s string) (string, string) {
 	if s == "Secret" || s == "ConfigMap" {
 		return "cannot be " + s + ": of these only metadata is ever read", "leave it out"
 	}
+	if looksLikeVersion.MatchString(s) {
+		return "names a version and no kind", "write group/Kind, such as example.com/Database"
+	}
 	return "", ""
 }
+
+var looksLikeVersion = regexp.MustCompile(`/v[0-9]+((alpha|beta)[0-9]+)?$`)
 
 // syntax is made once: it costs more than the expressions.
 var syntax = sync.OnceValues(health.NewSyntax)

@@ -50,6 +50,7 @@ func TestHealthRuleErrors(t *testing.T) {
 		{"no text", "messageExpression: status.reason", "messageExpression: '[1]'", "belay/a.yaml:11: spec.rules[1].messageExpression \"[1]\" is no valid expression: the result is list(int), want string"},
 		{"health", "health: Healthy", "health: Fine", "a.yaml:8: spec.rules[0].health must be Healthy, Progressing, Degraded, Suspended or Unknown"},
 		{"version", "example.com/Database", "example.com/v1/Database", `a.yaml:5: spec.kinds[0] must be a kind such as "example.com/Database" (group/Kind, without a version)`},
+		{"a version alone", "example.com/Database", "example.com/v1beta1", "names a version and no kind"},
 		{"secret", "example.com/Database", "Secret", "of these only metadata is ever read"},
 		{"both messages", "messageExpression: status.reason", "messageExpression: status.reason\n      message: x", "only one of message and messageExpression may be set"},
 		{"no kinds", "  kinds: [example.com/Database]\n", "", "spec.kinds is missing"},

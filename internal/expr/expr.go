@@ -9,6 +9,7 @@ package expr
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -143,7 +144,7 @@ func (p *Program) eval(vars map[string]any) (ref.Val, error) {
 	}
 	v, _, err := p.program.Eval(vars)
 	if err != nil {
-		return nil, plain(err)
+		return nil, p.plain(err)
 	}
 	return v, nil
 }
@@ -178,19 +179,27 @@ func explain(issues *cel.Issues, vars []string) *Error {
 }
 
 // plain says what went wrong without the words of the evaluator's own tree.
-func plain(err error) error {
+func (p *Program) plain(err error) error {
 	if cancelled, ok := errors.AsType[interpreter.EvalCancelledError](err); ok && cancelled.Cause == interpreter.CostLimitExceeded {
 		return errTooExpensive
 	}
 	message := err.Error()
-	switch {
-	case strings.HasPrefix(message, "no such key: "):
-		return fmt.Errorf("there is no field %q (ask has(…) first, or write .?%[1]s and .orValue(…))", strings.TrimPrefix(message, "no such key: "))
-	case strings.HasPrefix(message, "no such overload"):
+	if key, ok := strings.CutPrefix(message, "no such key: "); ok {
+		if !identifier.MatchString(key) || !strings.Contains(p.source, key) { // a value, which may be a secret
+			return errors.New("there is no field or element of that name")
+		}
+		return fmt.Errorf("there is no field %q (ask has(…) first, or write .?%[1]s and .orValue(…))", key)
+	}
+	if strings.HasPrefix(message, "no such overload") {
 		return errors.New("a value has a type that the expression does not expect: " + message)
 	}
-	return errors.New(message)
+	return errors.New(quoted.ReplaceAllString(message, "a text")) // which may be a secret
 }
+
+var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// quoted are the values that the evaluator repeats in its errors.
+var quoted = regexp.MustCompile("\"[^\"]*\"|`[^`]*`")
 
 // size is how many elements or characters a value has; 1 for all others.
 func size(v ref.Val) int {

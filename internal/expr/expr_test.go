@@ -120,6 +120,9 @@ func TestEvaluationErrors(t *testing.T) {
 		{"object.?spec.?paused", "the result is optional (end it with .orValue(…)), want bool"},
 		{"object.spec.replicas > 'a'", "a value has a type that the expression does not expect"},
 		{"other", `no such attribute`},
+		{"object.metadata[object.metadata.name] == 1", "there is no field or element of that name"},
+		{"int(object.metadata.name) > 1", "type conversion error from 'string' to 'int'"},
+		{"object.metadata.name.matches(object.metadata.name + '(secret')", "error parsing regexp: missing closing ): a text"},
 	}
 	for _, tt := range tests {
 		p, err := Compile(tt.source, "object", "other")

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -262,9 +263,7 @@ func conditions(status map[string]any) any {
 		}
 		whole := make(map[string]any, len(c)+3)
 		whole["status"], whole["reason"], whole["message"] = "Unknown", "", ""
-		for k, v := range c {
-			whole[k] = v
-		}
+		maps.Copy(whole, c)
 		byType[name] = whole
 	}
 	return expr.Lenient(byType, map[string]any{"status": "Unknown", "reason": "", "message": ""})
