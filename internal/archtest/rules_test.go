@@ -41,9 +41,10 @@ var rules = []rule{
 	{pkg: "internal/plan", imports: []string{"internal/expr"}, standard: true, pure: true, why: whyPure},
 	{pkg: "internal/policy/...", imports: []string{"internal/expr"}, pure: true, why: whyPure},
 	{pkg: "internal/health", imports: []string{"internal/expr"}, pure: true, why: whyPure + " (Rules of health are YAML and expressions: internal/expr evaluates, and a YAML reader reads those that are built in.)"},
+	{pkg: "internal/window", pure: true, why: whyPure},
 	{pkg: "internal/expr", pure: true, why: "An expression sees the values it is given and nothing else; that is why plans, policies and health may evaluate them."},
 
-	{pkg: "internal/catalog", imports: []string{"internal/expr", "internal/health"}, why: "What definitions mean depends on a commit and nothing else: lint, tests and the server must read them alike."},
+	{pkg: "internal/catalog", imports: []string{"internal/expr", "internal/health", "internal/window"}, why: "What definitions mean depends on a commit and nothing else: lint, tests and the server must read them alike."},
 	{pkg: "internal/catalog/gen", imports: []string{"internal/catalog", "internal/health"}, why: "The generator writes down what the catalog knows."},
 
 	{pkg: "internal/git", git: true, why: whyAdapter},
@@ -56,7 +57,7 @@ var rules = []rule{
 	{pkg: "internal/ledger/verify", imports: []string{"internal/ledger/record"}, why: "The verifier proves what the writer wrote: were it the same code, both would be wrong together. They share the record format."},
 	{pkg: "internal/forge/...", imports: []string{"internal/forge/..."}, why: whyAdapter},
 
-	{pkg: "internal/reconcile", imports: []string{"internal/catalog", "internal/plan", "internal/policy/...", "internal/health", "internal/expr"},
+	{pkg: "internal/reconcile", imports: []string{"internal/catalog", "internal/plan", "internal/policy/...", "internal/health", "internal/expr", "internal/window"},
 		why: "The orchestrator declares the small interfaces that it needs. Knowing a concrete adapter, it could be tested only with the real one, and every adapter would end up in it."},
 
 	{pkg: "internal/server/...", imports: []string{"internal/server/..."}, why: "The HTTP API serves the domain. It declares what it needs; knowing an adapter, it would answer with that adapter's types and break when they change."},

@@ -9,7 +9,8 @@ import (
 	"unicode"
 
 	"github.com/Masterminds/semver/v3"
-	"github.com/robfig/cron/v3"
+
+	"github.com/belaydev/belay/internal/window"
 )
 
 // A format is what a string must look like. Everything up to check can be said
@@ -278,13 +279,13 @@ func checkDuration(s string) (string, string) {
 	return "", ""
 }
 
-// checkCron takes what the schedules of Kubernetes CronJobs take, but for "TZ=",
-// which has a field of its own.
+// checkCron takes what the schedules of Kubernetes CronJobs take, but for names
+// such as "@daily", and for "TZ=", which has a field of its own.
 func checkCron(s string) (string, string) {
 	if strings.Contains(s, "TZ=") {
 		return "must not have a time zone in it", "set timeZone beside it"
 	}
-	if _, err := cron.ParseStandard(s); err != nil {
+	if _, err := window.ParseSchedule(s); err != nil {
 		return "is no cron schedule: " + err.Error(), `write five fields, such as "0 22 * * 5" for Fridays at ten in the evening`
 	}
 	return "", ""

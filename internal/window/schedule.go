@@ -1,0 +1,192 @@
+package window
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/robfig/cron/v3"
+)
+
+// A Schedule is five cron fields: minute, hour, day of month, month, day of week.
+// Where both days are given either may fit, as in every cron.
+type Schedule struct{ bits *cron.SpecSchedule }
+
+// star is the bit by which the parser marks a field that was left open.
+const star = 1 << 63
+
+// ParseSchedule reads five cron fields.
+func ParseSchedule(s string) (Schedule, error) {
+	switch {
+	case strings.Contains(s, "TZ="):
+		return Schedule{}, errors.New("a schedule has no time zone in it")
+	case strings.HasPrefix(s, "@"):
+		return Schedule{}, errors.New("a schedule has five fields, not a name")
+	}
+	parsed, err := cron.ParseStandard(s)
+	if err != nil {
+		return Schedule{}, err
+	}
+	bits, ok := parsed.(*cron.SpecSchedule)
+	if !ok {
+		return Schedule{}, errors.New("a schedule has five fields")
+	}
+	out := Schedule{bits}
+	if out.never() {
+		return Schedule{}, errors.New("no month has such a day")
+	}
+	return out, nil
+}
+
+// never says whether no month of the schedule has a day of the schedule.
+func (s Schedule) never() bool {
+	if s.bits.Dow&star == 0 { // there is one in any month
+		return false
+	}
+	for month := time.January; month <= time.December; month++ {
+		last := time.Date(2028, month+1, 0, 0, 0, 0, 0, time.UTC).Day() // of a leap year
+		for day := 1; day <= last; day++ {
+			if s.bits.Month&(1<<month) != 0 && s.bits.Dom&(1<<day) != 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// on says whether the schedule has times on a date.
+func (s Schedule) on(date time.Time) bool {
+	if s.bits.Month&(1<<date.Month()) == 0 {
+		return false
+	}
+	dom, dow := s.bits.Dom&(1<<date.Day()) != 0, s.bits.Dow&(1<<date.Weekday()) != 0
+	if s.bits.Dom&star != 0 || s.bits.Dow&star != 0 {
+		return dom && dow
+	}
+	return dom || dow
+}
+
+const (
+	// farthest is more than any clock is from UTC.
+	farthest = 16 * time.Hour
+	// horizon is more than the longest time between two 29ths of February.
+	horizon = 9 * 366
+)
+
+// Next is the first time after a moment at which the clocks of a place show a
+// time of the schedule; zero if there is none for years.
+//
+// Clocks are set forward and back. A time that they skip counts at the moment at
+// which they skip it, so that no window is lost. A time that they show twice
+// counts the first time. Where the hour is left open, as in "*/15 * * * *", the
+// schedule follows the clock as it runs: a skipped time is left out, and one
+// shown twice counts twice.
+func (s Schedule) Next(after time.Time, loc *time.Location) time.Time {
+	if at := s.nextPlain(after, loc); !at.IsZero() {
+		return at
+	}
+	y, m, d := after.In(loc).Date()
+	// A day earlier, for what began late; a day later, for clocks set back over midnight.
+	first, found := time.Date(y, m, d-1, 0, 0, 0, 0, time.UTC), time.Time{}
+	last := horizon
+	for i := 0; i <= last; i++ {
+		date := first.AddDate(0, 0, i)
+		if !s.on(date) {
+			continue
+		}
+		if at := s.nextOn(date, after, loc); !at.IsZero() {
+			if found.IsZero() {
+				last = i + 1
+			}
+			found = earlier(found, at)
+		}
+	}
+	return found
+}
+
+// settled is how far from a change of the clocks it makes no difference any more:
+// more than they were ever changed by.
+const settled = 27 * time.Hour
+
+// nextPlain is Next where clocks are not changed anywhere near; else zero.
+func (s Schedule) nextPlain(after time.Time, loc *time.Location) time.Time {
+	local := after.In(loc)
+	begin, end := local.ZoneBounds()
+	if !begin.IsZero() && after.Sub(begin) < settled {
+		return time.Time{}
+	}
+	offset := offsetOf(local)
+	shown := s.bits.Next(after.UTC().Add(offset))
+	if shown.IsZero() {
+		return time.Time{}
+	}
+	at := shown.Add(-offset).In(loc)
+	if !end.IsZero() && at.Add(settled).After(end) {
+		return time.Time{}
+	}
+	return at
+}
+
+// nextOn is the first time after a moment among those of one date.
+func (s Schedule) nextOn(date, after time.Time, loc *time.Location) (found time.Time) {
+	everyHour := s.bits.Hour&star != 0
+	for hour := range 24 {
+		if s.bits.Hour&(1<<hour) == 0 {
+			continue
+		}
+		for minute := range 60 {
+			if s.bits.Minute&(1<<minute) == 0 {
+				continue
+			}
+			shown := date.Add(time.Duration(hour)*time.Hour + time.Duration(minute)*time.Minute)
+			if shown.Add(farthest).Before(after) || (!found.IsZero() && shown.Add(-farthest).After(found)) {
+				continue
+			}
+			times, skipped := instants(shown, loc)
+			switch {
+			case skipped && everyHour:
+				continue
+			case !everyHour:
+				times = times[:1]
+			}
+			for _, at := range times {
+				if at.After(after) {
+					found = earlier(found, at)
+				}
+			}
+		}
+	}
+	return found
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// instants are the moments at which the clocks of a place show a time, which is
+// given as if it were UTC: one, or two where they are set back. Where they skip
+// it, it is the moment at which they do.
+func instants(shown time.Time, loc *time.Location) (at []time.Time, skipped bool) {
+	for t := shown.Add(-farthest).In(loc); ; {
+		begin, end := t.ZoneBounds()
+		offset := offsetOf(t)
+		if x := shown.Add(-offset); (begin.IsZero() || !x.Before(begin)) && (end.IsZero() || x.Before(end)) {
+			at = append(at, x.In(loc))
+		}
+		if end.IsZero() || end.After(shown.Add(farthest)) {
+			return at, false
+		}
+		t = end.In(loc)
+		if !shown.Before(end.Add(offset)) && shown.Before(end.Add(offsetOf(t))) {
+			return []time.Time{t}, true
+		}
+	}
+}
+
+func offsetOf(t time.Time) time.Duration {
+	_, seconds := t.Zone()
+	return time.Duration(seconds) * time.Second
+}
