@@ -280,11 +280,14 @@ func (c *Catalog) applications(prev *Catalog) {
 			r = c.resolve(d, prev)
 		}
 		c.resolved[k.name] = r
+	}
+	c.dependencies()
+	for name, r := range c.resolved {
 		app := r.app
-		app.Origin = c.originOf(d)
-		c.Applications[k.name] = app
+		app.Origin = c.originOf(r.doc)
+		c.Applications[name] = app
 		if r.err != nil {
-			c.ApplicationErrors[k.name] = r.err
+			c.ApplicationErrors[name] = r.err
 		}
 		for _, p := range r.problems {
 			c.Problems = append(c.Problems, *p)

@@ -409,7 +409,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string, line int) 
 		}
 		present[e.key] = e.line
 		sub := join(path, e.key)
-		if tracked[sub] {
+		if tracked[sub] || t == reflect.TypeFor[belay.Dependency]() {
 			d.lines[sub] = e.line
 		}
 		d.value(e.node, v.Field(f.index), sub, f.rule, e.line)

@@ -106,6 +106,7 @@ var (
 	formatPointer = &format{
 		pattern: regexp.MustCompile(`^(/([^~/]|~[01])*)+$`), want: `a JSON pointer such as /spec/replicas, with ~1 for "/" and ~0 for "~" in a name`,
 	}
+	formatReady    = &format{want: "an expression, not empty", check: checkReady}
 	formatCron     = &format{want: `five cron fields, such as "0 22 * * 5"`, check: checkCron}
 	formatTimeZone = &format{want: `an IANA time zone such as "Europe/Berlin"`, check: checkTimeZone}
 

@@ -47,6 +47,7 @@ func goodDocument(t *rapid.T) string {
 	}
 	return app(name, rapid.SampledFrom([]string{
 		"source: {path: x/a}", "source: {path: y}", "project: p, source: {path: x/a}", "source: {repo: r}", "source: {path: z}, destination: {cluster: k}",
+		"source: {path: x/a}, dependsOn: [{name: " + rapid.SampledFrom(worldNames).Draw(t, "dependency") + "}]",
 	}).Draw(t, "spec"))
 }
 

@@ -30,7 +30,7 @@ var rules = map[string]rule{
 	"ApplicationSpec.project": {format: formatName, example: `"web"`},
 	"ApplicationSpec.sources": {otherwise: "source alone"},
 	"Dependency.name":         {required: true, format: formatName, example: `"postgres-operator"`},
-	"Dependency.ready":        {format: formatWord, otherwise: "Synced and Healthy at its newest commit", example: `"app.health == 'Healthy'"`},
+	"Dependency.ready":        {format: formatReady, otherwise: "Synced and Healthy at its newest commit", example: `"app.health == 'Healthy'"`},
 	"Suspension.reason":       {required: true, format: formatWord, example: `"migration of the database, until Tuesday"`},
 	"Patch.patch":             {format: formatWord, example: `"- op: replace\n  path: /spec/replicas\n  value: 3\n"`},
 	"Patch.file":              {format: formatSourceFile, example: `"patches/replicas.yaml"`},
