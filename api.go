@@ -25,14 +25,20 @@ type RenderedApplication struct {
 type SyncRequest struct {
 	// Applications by name. Exactly one of Applications and All is set.
 	Applications []string `json:"applications,omitempty" doc:"Applications to sync."`
-	// All applications.
-	All bool `json:"all,omitempty" doc:"Sync every application."`
+	// All applications. Those that may not be synced now are left out.
+	All bool `json:"all,omitempty" doc:"Sync every application, except those that are suspended or outside of their windows."`
+	// OverrideWindow lets one sync of each through in spite of windows. It needs a
+	// Reason, which is recorded, and names of applications.
+	OverrideWindow bool   `json:"overrideWindow,omitempty" doc:"Let one sync of each application run in spite of the windows of its project. Needs reason, and names."`
+	Reason         string `json:"reason,omitempty" doc:"Why, for the record." maxLength:"1024"`
 }
 
 // SyncAccepted answers a [SyncRequest]. It marks the moment from which results count.
 type SyncAccepted struct {
 	// Applications that were asked for, sorted.
 	Applications []string `json:"applications" doc:"Applications that were asked for, sorted by name."`
+	// Refused are those that were left out of a sync of all, each with the reason.
+	Refused []Error `json:"refused,omitempty" doc:"With all: applications that may not be synced now, each with the reason."`
 	// Since is the resume point of the event stream just before the request.
 	Since string `json:"since" doc:"Resume point of the event stream just before the request."`
 	// RequestedAt is the server's time of the request. A repository checked

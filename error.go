@@ -21,6 +21,7 @@ const (
 	CodeTerminating Code = "terminating" // the namespace or object is being deleted
 	CodeHeld        Code = "held"        // a limit holds it until it is confirmed in Git
 	CodeUnavailable Code = "unavailable" // a cluster, repository or worker does not answer; tried again by itself
+	CodeTimeout     Code = "timeout"     // a sync took longer than it may; another commit or a request begins anew
 	CodeInternal    Code = "internal"    // a defect of Belay
 )
 

@@ -34,6 +34,8 @@ type ApplicationStatus struct {
 	Objects int `json:"objects" doc:"How many objects it declares."`
 	// Automatic is false when syncs wait to be asked for.
 	Automatic bool `json:"automatic" doc:"Whether commits are applied without being asked."`
+	// Suspended is the reason, where it is suspended.
+	Suspended string `json:"suspended,omitempty" doc:"Why nothing of it is written: it is suspended in Git."`
 	// Tree is set only where one application is asked for.
 	Tree []ObjectStatus `json:"tree,omitempty" doc:"Its objects; only where one application is asked for."`
 }

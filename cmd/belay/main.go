@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // windows name time zones, and an image may have none
 
 	"github.com/belaydev/belay/internal/render"
 	"github.com/belaydev/belay/internal/render/worker"

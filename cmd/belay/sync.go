@@ -16,6 +16,11 @@ const syncLong = `Asks the server to look for new commits now, and to make appli
 them. Use it to cut the wait after a push, to sync applications that do not sync
 automatically, and to try a failed sync again at once.
 
+It is refused for an application that is suspended, and for one that is outside
+of the windows of its project. --override-window lets exactly one sync of the
+application through all the same; it needs a --reason, and both are recorded
+with your name. With --all such applications are left out.
+
 It only asks, unless --wait is given: then it returns when each application is
 Synced and Healthy at the newest commit. It ends with exit code 1 and the reason
 when a sync fails or is held, when a repository cannot be read, when an
@@ -23,14 +28,15 @@ application stays Degraded, or after --timeout. On a terminal, progress goes to
 standard error.
 
 With "-o json" the output is what the server accepted, {"applications": [names],
-"since", "requestedAt"}, or with --wait the states as in "belay status -o json".`
+"since", "requestedAt"} and, with --all, "refused", or with --wait the states as in "belay status -o json".`
 
 func newSync(env *env) *cobra.Command {
-	var all, wait bool
+	var all, wait, override bool
+	var reason string
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use: "sync {APP... | --all}", Short: "Sync applications with the newest commit now",
-		Long: syncLong, Example: "  belay sync guestbook\n  belay sync guestbook web --wait\n  belay sync --all --wait --timeout 10m",
+		Long: syncLong, Example: "  belay sync guestbook\n  belay sync guestbook web --wait\n  belay sync --all --wait --timeout 10m\n  belay sync guestbook --override-window --reason \"fixes the outage\"",
 		ValidArgsFunction: env.completeApplications,
 		Args: func(_ *cobra.Command, args []string) error {
 			if all == (len(args) > 0) {
@@ -41,6 +47,10 @@ func newSync(env *env) *cobra.Command {
 	}
 	out := addOutput(cmd)
 	cmd.Flags().BoolVar(&all, "all", false, "sync every application")
+	cmd.Flags().BoolVar(&override, "override-window", false, "let one sync run in spite of windows; needs --reason")
+	cmd.Flags().StringVar(&reason, "reason", "", "why windows are overridden, for the record")
+	cmd.MarkFlagsRequiredTogether("override-window", "reason")
+	cmd.MarkFlagsMutuallyExclusive("override-window", "all")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until each application is Synced and Healthy at the newest commit")
 	cmd.Flags().DurationVar(&timeout, "timeout", 5*time.Minute, "longest time to wait; 0 for no limit")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -48,9 +58,14 @@ func newSync(env *env) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		accepted, err := c.Sync(cmd.Context(), belay.SyncRequest{Applications: args, All: all})
+		accepted, err := c.Sync(cmd.Context(), belay.SyncRequest{Applications: args, All: all, OverrideWindow: override, Reason: reason})
 		if err != nil {
 			return err
+		}
+		for i := range accepted.Refused {
+			if _, err := fmt.Fprintf(env.stderr, "not synced: %s\n", term.Clean(accepted.Refused[i].Message)); err != nil {
+				return err
+			}
 		}
 		if !wait {
 			if *out != outputTable {

@@ -20,8 +20,10 @@ type app struct {
 	read  bool // desired state was worked out, or failed to be, since start
 	// rendering is true while that is under way, cannot while it cannot even begin.
 	rendering, cannot bool
-	manual            bool // somebody asked for a sync; ends when it is Synced
-	retry             bool // backoffs end with the next pass
+	manual            bool      // somebody asked for a sync; ends when it is Synced
+	retry             bool      // backoffs end with the next pass
+	afresh            bool      // its definition changed: what failed is tried anew
+	override          *override // of windows, for one sync
 	status            belay.ApplicationStatus
 	health            belay.Health              // the last that could be seen
 	pending           map[belay.ObjectID]string // objects that are not right, and why
@@ -32,12 +34,19 @@ type app struct {
 	renderErr error  // of the last render; desired is then older
 	tried     string // definition and cluster facts of the last render
 	indexed   bool   // what the last render read is in the index
+	// judged is the desired state that status is about; nil if it could not be compared.
+	judged *desired
+	// awaits are the dependencies that were not ready when they were looked at last.
+	awaits map[string]bool
+	// unknown is true if Git's history never declared it.
+	unknown bool
 
 	fails     map[belay.ObjectID]*attempt
 	heals     map[belay.ObjectID]*attempt
 	drifted   map[belay.ObjectID]string // fingerprint of drift already told
 	syncing   bool                      // a syncStarted was told and no end yet
 	told      string                    // last failure told
+	effort    effort                    // of the sync under way
 	tries     attempt                   // of things that are not about one object
 	synced    string                    // digest of the desired state reached last
 	syncedIDs map[belay.ObjectID]string // objects that were written or found right, and their digests

@@ -188,10 +188,10 @@ func TestTheRefOfAnotherKeepsNobodyFromSyncing(t *testing.T) {
 	other := newApp("other")
 	other.def, other.ref = target.def, refKey{"apps", "v9"}
 	e.apps["other"] = other
-	if err := e.Sync(t.Context(), []string{"web"}, "me"); err != nil {
+	if _, _, err := e.Sync(t.Context(), belay.SyncRequest{Applications: []string{"web"}}, "me"); err != nil {
 		t.Errorf("sync of one whose ref is there: %v", err)
 	}
-	if err := e.Sync(t.Context(), []string{"other"}, "me"); err == nil {
+	if _, _, err := e.Sync(t.Context(), belay.SyncRequest{Applications: []string{"other"}}, "me"); err == nil {
 		t.Error("sync of one whose ref is not there: no error")
 	}
 	if !target.app.manual || !other.manual {

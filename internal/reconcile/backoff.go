@@ -1,6 +1,10 @@
 package reconcile
 
-import "time"
+import (
+	"time"
+
+	"github.com/belaydev/belay"
+)
 
 const (
 	backoffFirst = time.Second
@@ -13,15 +17,20 @@ const (
 
 // attempt counts the tries at one object.
 type attempt struct {
-	count  int
-	last   time.Time
-	digest string // of the manifest that was tried; another one starts anew
-	err    error
+	count int
+	// refused are the tries that somebody answered.
+	refused int
+	last    time.Time
+	digest  string // of the manifest that was tried; another one starts anew
+	err     error
 }
 
-// retryAt is when a failed object may be tried again: 1 s after the first
-// failure, twice as long after each further one, 5 minutes at most.
-func (a *attempt) retryAt() time.Time { return a.last.Add(backoff(a.count)) }
+// retryAt is when a failed object may be tried again: by default 1 s after the
+// first failure, twice as long after each further one, 5 minutes at most.
+func (a *attempt) retryAt(retry *belay.Retry) time.Time {
+	first := duration(retry.First, backoffFirst)
+	return a.last.Add(doubled(a.count, first, max(first, duration(retry.Most, backoffMost))))
+}
 
 // healAt is when a drifted object may be healed: the first time at once, then
 // like a failure. Whoever fights over a field loses slowly and visibly.
@@ -32,10 +41,13 @@ func (a *attempt) healAt() time.Time {
 	return a.last.Add(backoff(a.count))
 }
 
-func backoff(n int) time.Duration {
-	d := backoffFirst
-	for ; n > 1 && d < backoffMost; n-- {
+func backoff(n int) time.Duration { return doubled(n, backoffFirst, backoffMost) }
+
+// doubled is the n-th of pauses of which each is twice the one before.
+func doubled(n int, first, most time.Duration) time.Duration {
+	d := first
+	for ; n > 1 && d < most; n-- {
 		d *= 2
 	}
-	return min(d, backoffMost)
+	return min(d, most)
 }

@@ -169,6 +169,10 @@ func (e *Engine) enforce(cat *catalog.Catalog, rev belay.Revision) {
 	prev := e.catalog
 	e.catalog, e.config = cat, rev
 	projectsChanged := prev == nil || !reflect.DeepEqual(specs(prev.Projects), specs(cat.Projects))
+	if projectsChanged {
+		e.compileWindows(cat)
+	}
+	e.link(cat)
 	for _, name := range slices.Sorted(maps.Keys(cat.Applications)) {
 		def := cat.Applications[name]
 		if e.OnlyCluster != "" && def.Spec.Destination.Cluster != e.OnlyCluster {
@@ -190,6 +194,10 @@ func (e *Engine) enforce(cat *catalog.Catalog, rev belay.Revision) {
 		if changed && a.def != nil {
 			e.publish(belay.Event{Type: belay.EventApplication, Application: name, Revision: rev.Commit, Actor: rev.Author, Message: "definition changed"})
 		}
+		if changed {
+			e.tellSuspension(a, &def, rev, prev != nil)
+			a.afresh = true
+		}
 		a.def, a.last = &def, &def
 		e.follow(a, cat)
 		if changed {
@@ -210,6 +218,7 @@ func (e *Engine) enforce(cat *catalog.Catalog, rev belay.Revision) {
 		e.publish(belay.Event{Type: belay.EventApplication, Application: name, Revision: rev.Commit, Actor: rev.Author, Message: "application removed"})
 		e.wake(name)
 	}
+	e.wakeLeft()
 	if prev == nil {
 		e.publish(belay.Event{Type: belay.EventRevision, Repo: rev.Repo, Revision: rev.Commit, Actor: rev.Author,
 			Message: fmt.Sprintf("%s is at: %s (declares %s)", e.Ref, rev.Subject, count(len(cat.Applications), "application"))})

@@ -31,8 +31,20 @@ type target struct {
 	planned, retryAt time.Time
 	failed           map[belay.ObjectID]bool
 
+	// What may not run, and why, as far as it is known of the plan at hand.
+	override *override
+	barred   bool    // a rule keeps something from being written
+	outside  *string // of which window it is; nil before it was asked
+	unready  *string // what the dependencies lack; nil before it was asked
+
 	// ordered is true where leaving Git is the order, automatic sync or not.
 	ordered bool
+}
+
+// newPlan forgets what was known of the plan before.
+func (t *target) newPlan() {
+	t.planned, t.retryAt, t.failed = time.Now(), time.Time{}, map[belay.ObjectID]bool{}
+	t.barred, t.outside, t.unready = false, nil, nil
 }
 
 // renderDesired brings the desired state of an application to a revision, if

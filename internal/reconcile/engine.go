@@ -12,6 +12,7 @@ import (
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/catalog"
+	"github.com/belaydev/belay/internal/expr"
 )
 
 // Options are what an Engine needs. Fields without a default are required.
@@ -67,6 +68,12 @@ type Engine struct {
 	claims   map[string]*claims // by cluster
 	released map[string]bool    // applications that left Git and whose objects are to stay
 	problem  *belay.Error       // why the definitions cannot be loaded
+	windows  map[string]windows // by project
+	// dependents are the applications that depend on one; waiting those that wait
+	// for a dependency; ready the expressions of dependencies, by source.
+	dependents map[string][]string
+	waiting    map[string]bool
+	ready      map[string]*expr.Program
 	// unreadables are the repositories that cannot be read, and why.
 	unreadables map[string]string
 
@@ -118,7 +125,7 @@ func New(o Options) *Engine {
 	return &Engine{
 		Options: o, queue: newQueue(), hot: newHot(o.HotBytes),
 		apps: map[string]*app{}, clusters: map[string]*cluster{}, refs: map[refKey]*followed{}, claims: map[string]*claims{},
-		released:    map[string]bool{},
+		released: map[string]bool{}, waiting: map[string]bool{},
 		unreadables: map[string]string{},
 	}
 }
@@ -208,8 +215,8 @@ func (e *Engine) publish(ev belay.Event) {
 	}
 	level := slog.LevelInfo
 	switch ev.Type {
-	case belay.EventRevision, belay.EventSynced, belay.EventPruned, belay.EventHealed:
-	case belay.EventSource, belay.EventHeld, belay.EventError:
+	case belay.EventRevision, belay.EventSynced, belay.EventPruned, belay.EventHealed, belay.EventSuspended, belay.EventSuperseded, belay.EventRetried:
+	case belay.EventSource, belay.EventHeld, belay.EventError, belay.EventOverride:
 		level = slog.LevelWarn
 	default:
 		return

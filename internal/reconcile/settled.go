@@ -131,6 +131,7 @@ func (e *Engine) wereRead() {
 	for _, name := range names {
 		e.wasRead(name)
 	}
+	e.wakeWaiting()
 }
 
 // unreadable notes that an application cannot be read now: nobody waits for it.

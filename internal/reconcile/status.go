@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/belaydev/belay"
@@ -57,6 +56,10 @@ func (e *Engine) finish(ctx context.Context, t *target, p *belay.Plan, step plan
 	case step.Waiting != "":
 		shown = &belay.Error{Code: belay.CodeUnavailable, Message: step.Waiting}
 	}
+	if a.effort.failed != nil && len(pending) > 0 && renderErr == nil {
+		failing, shown = a.effort.failed, a.effort.failed
+	}
+	e.observe(t, p, step, shown)
 	inSync := len(pending) == 0 && renderErr == nil
 	if inSync && !e.DryRun {
 		if left, err := e.strays(ctx, t); left > 0 {
@@ -83,6 +86,7 @@ func cmpErr(have, next *belay.Error) *belay.Error {
 // arrived notes that the cluster equals Git.
 func (e *Engine) arrived(t *target) {
 	a := t.app
+	t.retryAt = time.Time{} // nothing is left to try
 	if a.synced != t.desired.digest || a.syncedIDs == nil {
 		a.syncedIDs = make(map[belay.ObjectID]string, len(t.desired.objects))
 		for i := range t.desired.objects {
@@ -94,11 +98,17 @@ func (e *Engine) arrived(t *target) {
 	moved := a.synced != t.desired.digest
 	asked := a.manual
 	a.synced, a.manual = t.desired.digest, false
+	if a.override == t.override {
+		a.override = nil
+	}
+	a.awaits = nil
+	delete(e.waiting, a.name)
 	if first || moved || a.syncing {
 		a.syncedAt = time.Now()
 	}
 	e.mu.Unlock()
 	a.told = ""
+	a.effort = effort{desired: t.desired.digest, revision: a.effort.revision}
 	clear(a.drifted)
 	if a.syncing || asked {
 		a.syncing = false
@@ -163,6 +173,7 @@ func (e *Engine) settle(t *target, pending map[belay.ObjectID]string, shown *bel
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	showSuspension(&s, a.def)
 	s.Repo = a.ref.url
 	was := a.status
 	s.Revision = a.commit
@@ -176,7 +187,8 @@ func (e *Engine) settle(t *target, pending map[belay.ObjectID]string, shown *bel
 			s.Sync = belay.OutOfSync // Git says something that could not even be rendered
 		}
 	}
-	a.status, a.pending = s, pending
+	a.status, a.pending, a.judged = s, pending, t.desired
+	e.wakeDependents(a.name)
 	if s.Health != belay.Unknown { // what cannot be seen has not changed
 		if a.health != "" && a.health != s.Health {
 			e.publish(belay.Event{Type: belay.EventHealth, Application: a.name, Cluster: s.Cluster, Revision: s.Revision,
@@ -201,6 +213,7 @@ func (e *Engine) fail(name string, err *belay.Error) {
 	e.mu.Lock()
 	if a := e.apps[name]; a != nil {
 		a.status.Message, a.status.Hint, a.status.Sync = err.Message, err.Hint, belay.SyncUnknown
+		e.wakeDependents(name)
 		a.read, a.rendering, a.dirty, a.cannot = true, false, true, true
 	}
 	e.mu.Unlock()
@@ -317,80 +330,6 @@ func tree(a *app, conn Cluster) []belay.ObjectStatus {
 		return x.Compare(y.ObjectID)
 	})
 	return out
-}
-
-// Sync looks at the sources of the named applications (all for none) and takes
-// them through a sync, automatic or not; backoffs end. The definitions are looked
-// at first: an application may be as new as the commit that is to be synced.
-func (e *Engine) Sync(ctx context.Context, names []string, actor string) error {
-	e.check(ctx, e.Repo)
-	names, refs, err := e.asked(names)
-	if err != nil {
-		return err
-	}
-	urls := map[string]bool{}
-	for k := range refs {
-		urls[k.url] = k.url != e.Repo
-	}
-	var checks sync.WaitGroup
-	for url, other := range urls {
-		if other {
-			checks.Go(func() { e.check(ctx, url) })
-		}
-	}
-	checks.Wait()
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	// What is wrong with the refs of others is not an error of these.
-	var failed []error
-	for _, k := range slices.SortedFunc(maps.Keys(refs), func(a, b refKey) int { return strings.Compare(a.url+" "+a.ref, b.url+" "+b.ref) }) {
-		if _, err := e.Sources.Revision(k.url, k.ref); err != nil {
-			failed = append(failed, err)
-		}
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, n := range names {
-		if a := e.apps[n]; a != nil {
-			a.manual, a.retry = true, true
-			e.publish(belay.Event{Type: belay.EventApplication, Application: n, Actor: actor, Message: "sync requested"})
-			e.wake(n)
-		}
-	}
-	return errors.Join(failed...)
-}
-
-// check looks at a repository. What is wrong with it comes with its revisions.
-func (e *Engine) check(ctx context.Context, url string) {
-	if err := e.Sources.Check(ctx, url); err != nil && ctx.Err() != nil {
-		return
-	}
-	e.sourceMoved(ctx, url)
-}
-
-// asked are the applications of a request, all for none, and the refs that they
-// and the definitions are read from.
-func (e *Engine) asked(names []string) ([]string, map[refKey]bool, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if len(names) == 0 {
-		if e.catalog == nil && e.problem == nil {
-			return nil, nil, unread() // all of a fleet that nobody knows yet would be none
-		}
-		names = slices.Sorted(maps.Keys(e.apps))
-	}
-	refs := map[refKey]bool{{e.Repo, e.Ref}: true}
-	for _, n := range names {
-		a := e.apps[n]
-		if a == nil {
-			return nil, nil, e.notThere(n)
-		}
-		if a.ref.url != "" {
-			refs[a.ref] = true
-		}
-	}
-	return names, refs, nil
 }
 
 // Poke looks at a repository, given by URL or name (all for ""), at once and

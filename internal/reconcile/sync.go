@@ -24,19 +24,20 @@ func (e *Engine) reconcile(ctx context.Context, name string) {
 		e.mu.Unlock()
 		return
 	}
-	def, ref, cat, retry := a.def, a.ref, e.catalog, a.retry
-	a.retry = false
+	def, ref, cat, retry, afresh, over := a.def, a.ref, e.catalog, a.retry, a.afresh, a.override
+	a.retry, a.afresh = false, false
 	e.mu.Unlock()
 	if retry {
-		clear(a.fails)
 		clear(a.heals)
-		a.told = ""
+	}
+	if retry || afresh {
+		a.renew()
 	}
 	if def == nil {
 		e.teardown(ctx, a)
 		return
 	}
-	t := &target{app: a, def: def, ref: ref, cluster: def.Spec.Destination.Cluster}
+	t := &target{app: a, def: def, ref: ref, cluster: def.Spec.Destination.Cluster, override: over}
 	a.deliverTo(t.cluster)
 	if err := cat.ApplicationErrors[name]; err != nil {
 		e.unreadable(a)
@@ -109,6 +110,8 @@ func (e *Engine) connection(t *target) error {
 // reason why the desired state is older than the revision, if it is.
 func (e *Engine) converge(ctx context.Context, t *target, renderErr error) {
 	a := t.app
+	e.supersede(t)
+	e.bindOverride(t, renderErr != nil)
 	for {
 		e.stats.Passes.Add(1)
 		if e.inSync(t) {
@@ -143,6 +146,7 @@ func (e *Engine) converge(ctx context.Context, t *target, renderErr error) {
 			continue
 		}
 		e.begin(t, &p)
+		e.tellRetries(t, step.Run)
 		e.execute(ctx, t, step.Run)
 	}
 }
@@ -185,7 +189,8 @@ func (e *Engine) doublyClaimed(t *target) bool {
 }
 
 func (e *Engine) plan(t *target, objs []belay.Object) (belay.Plan, plan.Gate) {
-	t.planned, t.retryAt, t.failed = time.Now(), time.Time{}, map[belay.ObjectID]bool{}
+	t.newPlan()
+	e.checkTimeout(t)
 	facts := t.conn.Facts()
 	scopes := plan.NewScopes(&facts, objs)
 	disputed := map[belay.ObjectID]string{} // claims that may be out of date
@@ -241,11 +246,14 @@ func (e *Engine) allow(t *target, act *belay.Action) (bool, string) {
 	if e.DryRun {
 		return false, "planned only"
 	}
+	if why := e.suspended(t); why != "" {
+		return t.bar(why)
+	}
 	e.mu.Lock()
 	manual := a.manual || t.ordered
 	e.mu.Unlock()
 	if !manual && !sp.Automatic {
-		return false, fmt.Sprintf("automatic sync is off; run: belay sync %s", t.def.Name)
+		return t.bar(fmt.Sprintf("automatic sync is off; run: belay sync %s", t.def.Name))
 	}
 	if !manual && !sp.SelfHeal {
 		if act.Verb == belay.VerbHeal {
@@ -255,6 +263,9 @@ func (e *Engine) allow(t *target, act *belay.Action) (bool, string) {
 			return false, "changed or deleted by hand, and self-heal is off"
 		}
 	}
+	if why := e.untimely(t, act); why != "" {
+		return t.bar(why)
+	}
 	if act.Verb == belay.VerbDelete {
 		if why := e.pruneBlocked(t.cluster, a.name); why != "" {
 			return false, why
@@ -263,9 +274,8 @@ func (e *Engine) allow(t *target, act *belay.Action) (bool, string) {
 			return false, fmt.Sprintf("%s is not deleted while application %q cannot be read: it may declare it", act.ID, other)
 		}
 	}
-	if f := a.fails[act.ID]; f != nil && f.digest == actionDigest(act) && t.planned.Before(f.retryAt()) {
+	if f := a.fails[act.ID]; f != nil && f.digest == actionDigest(act) && !e.mayRetry(t, f) {
 		t.failed[act.ID] = true
-		t.putOff(f.retryAt())
 		return false, f.err.Error()
 	}
 	if h := a.heals[act.ID]; h != nil && (act.Verb == belay.VerbHeal || a.undone(act)) && t.planned.Before(h.healAt()) {
@@ -316,6 +326,9 @@ func (e *Engine) begin(t *target, p *belay.Plan) {
 		return // told as drift and healed
 	}
 	a.syncing = true
+	if a.effort.began.IsZero() {
+		a.effort.began = t.planned
+	}
 	var todo []string
 	if writes > 0 {
 		todo = append(todo, fmt.Sprintf("%d of %s to write", writes, count(len(t.desired.objects), "object")))
@@ -423,8 +436,7 @@ func (e *Engine) outcome(t *target, act *belay.Action, err error) {
 		}
 		be := asError(err, a.name)
 		be.Object, be.Origin = act.ID.String(), act.Origin
-		f.count++
-		f.last, f.err = now, be
+		f.note(be, now, &t.def.Spec.Sync.Retry)
 		e.Logger.Warn("object not written", "application", a.name, "cluster", t.cluster, "object", act.ID.String(), "verb", string(act.Verb), "error", be.Error())
 		if be.Code != belay.CodeUnavailable && be.Code != belay.CodeNoNamespace {
 			e.note(t, act.ID, true, "NotApplied", be.Message)

@@ -63,6 +63,10 @@ func prunable(c Cluster, name string) []belay.Live {
 // application was once declared: a Belay pointed at the wrong repository must
 // not clear the cluster.
 func (e *Engine) teardown(ctx context.Context, a *app) {
+	if err := e.inTheWay(ctx, a); err != nil {
+		e.settle(&target{app: a, def: e.lastDef(a)}, nil, asError(err, a.name))
+		return
+	}
 	left, refused := 0, error(nil)
 	e.mu.Lock()
 	conns := maps.Clone(e.clusters)
@@ -107,6 +111,7 @@ func (e *Engine) forget(a *app) {
 	}
 	delete(e.apps, a.name)
 	e.hot.remove(a.name)
+	e.wakeLeft()
 }
 
 // unclaim lets go of what an application declared: Git no longer says so. Called
@@ -158,11 +163,11 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 	}
 	e.mu.Lock()
 	// If it left with the application: the objects were permitted when they were applied.
-	project := projectOf(e.catalog, def)
+	project, over := projectOf(e.catalog, def), a.override
 	e.mu.Unlock()
-	t := &target{app: a, def: def, project: &project, cluster: clusterName, conn: conn, desired: &desired{}, ordered: true}
+	t := &target{app: a, def: def, project: &project, cluster: clusterName, conn: conn, desired: &desired{}, ordered: true, override: over}
 	for {
-		t.planned, t.retryAt, t.failed = time.Now(), time.Time{}, map[belay.ObjectID]bool{}
+		t.newPlan()
 		p := plan.Build(plan.Input{Application: def, Project: &project, Cluster: clusterName, Live: conn.Live(a.name), Lookup: conn.Lookup,
 			Claimant: func(belay.ObjectID) (string, belay.Origin, bool) { return "", belay.Origin{}, false },
 			Claimed:  kept, Teardown: true})

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/belaydev/belay"
@@ -46,18 +47,19 @@ func (s *Server) registerActions(api huma.API) {
 		OperationID: "sync-application", Method: http.MethodPost, Path: "/api/v1/applications/{name}/sync", Tags: []string{tagAction},
 		DefaultStatus: http.StatusAccepted,
 		Summary:       "Sync one application",
-		Description:   "Looks for new commits, then compares the application with Git and makes the cluster equal to it. The answer comes when that was noted; events and the application's state tell the outcome.",
+		Description:   "Looks for new commits, then compares the application with Git and makes the cluster equal to it. The answer comes when that was noted; events and the application's state tell the outcome. It is refused while the application is suspended or outside of its windows.",
 	}, func(ctx context.Context, in *struct {
 		ActorParam
 		Name string `path:"name" doc:"Name of the application." maxLength:"253"`
 	}) (*reply[belay.SyncAccepted], error) {
-		return s.sync(ctx, []string{in.Name}, in.name())
+		return s.sync(ctx, belay.SyncRequest{Applications: []string{in.Name}}, in.name())
 	})
 	operation(api, syncTimeout, huma.Operation{
 		OperationID: "sync", Method: http.MethodPost, Path: "/api/v1/sync", Tags: []string{tagAction},
 		DefaultStatus: http.StatusAccepted,
 		Summary:       "Sync several applications or all",
-		Description:   "As for one application. An unknown name refuses the whole request.",
+		Description: "As for one application. An unknown name refuses the whole request, and so does an application that is suspended or outside of its windows; " +
+			"a sync of all leaves those out. With overrideWindow and a reason, one sync of each application runs in spite of windows, on the record.",
 	}, func(ctx context.Context, in *struct {
 		ActorParam
 		Body belay.SyncRequest
@@ -65,7 +67,10 @@ func (s *Server) registerActions(api huma.API) {
 		if in.Body.All == (len(in.Body.Applications) > 0) {
 			return nil, &belay.Error{Code: belay.CodeInvalid, Message: "either applications or all must be given", Hint: `send {"applications": ["NAME"]} or {"all": true}`}
 		}
-		return s.sync(ctx, in.Body.Applications, in.name())
+		if err := checkOverride(&in.Body); err != nil {
+			return nil, err
+		}
+		return s.sync(ctx, in.Body, in.name())
 	})
 	operation(api, planTimeout, huma.Operation{
 		OperationID: "plan", Method: http.MethodPost, Path: "/api/v1/plan", Tags: []string{tagAction},
@@ -142,21 +147,35 @@ func hookRepo(raw []byte) (string, error) {
 	return repo, nil
 }
 
+// checkOverride says what an override of windows lacks.
+func checkOverride(req *belay.SyncRequest) error {
+	invalid := func(message, hint string) error {
+		return &belay.Error{Code: belay.CodeInvalid, Message: message, Hint: hint}
+	}
+	switch reason := strings.TrimSpace(req.Reason); {
+	case !req.OverrideWindow && req.Reason != "":
+		return invalid("a reason is given, but nothing that needs one", "set overrideWindow too")
+	case !req.OverrideWindow:
+		return nil
+	case req.All:
+		return invalid("windows are not overridden for all applications at once", "name the applications")
+	case reason == "":
+		return invalid("an override of windows needs a reason", "say why: it is recorded")
+	}
+	return nil
+}
+
 // sync asks for a sync of the applications, of all of them for no names.
-func (s *Server) sync(ctx context.Context, names []string, who string) (*reply[belay.SyncAccepted], error) {
+func (s *Server) sync(ctx context.Context, req belay.SyncRequest, who string) (*reply[belay.SyncAccepted], error) {
 	// Read before anything is asked for: what happens from here on belongs to this request.
 	accepted := belay.SyncAccepted{Since: s.resumePoint(s.Events.Latest()), RequestedAt: time.Now().UTC(), Applications: []string{}}
-	names = slices.Compact(slices.Sorted(slices.Values(names)))
-	if err := s.Engine.Sync(ctx, names, who); err != nil {
+	req.Applications = slices.Compact(slices.Sorted(slices.Values(req.Applications)))
+	names, refused, err := s.Engine.Sync(ctx, req, who)
+	if err != nil {
 		return nil, err
 	}
-	accepted.Applications = append(accepted.Applications, names...)
-	if len(names) == 0 { // asked after the sync, which may have found new ones
-		for _, a := range s.Engine.Status().Applications {
-			accepted.Applications = append(accepted.Applications, a.Name)
-		}
-		slices.Sort(accepted.Applications)
-	}
+	accepted.Applications = append(accepted.Applications, slices.Sorted(slices.Values(names))...)
+	accepted.Refused = refused
 	return &reply[belay.SyncAccepted]{accepted}, nil
 }
 

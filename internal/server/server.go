@@ -52,11 +52,13 @@ type Actor interface {
 	// Sync looks for new commits of the definitions and of the applications'
 	// repositories, and asks that the applications be compared with them and made
 	// equal to them, whether they sync automatically or not; no names means all.
-	// It returns when that is noted, not when it is done: a synced, syncFailed,
-	// held or error event of each application tells. The error's code is
-	// CodeNotFound for a name there is not, and then nothing was noted; an error of
-	// a repository leaves the rest noted.
-	Sync(ctx context.Context, names []string, actor string) error
+	// It returns the names when that is noted, not when it is done: a synced,
+	// syncFailed, held or error event of each application tells. The error's code is
+	// CodeNotFound for a name there is not, and CodeHeld for an application that is
+	// suspended or outside of its windows; then nothing was noted. In a sync of all
+	// those are left out and come back with their reasons. An error of a repository
+	// leaves the rest noted.
+	Sync(ctx context.Context, req belay.SyncRequest, actor string) (names []string, refused []belay.Error, err error)
 	// Plan tells what would change, and changes nothing. Errors of single
 	// applications are in their previews. Secret values are redacted.
 	Plan(ctx context.Context, req belay.PlanRequest) ([]belay.Preview, error)

@@ -21,6 +21,8 @@ import (
 type SyncCall struct {
 	Names []string
 	Actor string
+	// Override is the reason for overriding windows; empty without that.
+	Override string
 }
 
 // Engine is a scripted server.Engine. Set changes it at any time.
@@ -40,6 +42,8 @@ type State struct {
 	Failure error
 	// OnSync is called without a lock.
 	OnSync func(names []string)
+	// Refused is what a sync of all leaves out.
+	Refused []belay.Error
 
 	Syncs []SyncCall
 	Pokes []string
@@ -104,9 +108,11 @@ func (e *Engine) Ready() error {
 }
 
 // Sync implements server.Actor.
-func (e *Engine) Sync(_ context.Context, names []string, actor string) error {
+func (e *Engine) Sync(_ context.Context, req belay.SyncRequest, actor string) (names []string, refused []belay.Error, err error) {
+	names = req.Applications
 	e.mu.Lock()
-	err, on := e.Failure, e.OnSync
+	err, refused = e.Failure, e.Refused
+	on := e.OnSync
 	for _, n := range names {
 		if _, missing := e.find(n); missing != nil {
 			err = missing
@@ -119,8 +125,13 @@ func (e *Engine) Sync(_ context.Context, names []string, actor string) error {
 	// Noted last: who sees it here may rely on what OnSync did.
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.Syncs = append(e.Syncs, SyncCall{slices.Clone(names), actor})
-	return err
+	e.Syncs = append(e.Syncs, SyncCall{slices.Clone(names), actor, req.Reason})
+	if len(names) == 0 {
+		for _, a := range e.Fleet.Applications {
+			names = append(names, a.Name)
+		}
+	}
+	return names, refused, err
 }
 
 // Plan implements server.Actor.

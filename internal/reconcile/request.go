@@ -1,0 +1,116 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/belaydev/belay"
+)
+
+// Sync looks at the sources of the applications of a request and takes them
+// through a sync, automatic or not; backoffs end. The definitions are looked at
+// first: an application may be as new as the commit that is to be synced. It
+// returns the names of those that were asked for. One that is suspended or
+// outside of its windows refuses the whole request, unless that is for all: then
+// it is left out, with the reason.
+func (e *Engine) Sync(ctx context.Context, req belay.SyncRequest, actor string) (names []string, refused []belay.Error, err error) {
+	e.check(ctx, e.Repo)
+	names, refs, err := e.asked(req.Applications)
+	if err != nil {
+		return nil, nil, err
+	}
+	urls := map[string]bool{}
+	for k := range refs {
+		urls[k.url] = k.url != e.Repo
+	}
+	var checks sync.WaitGroup
+	for url, other := range urls {
+		if other {
+			checks.Go(func() { e.check(ctx, url) })
+		}
+	}
+	checks.Wait()
+	if ctx.Err() != nil {
+		return nil, nil, context.Cause(ctx)
+	}
+	// What is wrong with the refs of others is not an error of these.
+	var failed []error
+	for _, k := range slices.SortedFunc(maps.Keys(refs), func(a, b refKey) int { return strings.Compare(a.url+" "+a.ref, b.url+" "+b.ref) }) {
+		if _, err := e.Sources.Revision(k.url, k.ref); err != nil {
+			failed = append(failed, err)
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var taken []string
+	for _, n := range names {
+		a := e.apps[n]
+		if a == nil {
+			continue // it left meanwhile
+		}
+		if why := e.refusal(a, req.OverrideWindow); why != nil {
+			refused = append(refused, *why)
+			continue
+		}
+		taken = append(taken, n)
+	}
+	if len(refused) > 0 && len(req.Applications) > 0 {
+		first := refused[0]
+		if n := len(refused); n > 1 {
+			first.Message += fmt.Sprintf(" (and %d more)", n-1)
+		}
+		return nil, nil, &first
+	}
+	for _, n := range taken {
+		e.order(e.apps[n], req, actor)
+	}
+	return taken, refused, errors.Join(failed...)
+}
+
+// order notes that somebody asked for a sync. Called with e.mu.
+func (e *Engine) order(a *app, req belay.SyncRequest, actor string) {
+	a.manual, a.retry = true, true
+	if req.OverrideWindow { // on the record before anything is done because of it
+		a.override = &override{}
+		e.publish(belay.Event{Type: belay.EventOverride, Application: a.name, Actor: actor, Message: "windows overridden for one sync: " + req.Reason})
+	}
+	e.publish(belay.Event{Type: belay.EventApplication, Application: a.name, Actor: actor, Message: "sync requested"})
+	e.wake(a.name)
+}
+
+// check looks at a repository. What is wrong with it comes with its revisions.
+func (e *Engine) check(ctx context.Context, url string) {
+	if err := e.Sources.Check(ctx, url); err != nil && ctx.Err() != nil {
+		return
+	}
+	e.sourceMoved(ctx, url)
+}
+
+// asked are the applications of a request, all for none, and the refs that they
+// and the definitions are read from.
+func (e *Engine) asked(names []string) ([]string, map[refKey]bool, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(names) == 0 {
+		if e.catalog == nil && e.problem == nil {
+			return nil, nil, unread() // all of a fleet that nobody knows yet would be none
+		}
+		names = slices.Sorted(maps.Keys(e.apps))
+	}
+	refs := map[refKey]bool{{e.Repo, e.Ref}: true}
+	for _, n := range names {
+		a := e.apps[n]
+		if a == nil {
+			return nil, nil, e.notThere(n)
+		}
+		if a.ref.url != "" {
+			refs[a.ref] = true
+		}
+	}
+	return names, refs, nil
+}
