@@ -27,7 +27,7 @@ type attempt struct {
 
 // retryAt is when a failed object may be tried again: by default 1 s after the
 // first failure, twice as long after each further one, 5 minutes at most.
-func (a *attempt) retryAt(retry *belay.Retry) time.Time {
+func (a *attempt) retryAt(retry belay.Retry) time.Time {
 	first := duration(retry.First, backoffFirst)
 	return a.last.Add(doubled(a.count, first, max(first, duration(retry.Most, backoffMost))))
 }

@@ -205,19 +205,21 @@ func (e *Engine) inTheWay(ctx context.Context, a *app) error {
 	e.recallOthers(ctx, a)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, name := range slices.Sorted(maps.Keys(e.catalog.Applications)) {
-		def := e.catalog.Applications[name]
-		if slices.ContainsFunc(def.Spec.DependsOn, func(d belay.Dependency) bool { return d.Name == a.name }) {
-			return &belay.Error{Code: belay.CodeHeld, Application: a.name, Origin: def.Origin,
-				Message: fmt.Sprintf("removed from Git, but not deleted: application %q still depends on it", name),
-				Hint:    fmt.Sprintf("take %s out of spec.dependsOn of %s, or remove that application too", a.name, name)}
+	if names := e.dependents[a.name]; len(names) > 0 {
+		name := slices.Min(names)
+		return &belay.Error{Code: belay.CodeHeld, Application: a.name, Origin: e.catalog.Applications[name].Origin,
+			Message: fmt.Sprintf("removed from Git, but not deleted: application %q still depends on it", name),
+			Hint:    fmt.Sprintf("take %s out of spec.dependsOn of %s, or remove that application too", a.name, name)}
+	}
+	first := ""
+	for name, other := range e.apps {
+		if other != a && other.left() && (first == "" || name < first) && e.dependedOn(other, a.name, map[string]bool{}) && !e.dependedOn(a, name, map[string]bool{}) {
+			first = name
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(e.apps)) {
-		if other := e.apps[name]; other != a && other.left() && e.dependedOn(other, a.name, map[string]bool{}) && !e.dependedOn(a, name, map[string]bool{}) {
-			return &belay.Error{Code: belay.CodeUnavailable, Application: a.name,
-				Message: fmt.Sprintf("removed from Git; waits for %s, which depends on it and is deleted first", name)}
-		}
+	if first != "" {
+		return &belay.Error{Code: belay.CodeUnavailable, Application: a.name,
+			Message: fmt.Sprintf("removed from Git; waits for %s, which depends on it and is deleted first", first)}
 	}
 	if a.last == nil { // after a restart: a cluster that was not seen yet may hold one of them
 		for _, name := range slices.Sorted(maps.Keys(e.clusters)) {
@@ -264,10 +266,29 @@ func (e *Engine) recallOthers(ctx context.Context, but *app) {
 	}
 	e.mu.Unlock()
 	for _, other := range forgotten {
+		e.mu.Lock()
+		known := other.last != nil || other.unknown // by now: several may be at it
+		e.mu.Unlock()
+		if known {
+			continue
+		}
 		if err := e.recall(ctx, other, rev); belay.CodeOf(err) == belay.CodeHeld && err != nil {
 			e.mu.Lock()
 			other.unknown = true
 			e.mu.Unlock()
+		}
+	}
+}
+
+// wakeDependencies wakes those who waited for an application to go before them.
+// Called with e.mu.
+func (e *Engine) wakeDependencies(gone *app) {
+	if gone.last == nil {
+		return
+	}
+	for _, d := range gone.last.Spec.DependsOn {
+		if a := e.apps[d.Name]; a != nil && a.left() {
+			e.wake(d.Name)
 		}
 	}
 }

@@ -59,6 +59,9 @@ type Engine struct {
 	// checks are how clusters tell health; they belong to loading.
 	checks belay.HealthChecks
 
+	remembering sync.Mutex // guards former
+	former      former
+
 	mu       sync.Mutex
 	catalog  *catalog.Catalog
 	config   belay.Revision // the commit the catalog was loaded from

@@ -111,7 +111,7 @@ func (e *Engine) forget(a *app) {
 	}
 	delete(e.apps, a.name)
 	e.hot.remove(a.name)
-	e.wakeLeft()
+	e.wakeDependencies(a)
 }
 
 // unclaim lets go of what an application declared: Git no longer says so. Called
@@ -259,23 +259,22 @@ func (e *Engine) recall(ctx context.Context, a *app, rev belay.Revision) error {
 		e.queue.addAfter(key{keyApp, a.name}, 30*time.Second)
 		return err
 	}
-	if !found {
-		return unknown
+	var def *belay.Application
+	if found {
+		if def, err = e.declaredAt(ctx, parent, a.name); err != nil {
+			return err
+		}
 	}
-	files, err := e.Sources.Open(ctx, e.Repo, parent)
-	if err != nil {
-		return err
+	if def == nil { // lines that only look like its name, such as those of its dependents
+		if def, err = e.formerly(ctx, rev.Commit, a.name); err != nil {
+			return err
+		}
 	}
-	old, err := catalog.Load(ctx, files, catalog.Options{Root: e.Path, Repo: e.Repo, Ref: e.Ref, Revision: parent}, nil)
-	if err != nil {
-		return unknown
-	}
-	def, ok := old.Applications[a.name]
-	if !ok {
+	if def == nil {
 		return unknown
 	}
 	e.mu.Lock()
-	a.last = &def
+	a.last = def
 	e.mu.Unlock()
 	return nil
 }

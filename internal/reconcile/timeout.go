@@ -70,6 +70,9 @@ func (e *Engine) checkTimeout(t *target) {
 // process is under way, too, where later objects wait for earlier ones.
 func (e *Engine) observe(t *target, p *belay.Plan, step plan.Step, shown *belay.Error) {
 	ef := &t.app.effort
+	if e.DryRun {
+		return
+	}
 	if ef.began.IsZero() && !t.barred && waitsInOrder(p, step) {
 		ef.began = t.planned
 		if limit := duration(t.def.Spec.Sync.Timeout, 0); limit > 0 {

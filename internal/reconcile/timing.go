@@ -32,7 +32,7 @@ func (e *Engine) untimely(t *target, act *belay.Action) string {
 }
 
 // note counts a failure, and has the error say so when it was the last.
-func (f *attempt) note(err *belay.Error, now time.Time, retry *belay.Retry) {
+func (f *attempt) note(err *belay.Error, now time.Time, retry belay.Retry) {
 	f.count++
 	if err.Code != belay.CodeUnavailable {
 		f.refused++
@@ -45,14 +45,24 @@ func (f *attempt) note(err *belay.Error, now time.Time, retry *belay.Retry) {
 
 // exhausted says whether an object was tried as often as it may be. That a
 // cluster did not answer is no try.
-func (f *attempt) exhausted(retry *belay.Retry) bool {
+func (f *attempt) exhausted(retry belay.Retry) bool {
 	return retry.Limit > 0 && f.refused > retry.Limit
+}
+
+// retry is how failed writes of the target are tried again. No commit and no
+// request would begin a teardown anew, so that one is never given up.
+func (t *target) retry() belay.Retry {
+	r := t.def.Spec.Sync.Retry
+	if t.ordered {
+		r.Limit = 0
+	}
+	return r
 }
 
 // mayRetry says whether a failed action may be tried again now, and sets the
 // alarm for when it may.
 func (e *Engine) mayRetry(t *target, f *attempt) bool {
-	retry := &t.def.Spec.Sync.Retry
+	retry := t.retry()
 	if f.exhausted(retry) {
 		return false
 	}
@@ -81,7 +91,7 @@ func (e *Engine) tellRetries(t *target, actions []belay.Action) {
 		return
 	}
 	f, again := t.app.fails[first.ID], ""
-	if limit := t.def.Spec.Sync.Retry.Limit; limit > 0 {
+	if limit := t.retry().Limit; limit > 0 {
 		again = fmt.Sprintf(" of %d", limit)
 	}
 	msg := fmt.Sprintf("retry %d%s: %s", f.count, again, f.err)

@@ -68,10 +68,10 @@ func (e *Engine) outside(t *target) string {
 		return *t.outside
 	}
 	e.mu.Lock()
-	w, asked := e.windows[t.project.Name], t.app.manual
+	w, asked := e.windows[t.def.Spec.Project], t.app.manual
 	e.mu.Unlock()
 	if w.err != nil { // they were read when the catalog was
-		return "the windows of project " + t.project.Name + " cannot be read: " + w.err.Error()
+		return "the windows of project " + t.def.Spec.Project + " cannot be read: " + w.err.Error()
 	}
 	v := window.Decide(w.list, t.def.Name, t.cluster, asked, t.planned)
 	if !v.Open && !v.Opens.IsZero() {

@@ -1,0 +1,83 @@
+package reconcile
+
+import (
+	"context"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/catalog"
+)
+
+// declaredAt is what an application meant at a commit; nil if it was not declared
+// there, or nothing could be read.
+func (e *Engine) declaredAt(ctx context.Context, commit, name string) (*belay.Application, error) {
+	files, err := e.Sources.Open(ctx, e.Repo, commit)
+	if err != nil {
+		return nil, err
+	}
+	cat, err := e.load(ctx, files, commit, nil)
+	if err != nil {
+		return nil, nil
+	}
+	if def, ok := cat.Applications[name]; ok {
+		return &def, nil
+	}
+	return nil, nil
+}
+
+// former is what applications meant that are not declared at a commit any more,
+// as far as its history was read.
+type former struct {
+	commit string
+	apps   map[string]belay.Application
+}
+
+// remembered is how many commits of the definitions formerly goes back at most.
+const remembered = 200
+
+// formerly is what an application meant when it was declared last before a
+// commit; nil if that is too long ago. The history is read once for each commit.
+func (e *Engine) formerly(ctx context.Context, commit, name string) (*belay.Application, error) {
+	e.remembering.Lock()
+	defer e.remembering.Unlock()
+	if e.former.commit != commit {
+		f, err := e.readFormer(ctx, commit)
+		if err != nil {
+			return nil, err
+		}
+		e.former = f
+	}
+	if def, ok := e.former.apps[name]; ok {
+		return &def, nil
+	}
+	return nil, nil
+}
+
+func (e *Engine) readFormer(ctx context.Context, commit string) (former, error) {
+	f := former{commit: commit, apps: map[string]belay.Application{}}
+	commits, err := e.Sources.History(ctx, e.Repo, commit, e.Path, remembered)
+	if err != nil {
+		return f, err
+	}
+	var newest, near *catalog.Catalog // of a neighbour, which makes reading cheap
+	for _, c := range commits {
+		files, err := e.Sources.Open(ctx, e.Repo, c)
+		if err != nil {
+			return f, err
+		}
+		cat, err := e.load(ctx, files, c, near)
+		if err != nil {
+			continue // it says nothing
+		}
+		near = cat
+		if newest == nil {
+			newest = cat
+		}
+		for name, def := range cat.Applications {
+			_, known := f.apps[name]
+			if _, declared := newest.Applications[name]; !known && !declared {
+				f.apps[name] = def
+			}
+		}
+	}
+	return f, nil
+}
