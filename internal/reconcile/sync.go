@@ -309,6 +309,7 @@ func (a *app) undone(act *belay.Action) bool {
 func (e *Engine) begin(t *target, p *belay.Plan) {
 	a := t.app
 	if a.syncing {
+		a.effort.start(t.planned)
 		return
 	}
 	writes, deletes, healing := 0, 0, true
@@ -326,9 +327,7 @@ func (e *Engine) begin(t *target, p *belay.Plan) {
 		return // told as drift and healed
 	}
 	a.syncing = true
-	if a.effort.began.IsZero() {
-		a.effort.began = t.planned
-	}
+	a.effort.start(t.planned)
 	var todo []string
 	if writes > 0 {
 		todo = append(todo, fmt.Sprintf("%d of %s to write", writes, count(len(t.desired.objects), "object")))

@@ -20,6 +20,13 @@ type effort struct {
 	failed   *belay.Error // why it is given up
 }
 
+// start begins the time of the sync, if it has not begun.
+func (ef *effort) start(now time.Time) {
+	if ef.began.IsZero() {
+		ef.began = now
+	}
+}
+
 // supersede begins anew where a newer commit wants something else than the sync
 // that is under way or failed: neither its failures nor its time count any more.
 // A commit that changes nothing of the application is not newer for it.
@@ -70,11 +77,13 @@ func (e *Engine) checkTimeout(t *target) {
 // process is under way, too, where later objects wait for earlier ones.
 func (e *Engine) observe(t *target, p *belay.Plan, step plan.Step, shown *belay.Error) {
 	ef := &t.app.effort
-	if e.DryRun {
+	switch {
+	case e.DryRun:
 		return
-	}
-	if ef.began.IsZero() && !t.barred && waitsInOrder(p, step) {
-		ef.began = t.planned
+	case t.barred:
+		ef.began = time.Time{} // what waits for a rule takes no time
+	case ef.began.IsZero() && waitsInOrder(p, step):
+		ef.start(t.planned)
 		if limit := duration(t.def.Spec.Sync.Timeout, 0); limit > 0 {
 			t.putOff(ef.began.Add(limit))
 		}
