@@ -357,3 +357,28 @@ func (w *world) makeAvailable(ns, name string) {
 		return nil
 	})
 }
+
+// A sync under way when a window closes writes no more than the objects at hand.
+func TestAWindowClosesDuringASync(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.commit("In waves", map[string]string{
+		"belay/a.yaml": application("a", "apps/a", "NS-a"), "belay/project.yaml": project(),
+		"apps/a/a.yaml": documents(pods("web", "web:1", false), configMap("late", "1", annotated(belay.AnnotationWave, "1"))),
+	})
+	s := w.serve()
+	s.awaitMessage("a", "wave 1 waits for Deployment.apps")
+	s.push("Close", map[string]string{"belay/project.yaml": project(denyUntil(time.Now().Add(6 * time.Hour)))})
+	devtest.Await(t, e2ePatience, "the definitions to be read", func() error {
+		if _, stderr, code := s.cli("sync", "a"); code == 0 || !strings.Contains(stderr, "no changes now") {
+			return fmt.Errorf("a sync on request ends with %d: %s", code, stderr)
+		}
+		return nil
+	})
+	w.makeAvailable(w.ns("a"), "web")
+	s.keepsSaying("a", "waits until", "no changes now")
+	w.awaitValue(w.ns("a"), "late", "")
+	s.push("Open", map[string]string{"belay/project.yaml": project()})
+	s.awaitSynced("a")
+	w.awaitValue(w.ns("a"), "late", "1")
+}
