@@ -127,10 +127,14 @@ func stateOf(s *belay.ApplicationStatus) string {
 	if s.Message != "" {
 		state += ": " + s.Message
 	}
-	if r := []rune(state); len(r) > mostOfState {
-		state = string(r[:mostOfState]) + "…"
+	return cut(state)
+}
+
+func cut(s string) string {
+	if r := []rune(s); len(r) > mostOfState {
+		return string(r[:mostOfState]) + "…"
 	}
-	return state
+	return s
 }
 
 // uncompared says why it is not known how an application stands at the newest
@@ -154,8 +158,11 @@ func (e *Engine) uncompared(name string) string {
 			return "may have changed: a new commit is being read"
 		}
 	}
-	if b.cannot || b.def != nil && e.catalog.ApplicationErrors[name] != nil {
-		return "" // its status says why
+	if err := e.catalog.ApplicationErrors[name]; err != nil {
+		return "has an error: " + cut(err.Error())
+	}
+	if b.cannot {
+		return "cannot be read: " + cut(b.status.Message)
 	}
 	if !b.read || b.dirty || b.rendering || b.judged != b.desired && b.status.Sync != belay.SyncUnknown {
 		return "is being compared with the newest commit"

@@ -60,7 +60,11 @@ func TestADependencyIsNotTakenForWhatItWas(t *testing.T) {
 			db.cannot = true
 			db.status.Sync = belay.SyncUnknown
 			db.status.Message = "no route"
-		}, "which is Unknown: no route"},
+		}, "which cannot be read: no route"},
+		"an error in its definition": {func(e *Engine, db *app, _ heads) {
+			e.catalog.ApplicationErrors = map[string]error{"db": errors.New("no such project")}
+			db.mark()
+		}, "which has an error: no such project"},
 		"a cluster that does not answer": {func(_ *Engine, db *app, _ heads) {
 			db.judged = nil
 			db.status.Sync, db.status.Health, db.status.Message = belay.SyncUnknown, belay.Unknown, "connecting"
