@@ -220,7 +220,7 @@ func (e *Engine) inTheWay(ctx context.Context, a *app) error {
 	}
 	first := ""
 	for name, other := range e.apps {
-		if other != a && other.left() && (first == "" || name < first) && e.dependedOn(other, a.name, map[string]bool{}) && !e.dependedOn(a, name, map[string]bool{}) {
+		if other != a && other.gone() && (first == "" || name < first) && e.dependedOn(other, a.name, map[string]bool{}) && !e.dependedOn(a, name, map[string]bool{}) {
 			first = name
 		}
 	}
@@ -239,8 +239,8 @@ func (e *Engine) inTheWay(ctx context.Context, a *app) error {
 	return nil
 }
 
-// left says whether Git does not declare the application any more.
-func (a *app) left() bool { return a.def == nil }
+// gone says whether Git does not declare the application any more.
+func (a *app) gone() bool { return a.def == nil }
 
 // dependedOn says whether an application that left Git depended on another, be it
 // by way of others that left. Called with e.mu.
@@ -253,7 +253,7 @@ func (e *Engine) dependedOn(a *app, name string, seen map[string]bool) bool {
 		if d.Name == name {
 			return true
 		}
-		if next := e.apps[d.Name]; next != nil && next.left() && e.dependedOn(next, name, seen) {
+		if next := e.apps[d.Name]; next != nil && next.gone() && e.dependedOn(next, name, seen) {
 			return true
 		}
 	}
@@ -267,7 +267,7 @@ func (e *Engine) recallOthers(ctx context.Context, but *app) {
 	rev := e.config
 	var forgotten []*app
 	for _, other := range e.apps {
-		if other != but && other.left() && other.last == nil && !other.unknown {
+		if other != but && other.gone() && other.last == nil && !other.unknown {
 			forgotten = append(forgotten, other)
 		}
 	}
@@ -289,12 +289,12 @@ func (e *Engine) recallOthers(ctx context.Context, but *app) {
 
 // wakeDependencies wakes those who waited for an application to go before them.
 // Called with e.mu.
-func (e *Engine) wakeDependencies(gone *app) {
-	if gone.last == nil {
+func (e *Engine) wakeDependencies(went *app) {
+	if went.last == nil {
 		return
 	}
-	for _, d := range gone.last.Spec.DependsOn {
-		if a := e.apps[d.Name]; a != nil && a.left() {
+	for _, d := range went.last.Spec.DependsOn {
+		if a := e.apps[d.Name]; a != nil && a.gone() {
 			e.wake(d.Name)
 		}
 	}
@@ -304,7 +304,7 @@ func (e *Engine) wakeDependencies(gone *app) {
 // any more. Called with e.mu.
 func (e *Engine) wakeLeft() {
 	for name, a := range e.apps {
-		if a.left() {
+		if a.gone() {
 			e.wake(name)
 		}
 	}

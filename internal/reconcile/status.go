@@ -332,6 +332,38 @@ func tree(a *app, conn Cluster) []belay.ObjectStatus {
 	return out
 }
 
+// check looks at a repository. What is wrong with it comes with its revisions.
+func (e *Engine) check(ctx context.Context, url string) {
+	if err := e.Sources.Check(ctx, url); err != nil && ctx.Err() != nil {
+		return
+	}
+	e.sourceMoved(ctx, url)
+}
+
+// asked are the applications of a request, all for none, and the refs that they
+// and the definitions are read from.
+func (e *Engine) asked(names []string) ([]string, map[refKey]bool, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(names) == 0 {
+		if e.catalog == nil && e.problem == nil {
+			return nil, nil, unread() // all of a fleet that nobody knows yet would be none
+		}
+		names = slices.Sorted(maps.Keys(e.apps))
+	}
+	refs := map[refKey]bool{{e.Repo, e.Ref}: true}
+	for _, n := range names {
+		a := e.apps[n]
+		if a == nil {
+			return nil, nil, e.notThere(n)
+		}
+		if a.ref.url != "" {
+			refs[a.ref] = true
+		}
+	}
+	return names, refs, nil
+}
+
 // Poke looks at a repository, given by URL or name (all for ""), at once and
 // returns how many that is, without waiting.
 func (e *Engine) Poke(repo string) (int, error) {
