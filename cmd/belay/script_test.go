@@ -84,7 +84,11 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 			got = nil
 			scriptOf(ts).engine.Get(func(s servertest.State) {
 				for _, c := range s.Syncs {
-					got = append(got, strings.Join(c.Names, ",")+" by "+c.Actor)
+					line := strings.Join(c.Names, ",") + " by " + c.Actor
+					if c.Override != "" {
+						line += " in spite of windows: " + c.Override
+					}
+					got = append(got, line)
 				}
 			})
 			if re.MatchString(strings.Join(got, "\n")) != neg {
