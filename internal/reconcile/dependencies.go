@@ -188,14 +188,20 @@ func (e *Engine) awaitDependencies(a *app, names map[string]bool) {
 	}
 }
 
-// wakeDependents wakes those who wait for an application, after its state may
-// have changed. Called with e.mu.
-func (e *Engine) wakeDependents(name string) {
+// wakeDependents wakes those who wait for an application, after it was compared.
+// Where its state is the same as before, only those who look at its objects may
+// find it ready now. Called with e.mu.
+func (e *Engine) wakeDependents(name string, same bool) {
 	for _, d := range e.dependents[name] {
-		if a := e.apps[d]; a != nil && a.awaits[name] {
+		if a := e.apps[d]; a != nil && a.awaits[name] && (!same || a.def == nil || looksAt(a.def, name)) {
 			e.wake(d)
 		}
 	}
+}
+
+// looksAt says whether an application has an expression about a dependency.
+func looksAt(def *belay.Application, dependency string) bool {
+	return slices.ContainsFunc(def.Spec.DependsOn, func(d belay.Dependency) bool { return d.Name == dependency && d.Ready != "" })
 }
 
 // wakeWaiting wakes all who wait for a dependency, after more commits were read.

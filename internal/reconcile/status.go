@@ -187,8 +187,9 @@ func (e *Engine) settle(t *target, pending map[belay.ObjectID]string, shown *bel
 			s.Sync = belay.OutOfSync // Git says something that could not even be rendered
 		}
 	}
+	same := a.judged == t.desired && was.Sync == s.Sync && was.Health == s.Health && was.Message == s.Message
 	a.status, a.pending, a.judged = s, pending, t.desired
-	e.wakeDependents(a.name)
+	e.wakeDependents(a.name, same)
 	if s.Health != belay.Unknown { // what cannot be seen has not changed
 		if a.health != "" && a.health != s.Health {
 			e.publish(belay.Event{Type: belay.EventHealth, Application: a.name, Cluster: s.Cluster, Revision: s.Revision,
@@ -213,7 +214,7 @@ func (e *Engine) fail(name string, err *belay.Error) {
 	e.mu.Lock()
 	if a := e.apps[name]; a != nil {
 		a.status.Message, a.status.Hint, a.status.Sync = err.Message, err.Hint, belay.SyncUnknown
-		e.wakeDependents(name)
+		e.wakeDependents(name, false)
 		a.read, a.rendering, a.dirty, a.cannot = true, false, true, true
 	}
 	e.mu.Unlock()

@@ -132,6 +132,24 @@ func TestDependentsAreWoken(t *testing.T) {
 		t.Error("not woken by its dependency")
 	}
 	e.queue = newQueue()
+	e.settle(dbTarget, map[belay.ObjectID]string{}, nil)
+	if e.queue.queued[key{keyApp, "web"}] {
+		t.Error("woken by a dependency that is as it was")
+	}
+	web.def.Spec.DependsOn[0].Ready = "app.tree.size() > 3"
+	e.settle(dbTarget, map[belay.ObjectID]string{}, nil)
+	if !e.queue.queued[key{keyApp, "web"}] {
+		t.Error("not woken to look at the objects of its dependency")
+	}
+	web.def.Spec.DependsOn[0].Ready = ""
+	e.queue = newQueue()
+	db.desired = &desired{digest: "1"}
+	dbTarget.desired = db.desired
+	e.settle(dbTarget, map[belay.ObjectID]string{}, nil)
+	if !e.queue.queued[key{keyApp, "web"}] {
+		t.Error("not woken by a comparison with another commit")
+	}
+	e.queue = newQueue()
 	e.wereRead()
 	if !e.queue.queued[key{keyApp, "web"}] {
 		t.Error("not woken by a commit that was read")
