@@ -99,13 +99,20 @@ func TestDependencies(t *testing.T) {
 	w.commit("Remove its users", map[string]string{"belay/a.yaml": "", "belay/b.yaml": "", "belay/early.yaml": ""})
 	mark = w.cp.Mark(t)
 	s = w.serve()
-	s.awaitSynced()
 	var order []string
-	for _, r := range w.writes(mark) {
-		if r.Verb == "delete" && r.Name != "e" && r.Code < 300 {
-			order = append(order, r.Name)
+	devtest.Await(t, e2ePatience, "all to be deleted", func() error {
+		order = nil
+		for _, r := range w.writes(mark) {
+			if r.Verb == "delete" && r.Name != "e" && r.Code < 300 {
+				order = append(order, r.Name)
+			}
 		}
-	}
+		if len(order) < 5 {
+			return fmt.Errorf("deleted are %v", order)
+		}
+		return nil
+	})
+	s.awaitSynced()
 	if slices.Index(order, "a") != 0 || slices.Index(order, "z") < 3 || slices.Index(order, "db") < 3 || len(order) != 5 {
 		t.Errorf("deleted in the order %v", order)
 	}
