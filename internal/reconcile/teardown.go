@@ -110,6 +110,7 @@ func (e *Engine) forget(a *app) {
 		return // declared again meanwhile
 	}
 	delete(e.apps, a.name)
+	delete(e.waiting, a.name)
 	e.hot.remove(a.name)
 	e.wakeDependencies(a)
 }
