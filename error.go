@@ -20,6 +20,7 @@ const (
 	CodeNoNamespace Code = "noNamespace" // the namespace does not exist (yet)
 	CodeTerminating Code = "terminating" // the namespace or object is being deleted
 	CodeHeld        Code = "held"        // a limit holds it until it is confirmed in Git
+	CodeHookFailed  Code = "hookFailed"  // a hook ran and failed; tried again as sync.retry says
 	CodeUnavailable Code = "unavailable" // a cluster, repository or worker does not answer; tried again by itself
 	CodeTimeout     Code = "timeout"     // a sync took longer than it may; another commit or a request begins anew
 	CodeInternal    Code = "internal"    // a defect of Belay

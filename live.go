@@ -24,6 +24,9 @@ type Live struct {
 	Managers []FieldEntry
 	// PruneDisabled is true when the object says "belay.dev/prune: disabled".
 	PruneDisabled bool
+	// Hook is set for an object that was made as a hook. Its Health is then that of
+	// something that is to end: Healthy is done, Degraded is failed.
+	Hook *LiveHook
 	// Namespaced is false for cluster-scoped objects.
 	Namespaced bool
 	// Deleting is true from the moment a deletion was accepted.
@@ -34,6 +37,15 @@ type Live struct {
 	Health      Health
 	// HealthMessage says why, when Health is not Healthy.
 	HealthMessage string
+}
+
+// LiveHook is what tells the object of a hook from others.
+type LiveHook struct {
+	// Run and Phase are those it was made for. See [AnnotationHookRun].
+	Run   string
+	Phase HookPhase
+	// Since is when it was made.
+	Since time.Time
 }
 
 // FieldEntry is one entry of metadata.managedFields.

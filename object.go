@@ -102,6 +102,8 @@ type Object struct {
 	Wave int `json:"wave,omitempty"`
 	// PruneDisabled is true when the manifest says "belay.dev/prune: disabled".
 	PruneDisabled bool `json:"pruneDisabled,omitempty"`
+	// Hook is set for an object that runs at moments of a sync.
+	Hook *Hook `json:"hook,omitempty"`
 	// Origin is the file the object came from.
 	Origin Origin `json:"origin"`
 }
@@ -135,7 +137,8 @@ type objectHead struct {
 }
 
 // NewObject makes an Object of one JSON manifest. The error says what is wrong
-// with the manifest, without its values; the caller adds the place.
+// with the manifest, without its values; the caller adds the place. It is
+// [ErrLeftOut] for what is right and not part of a sync.
 func NewObject(manifest []byte, origin Origin) (Object, error) {
 	var tree any
 	dec := json.NewDecoder(bytes.NewReader(manifest))
@@ -163,10 +166,17 @@ func NewObject(manifest []byte, origin Origin) (Object, error) {
 		return Object{}, fmt.Errorf("apiVersion is missing")
 	case head.Kind == "":
 		return Object{}, fmt.Errorf("kind is missing")
-	case head.Metadata.Name == "" && head.Metadata.GenerateName != "":
-		return Object{}, fmt.Errorf("metadata.generateName cannot be kept equal to Git; give the %s a metadata.name", head.Kind)
-	case head.Metadata.Name == "":
+	case head.Metadata.Name == "" && head.Metadata.GenerateName == "":
 		return Object{}, fmt.Errorf("metadata.name of the %s is missing", head.Kind)
+	}
+	hook, err := parseHook(head.Metadata.Annotations)
+	if err != nil {
+		return Object{}, err
+	}
+	if head.Metadata.Name == "" {
+		if raw, head.Metadata.Name, err = generatedName(m, raw, &head, hook); err != nil {
+			return Object{}, err
+		}
 	}
 	group, _ := SplitAPIVersion(head.APIVersion)
 	o := Object{
@@ -174,9 +184,10 @@ func NewObject(manifest []byte, origin Origin) (Object, error) {
 		APIVersion: head.APIVersion,
 		Raw:        raw,
 		Digest:     Digest(raw),
+		Hook:       hook,
 		Origin:     origin,
 	}
-	o.PruneDisabled = head.Metadata.Annotations[AnnotationPrune] == "disabled"
+	o.PruneDisabled = head.Metadata.Annotations[AnnotationPrune] == "disabled" && hook == nil
 	wave, ok := head.Metadata.Annotations[AnnotationWave]
 	name := AnnotationWave
 	if !ok {
@@ -189,8 +200,36 @@ func NewObject(manifest []byte, origin Origin) (Object, error) {
 			return Object{}, fmt.Errorf("annotation %s of %s must be a whole number, not %q", name, o.ID, wave)
 		}
 		o.Wave = n
+	} else if hook != nil {
+		if o.Wave, err = hookWeight(head.Metadata.Annotations); err != nil {
+			return Object{}, fmt.Errorf("%s: %w", o.ID, err)
+		}
 	}
 	return o, nil
+}
+
+// generatedName gives a hook with a generateName its name, which is made of the
+// manifest: the same manifest has the same name in every run, so that Belay finds
+// again what it made.
+func generatedName(m map[string]any, raw []byte, head *objectHead, hook *Hook) (named []byte, name string, err error) {
+	switch {
+	case hook == nil:
+		return nil, "", fmt.Errorf("metadata.generateName cannot be kept equal to Git; give the %s a metadata.name", head.Kind)
+	case head.Kind == "Secret":
+		return nil, "", fmt.Errorf("metadata.generateName of a Secret would tell of its values; give it a metadata.name")
+	}
+	meta, ok := m["metadata"].(map[string]any)
+	if !ok {
+		return nil, "", fmt.Errorf("metadata of the %s is not a mapping", head.Kind)
+	}
+	name = head.Metadata.GenerateName + Digest(raw)[:8]
+	delete(meta, "generateName")
+	meta["name"] = name
+	named, err = json.Marshal(m)
+	if err != nil {
+		return nil, "", fmt.Errorf("encode the manifest: %w", err)
+	}
+	return named, name, nil
 }
 
 // dropNulls removes map entries that are null: an apply of null means "not

@@ -43,6 +43,9 @@ type Action struct {
 	// TakeOver are field managers whose entries must become ours before the
 	// apply, so that what they added goes away.
 	TakeOver []string `json:"takeOver,omitempty"`
+	// Hook is the phase for which the object of a hook is made or cleared away;
+	// empty for every other action.
+	Hook HookPhase `json:"hook,omitempty"`
 	// Blocked says why the action cannot run: denied, claimed twice, unknown kind, ….
 	Blocked *Error `json:"blocked,omitempty"`
 	Origin  Origin `json:"origin,omitzero"`
@@ -78,12 +81,14 @@ type Preview struct {
 
 // PreviewChange is one object of a Preview.
 type PreviewChange struct {
-	Verb  Verb     `json:"verb" doc:"What would be done."`
-	ID    ObjectID `json:"id" doc:"The object."`
-	Wave  int      `json:"wave,omitempty" doc:"Place in the order within the application."`
-	File  string   `json:"file,omitempty" doc:"File that declares it."`
-	Line  int      `json:"line,omitempty" doc:"Line of that file, from 1; 0 is not known."`
-	Drift *Drift   `json:"drift,omitempty" doc:"How the live object departs from what was applied, and by whom."`
+	Verb Verb     `json:"verb" doc:"What would be done."`
+	ID   ObjectID `json:"id" doc:"The object."`
+	Wave int      `json:"wave,omitempty" doc:"Place in the order within the application."`
+	// Hook is the phase in which a hook would run; empty for every other object.
+	Hook  HookPhase `json:"hook,omitempty" doc:"Phase in which it would run as a hook."`
+	File  string    `json:"file,omitempty" doc:"File that declares it."`
+	Line  int       `json:"line,omitempty" doc:"Line of that file, from 1; 0 is not known."`
+	Drift *Drift    `json:"drift,omitempty" doc:"How the live object departs from what was applied, and by whom."`
 	// Diff is a unified diff of YAML from live to planned, Secret values redacted.
 	Diff string `json:"diff,omitempty" doc:"Unified diff of YAML from live to planned, Secret values redacted."`
 	// Error says why the API server would refuse it.

@@ -48,8 +48,10 @@ type ObjectStatus struct {
 	Sync       SyncState `json:"sync" doc:"Whether the object equals Git."`
 	Health     Health    `json:"health" doc:"Whether it works, as far as its status tells."`
 	Message    string    `json:"message,omitempty" doc:"Its last error, or what it waits for."`
-	File       string    `json:"file,omitempty" doc:"File that declares it, relative to the root of the repository."`
-	Line       int       `json:"line,omitempty" doc:"Line of that file, from 1; 0 is not known."`
+	// Hook is set for an object that runs at moments of a sync.
+	Hook *HookStatus `json:"hook,omitempty" doc:"Set for an object that runs at moments of a sync."`
+	File string      `json:"file,omitempty" doc:"File that declares it, relative to the root of the repository."`
+	Line int         `json:"line,omitempty" doc:"Line of that file, from 1; 0 is not known."`
 }
 
 // ClusterStatus is the state of the connection to a cluster.

@@ -11,8 +11,9 @@ import (
 	"github.com/belaydev/belay"
 )
 
-// dataDir is everything a server keeps on disk. Losing it loses caches, and the
-// key of Secret digests: that costs one apply for each Secret.
+// dataDir is everything a server keeps on disk. Losing it loses caches, the key of
+// Secret digests (that costs one apply for each Secret), and the knowledge of hooks
+// whose objects are gone.
 type dataDir struct {
 	path string
 	lock *os.File

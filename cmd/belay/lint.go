@@ -33,6 +33,7 @@ const lintExample = `  belay lint
 type lintReport struct {
 	Applications int           `json:"applications"`
 	Objects      int           `json:"objects"`
+	Hooks        int           `json:"hooks,omitempty"`
 	Skipped      []string      `json:"skipped"`
 	Problems     []belay.Error `json:"problems"`
 }
@@ -79,8 +80,11 @@ func (e *env) printLint(r *lintReport) {
 	if len(r.Skipped) > 0 {
 		fmt.Fprintf(e.stdout, "not rendered, their files stand elsewhere: %s\n", strings.Join(r.Skipped, ", "))
 	}
-	fmt.Fprintf(e.stdout, "%s with %s: %s\n", term.Count(r.Applications, "application"), term.Count(r.Objects, "object"),
-		term.Count(len(r.Problems), "problem"))
+	objects := term.Count(r.Objects, "object")
+	if r.Hooks > 0 {
+		objects += " and " + term.Count(r.Hooks, "hook")
+	}
+	fmt.Fprintf(e.stdout, "%s with %s: %s\n", term.Count(r.Applications, "application"), objects, term.Count(len(r.Problems), "problem"))
 }
 
 // lint checks everything that can be checked without a cluster.
@@ -117,7 +121,8 @@ func lint(ctx context.Context, w *workdir, known facts) (*lintReport, error) {
 			r.Problems = append(r.Problems, problems(errs[i], app)...)
 			continue
 		}
-		r.Objects += len(results[i].Objects)
+		kept, hooks := plan.SplitHooks(results[i].Objects)
+		r.Objects, r.Hooks = r.Objects+len(kept), r.Hooks+len(hooks)
 		r.Problems = append(r.Problems, check(w, app, results[i].Objects, scopes, seen)...)
 	}
 	slices.SortStableFunc(r.Problems, func(a, b belay.Error) int {

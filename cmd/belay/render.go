@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
@@ -111,9 +112,21 @@ func (e *env) writeManifests(o output, objects []belay.Object, show bool) error 
 		if err != nil {
 			return fmt.Errorf("encode %s: %w", objects[i].ID, err)
 		}
-		if _, err := fmt.Fprintf(e.stdout, "---\n# Source: %s\n%s", objects[i].Origin, doc); err != nil {
+		if _, err := fmt.Fprintf(e.stdout, "---\n# Source: %s\n%s%s", objects[i].Origin, hookLine(objects[i].Hook), doc); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// hookLine says above a manifest when it runs, if it is a hook.
+func hookLine(h *belay.Hook) string {
+	if h == nil {
+		return ""
+	}
+	words := make([]string, len(h.Phases))
+	for i, p := range h.Phases {
+		words[i] = string(p)
+	}
+	return "# Hook: " + strings.Join(words, ", ") + "\n"
 }

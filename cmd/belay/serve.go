@@ -18,6 +18,7 @@ import (
 	"github.com/belaydev/belay/internal/kube"
 	"github.com/belaydev/belay/internal/manifestdiff"
 	"github.com/belaydev/belay/internal/reconcile"
+	"github.com/belaydev/belay/internal/runlog"
 	"github.com/belaydev/belay/internal/server"
 	"github.com/belaydev/belay/internal/version"
 )
@@ -87,6 +88,7 @@ type serving struct {
 	http     *server.Server
 	parts    *parts
 	data     *dataDir
+	runs     *runlog.Log
 }
 
 // newServing opens the data directory and the listener and wires the parts; on
@@ -111,6 +113,14 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 		}
 	}()
 	s := &serving{url: "http://" + l.Addr().String(), bus: events.New(keptEvents), log: o.log, listener: l, data: data}
+	if s.runs, err = runlog.Open(filepath.Join(data.path, "runs")); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = s.runs.Close() // nothing was written
+		}
+	}()
 	s.parts, err = newParts(partsOptions{
 		repo: o.repo, instance: o.instance, kubeconfig: o.kubeconfig, interval: o.interval, data: data, log: o.log, bus: s.bus,
 		sourceChanged: func(url string) { s.engine.SourceChanged(url) },
@@ -121,7 +131,7 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 	s.engine = reconcile.New(reconcile.Options{
 		Repo: s.parts.repo, Ref: o.ref, Path: cleanPath(o.path), Instance: o.instance, OnlyCluster: o.onlyCluster,
 		Sources: s.parts.sources, Renderer: s.parts.renderer, Connector: s.parts.connector, NewIndex: newIndex,
-		Recorder: s.bus, Logger: o.log, Diff: manifestdiff.Unified, SecretKey: data.key, Checkpoint: o.checkpoint,
+		Recorder: s.bus, Logger: o.log, Diff: manifestdiff.Unified, SecretKey: data.key, Runs: s.runs, Checkpoint: o.checkpoint,
 	})
 	s.http = server.New(server.Config{Engine: s.engine, Events: s.bus, Metrics: newRegistry(s.engine), Schemas: catalog.Schema,
 		Build: version.Get(), Log: o.log})
@@ -152,5 +162,5 @@ func (s *serving) run(ctx context.Context) error {
 	wg.Wait()
 	s.parts.close()
 	s.log.Info("stopped")
-	return errors.Join(append(errs, s.data.Close())...)
+	return errors.Join(append(errs, s.runs.Close(), s.data.Close())...)
 }

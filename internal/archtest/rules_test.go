@@ -49,6 +49,7 @@ var rules = []rule{
 
 	{pkg: "internal/git", git: true, why: whyAdapter},
 	{pkg: "internal/source", imports: []string{"internal/git"}, why: whyAdapter + " (internal/source may use internal/git: a source is made of Git.)"},
+	{pkg: "internal/runlog", standard: true, why: whyAdapter},
 	{pkg: "internal/render/...", imports: []string{"internal/render/..."}, kubernetes: true, why: whyAdapter + " What renders sees the content of strangers: it must not even be able to reach a cluster or a repository."},
 	{pkg: "internal/render/rendertest", imports: []string{"internal/render/..."}, kubernetes: true, tests: true, why: "Test helpers stay out of the binary."},
 	{pkg: "internal/kube/...", imports: []string{"internal/kube/..."}, kubernetes: true, why: whyAdapter},

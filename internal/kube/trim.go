@@ -81,6 +81,9 @@ func (t trimmer) trim(obj any) (*trimmed, error) {
 		out := t.meta(&m)
 		if out.ours {
 			t.judge(out, o)
+			if out.live.Hook != nil {
+				out.live.Health, out.live.HealthMessage = hookHealth(o, out.live.Health, out.live.HealthMessage)
+			}
 			out.live.Established = established(o)
 		}
 		return out, nil
@@ -123,6 +126,7 @@ func (t trimmer) meta(m *metav1.ObjectMeta) *trimmed {
 	out.live.Application = intern(app)
 	out.live.Digest = m.Annotations[belay.AnnotationDigest]
 	out.live.PruneDisabled = m.Annotations[belay.AnnotationPrune] == "disabled"
+	out.live.Hook = liveHook(m)
 	out.replicas = slices.ContainsFunc(m.ManagedFields, func(e metav1.ManagedFieldsEntry) bool {
 		return appliedByUs([]metav1.ManagedFieldsEntry{e}) && claimsReplicas(&e)
 	})

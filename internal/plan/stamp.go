@@ -49,6 +49,7 @@ func Stamp(o belay.Object, application, instance string) (belay.Object, error) {
 		return o, err
 	}
 	delete(annotations, lastApplied) // a copy of the whole object, secret values and all
+	delete(annotations, belay.AnnotationHookRun)
 	id := belay.FormatID(application, o.ID)
 	o.Digest = belay.Digest([]byte(o.Digest + "\n" + id + "\n" + instance))
 	labels[belay.LabelManaged] = "true"

@@ -27,6 +27,9 @@ type app struct {
 	status            belay.ApplicationStatus
 	health            belay.Health              // the last that could be seen
 	pending           map[belay.ObjectID]string // objects that are not right, and why
+	// hookStates is how far the hooks are, as far as the run at hand needs them.
+	hookStates map[belay.ObjectID]belay.HookState
+	left       *left // what it was when it left Git
 	// desired is replaced as a whole, never changed; commit is the newest commit
 	// that it is known to hold for.
 	desired   *desired
@@ -52,6 +55,7 @@ type app struct {
 	syncedIDs map[belay.ObjectID]string // objects that were written or found right, and their digests
 	syncedAt  time.Time
 	cluster   string // that all of this is about
+	hooks     hookMemory
 }
 
 // deliverTo forgets what was done in another cluster.
@@ -70,6 +74,9 @@ func (a *app) forgetUndeclared(d *desired) {
 	declared := make(map[belay.ObjectID]bool, len(d.objects))
 	for i := range d.objects {
 		declared[d.objects[i].id] = true
+	}
+	for i := range d.hooks {
+		declared[d.hooks[i].id] = true
 	}
 	maps.DeleteFunc(a.heals, func(id belay.ObjectID, _ *attempt) bool { return !declared[id] })
 	maps.DeleteFunc(a.drifted, func(id belay.ObjectID, _ string) bool { return !declared[id] })
@@ -94,6 +101,10 @@ type desired struct {
 	kinds      []belay.VersionKind
 	digest     string // of all objects
 	warnings   []string
+	// hooks are no part of objects; unplaced are those that could not be resolved.
+	hooks    []declared
+	unplaced []plan.Unresolved
+	run      string // what hooks run for, see belay.HookRunOf
 }
 
 // declared is one desired object without its manifest.
@@ -102,6 +113,7 @@ type declared struct {
 	apiVersion string
 	digest     string
 	wave       int
+	hook       *belay.Hook
 	origin     belay.Origin
 }
 

@@ -166,7 +166,7 @@ func (e *Engine) adopt(ctx context.Context, cat *catalog.Catalog, rev belay.Revi
 func (e *Engine) enforce(cat *catalog.Catalog, rev belay.Revision) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	prev := e.catalog
+	prev, before := e.catalog, e.config.Commit
 	e.catalog, e.config = cat, rev
 	projectsChanged := prev == nil || !reflect.DeepEqual(specs(prev.Projects), specs(cat.Projects))
 	if projectsChanged {
@@ -213,6 +213,7 @@ func (e *Engine) enforce(cat *catalog.Catalog, rev belay.Revision) {
 			continue
 		}
 		a.def = nil
+		a.left = &left{desired: a.desired, ref: a.ref, commit: a.commit, parent: before}
 		e.unfollow(a)
 		e.unclaim(a)
 		e.publish(belay.Event{Type: belay.EventApplication, Application: name, Revision: rev.Commit, Actor: rev.Author, Message: "application removed"})

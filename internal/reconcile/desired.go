@@ -39,6 +39,9 @@ type target struct {
 
 	// ordered is true where leaving Git is the order, automatic sync or not.
 	ordered bool
+
+	// hookStates is how far the hooks are; nil where that was not looked at.
+	hookStates map[belay.ObjectID]belay.HookState
 }
 
 // newPlan forgets what was known of the plan before.
@@ -54,7 +57,7 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 	spec := specDigest(t.def)
 	e.mu.Lock()
 	d, dirty, renderErr, commit := a.desired, a.dirty, a.renderErr, a.commit
-	stale := d == nil || dirty || d.spec != spec || (d.facts != facts.Digest && (d.usesFacts || len(d.unresolved) > 0))
+	stale := d == nil || dirty || d.spec != spec || (d.facts != facts.Digest && (d.usesFacts || len(d.unresolved)+len(d.unplaced) > 0))
 	tried := spec + " " + facts.Digest
 	if renderErr != nil && !dirty { // it fails again, unless it is tried with something else
 		stale = a.tried != tried
@@ -103,10 +106,10 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 	nd.spec = spec
 	var old []declared
 	if d != nil {
-		old = d.objects
+		old = d.claimed()
 	}
 	for cluster, cl := range e.claims {
-		now := nd.objects
+		now := nd.claimed()
 		if cluster != t.cluster {
 			now = nil // where it was delivered to before
 		}
@@ -178,7 +181,7 @@ func (e *Engine) render(ctx context.Context, t *target, facts *belay.ClusterFact
 		if *o, err = plan.Stamp(*o, t.def.Name, e.Instance); err != nil {
 			return nil, nil, out.Reads, &belay.Error{Code: belay.CodeInvalid, Message: err.Error(), Origin: o.Origin, Application: t.def.Name}
 		}
-		d.objects = append(d.objects, declared{id: o.ID, apiVersion: o.APIVersion, digest: o.Digest, wave: o.Wave, origin: o.Origin})
+		d.objects = append(d.objects, declared{id: o.ID, apiVersion: o.APIVersion, digest: o.Digest, wave: o.Wave, hook: o.Hook, origin: o.Origin})
 		sum.WriteString(o.Digest)
 		vk := belay.VersionKind{APIVersion: o.APIVersion, Kind: o.ID.Kind}
 		if !slices.Contains(d.kinds, vk) {
@@ -186,6 +189,7 @@ func (e *Engine) render(ctx context.Context, t *target, facts *belay.ClusterFact
 		}
 	}
 	d.digest = belay.Digest([]byte(sum.String()))
+	d.takeHooks(out.Objects, t.def.Spec.Destination.Namespace, e.SecretKey)
 	return d, objects, out.Reads, nil
 }
 

@@ -36,6 +36,8 @@ type Options struct {
 	Diff func(before, after json.RawMessage) string
 	// SecretKey keys the digests that stand for secret values.
 	SecretKey []byte
+	// Runs remembers the runs of hooks; nil forgets them with the process.
+	Runs Runs
 
 	// Workers that reconcile at the same time. Default 4 per processor: most of
 	// their time is spent waiting for the cluster.
@@ -44,7 +46,8 @@ type Options struct {
 	HotBytes int
 	// Checkpoint is called at named points of a sync; tests crash there. They are,
 	// in the order of a sync: loaded, rendered, begin, write, delete, deleted,
-	// namespace, written, group, arrived.
+	// namespace, written, group, hookCleared, hookStarted, hookSucceeded, hooksOver,
+	// arrived.
 	Checkpoint func(name string)
 }
 

@@ -136,6 +136,7 @@ func (e *Engine) previewOne(ctx context.Context, v view, s subject) (belay.Previ
 		p := e.teardownPlan(t)
 		out.Digest = p.Digest
 		e.previewChanges(ctx, t, &p, &out)
+		e.previewLeaving(t, &out)
 		return out, nil
 	}
 	if !s.given {
@@ -149,9 +150,11 @@ func (e *Engine) previewOne(ctx context.Context, v view, s subject) (belay.Previ
 	if err != nil {
 		return out, err
 	}
+	objs, _ = plan.SplitHooks(objs)
 	p, _ := e.plan(t, objs)
 	out.Digest, out.Unchanged, out.Held = p.Digest, p.Unchanged, p.Held
 	e.previewChanges(ctx, t, &p, &out)
+	e.previewHooks(t, &p, &out)
 	return out, nil
 }
 
@@ -194,6 +197,10 @@ func (e *Engine) previewObjects(ctx context.Context, t *target, s subject) ([]be
 			}
 		}
 		objs, t.desired = out, &desired{unresolved: unresolved}
+		for i := range out {
+			t.desired.objects = append(t.desired.objects, declared{id: out[i].ID, wave: out[i].Wave, hook: out[i].Hook, origin: out[i].Origin})
+		}
+		t.desired.takeHooks(given, t.def.Spec.Destination.Namespace, e.SecretKey)
 	} else {
 		d, rendered, _, err := e.render(ctx, t, &facts, true)
 		if err != nil {

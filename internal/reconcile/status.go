@@ -23,6 +23,9 @@ func (e *Engine) finish(ctx context.Context, t *target, p *belay.Plan, step plan
 	for i := range p.Actions {
 		act := &p.Actions[i]
 		msg := string(act.Verb)
+		if act.Hook != "" {
+			msg = "to run as " + string(act.Hook) + " hook"
+		}
 		if act.Blocked != nil {
 			msg = act.Blocked.Error()
 			// What is being deleted takes its time, and a hold is told by itself.
@@ -189,6 +192,9 @@ func (e *Engine) settle(t *target, pending map[belay.ObjectID]string, shown *bel
 	}
 	same := a.judged == t.desired && was.Sync == s.Sync && was.Health == s.Health && was.Message == s.Message
 	a.status, a.pending, a.judged = s, pending, t.desired
+	if t.hookStates != nil {
+		a.hookStates = t.hookStates
+	}
 	e.wakeDependents(a.name, same)
 	if s.Health != belay.Unknown { // what cannot be seen has not changed
 		if a.health != "" && a.health != s.Health {
@@ -315,8 +321,12 @@ func tree(a *app, conn Cluster) []belay.ObjectStatus {
 		for _, d := range a.desired.objects {
 			add(d.id, d.apiVersion, d.wave, d.origin)
 		}
-		for _, u := range a.desired.unresolved {
+		for _, u := range slices.Concat(a.desired.unresolved, a.desired.unplaced) {
 			add(u.Object.ID, u.Object.APIVersion, u.Object.Wave, u.Object.Origin)
+		}
+		for i := range a.desired.hooks {
+			seen[a.desired.hooks[i].id] = true
+			out = append(out, a.hookRow(&a.desired.hooks[i], conn))
 		}
 	}
 	for id := range a.pending {

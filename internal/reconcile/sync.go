@@ -128,10 +128,11 @@ func (e *Engine) converge(ctx context.Context, t *target, renderErr error) {
 		if renderErr == nil {
 			a.tries.count = 0
 		}
+		objs, hooks := plan.SplitHooks(objs)
 		p, gate := e.plan(t, objs)
 		e.verified(t, objs, &p)
 		e.tellDrift(t, &p)
-		step := plan.Frontier(&p, gate)
+		step := e.frontier(t, &p, hooks, gate)
 		if len(step.Run) == 0 || e.runCtx.Err() != nil {
 			e.finish(ctx, t, &p, step, renderErr)
 			return
@@ -173,7 +174,8 @@ func (e *Engine) inSync(t *target) bool {
 			return false
 		}
 	}
-	return len(t.conn.Live(t.def.Name)) == len(t.desired.objects) && !e.doublyClaimed(t)
+	kept, hooks := t.split()
+	return len(kept) == len(t.desired.objects) && e.hooksIdle(t, hooks) && !e.doublyClaimed(t)
 }
 
 func (e *Engine) doublyClaimed(t *target) bool {
@@ -197,7 +199,7 @@ func (e *Engine) plan(t *target, objs []belay.Object) (belay.Plan, plan.Gate) {
 	p := plan.Build(plan.Input{
 		Application: t.def, Project: t.project, Cluster: t.cluster, Desired: objs, Unresolved: t.desired.unresolved,
 		Namespaced: func(o belay.Object) bool { ns, _ := scopes.Namespaced(&o); return ns },
-		Live:       t.conn.Live(t.def.Name), Lookup: t.conn.Lookup,
+		Live:       t.kept(), Lookup: t.conn.Lookup,
 		Claimant: func(id belay.ObjectID) (string, belay.Origin, bool) {
 			name, at, ok, doubt := e.claimant(t, id)
 			if doubt {
@@ -312,9 +314,13 @@ func (e *Engine) begin(t *target, p *belay.Plan) {
 		a.effort.start(t.planned)
 		return
 	}
-	writes, deletes, healing := 0, 0, true
+	writes, deletes, hooks, healing := 0, 0, 0, true
 	for i := range p.Actions {
 		switch {
+		case p.Actions[i].Hook != "":
+			hooks++
+			healing = healing && !a.hooks.begun
+			continue
 		case p.Actions[i].Blocked != nil:
 		case p.Actions[i].Verb == belay.VerbDelete:
 			deletes++
@@ -334,6 +340,9 @@ func (e *Engine) begin(t *target, p *belay.Plan) {
 	}
 	if deletes > 0 {
 		todo = append(todo, count(deletes, "object")+" to delete")
+	}
+	if hooks > 0 {
+		todo = append(todo, count(hooks, "hook")+" to run")
 	}
 	msg := "removed from Git: "
 	if t.rev.Commit != "" {
@@ -377,7 +386,7 @@ func (e *Engine) guarded(ctx context.Context, t *target, act *belay.Action) (err
 
 // write carries out one action. The Permit is what lets it through.
 func (e *Engine) write(ctx context.Context, t *target, act *belay.Action) error {
-	permit, err := t.project.Permit(t.def, t.cluster, act.ID, act.ID.Namespace != "")
+	permit, err := t.project.Permit(t.defFor(act), t.cluster, act.ID, act.ID.Namespace != "")
 	if err != nil {
 		return err
 	}
@@ -425,6 +434,10 @@ func (e *Engine) makeNamespace(ctx context.Context, t *target) error {
 
 // outcome notes what became of an action.
 func (e *Engine) outcome(t *target, act *belay.Action, err error) {
+	if act.Hook != "" {
+		e.hookOutcome(t, act, err)
+		return
+	}
 	a, now := t.app, time.Now()
 	if err != nil {
 		e.stats.Failures.Add(1)

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -33,6 +34,7 @@ func (e *Engine) findOrphans(clusterName string) {
 		if c.conn == nil || (clusterName != "" && name != clusterName) || c.conn.Ready() != nil {
 			continue
 		}
+		e.findLeaving(name)
 		for _, owner := range c.conn.Applications() {
 			known := e.apps[owner]
 			if e.released[owner] || known != nil && (known.def == nil || known.def.Spec.Destination.Cluster == name) || len(prunable(c.conn, owner)) == 0 {
@@ -85,6 +87,7 @@ func (e *Engine) teardown(ctx context.Context, a *app) {
 			continue
 		}
 		n, err := e.teardownIn(ctx, a, name, c.conn, func(belay.ObjectID) bool { return false })
+		n, err = e.nothingOwed(a, name, n, err)
 		left += n
 		if err != nil {
 			refused = err
@@ -113,6 +116,7 @@ func (e *Engine) forget(a *app) {
 	delete(e.waiting, a.name)
 	e.hot.remove(a.name)
 	e.wakeDependencies(a)
+	e.forgetRuns(a.name)
 }
 
 // unclaim lets go of what an application declared: Git no longer says so. Called
@@ -122,7 +126,7 @@ func (e *Engine) unclaim(a *app) {
 		return
 	}
 	for _, cl := range e.claims {
-		for other := range cl.replace(a.name, a.desired.objects, nil) {
+		for other := range cl.replace(a.name, a.desired.claimed(), nil) {
 			e.wake(other)
 		}
 	}
@@ -147,11 +151,12 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 		return slices.DeleteFunc(prunable(conn, a.name), func(l belay.Live) bool { return kept(l.ID) })
 	}
 	live := deletable()
-	if len(live) == 0 {
+	owed := e.owed(a, clusterName)
+	if len(live)+owed == 0 {
 		return 0, nil
 	}
 	if err := e.mayTeardown(ctx, a, clusterName); err != nil {
-		return len(live), err
+		return len(live) + owed, err
 	}
 	def := e.lastDef(a)
 	if !def.Spec.Sync.Prune { // its objects were never to be deleted; they stay, unmanaged
@@ -167,17 +172,22 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 	project, over := projectOf(e.catalog, def), a.override
 	e.mu.Unlock()
 	t := &target{app: a, def: def, project: &project, cluster: clusterName, conn: conn, desired: &desired{}, ordered: true, override: over}
+	lv, err := e.leaving(ctx, t)
+	if err != nil {
+		return len(live) + owed, err
+	}
 	for {
 		t.newPlan()
-		p := plan.Build(plan.Input{Application: def, Project: &project, Cluster: clusterName, Live: conn.Live(a.name), Lookup: conn.Lookup,
-			Claimant: func(belay.ObjectID) (string, belay.Origin, bool) { return "", belay.Origin{}, false },
-			Claimed:  kept, Teardown: true})
-		step := plan.Frontier(&p, plan.Gate{Lookup: conn.Lookup, Served: func(*belay.Object) bool { return true },
+		p, step := e.teardownStep(t, lv, func(live []belay.Live) belay.Plan {
+			return plan.Build(plan.Input{Application: def, Project: &project, Cluster: clusterName, Live: live, Lookup: conn.Lookup,
+				Claimant: func(belay.ObjectID) (string, belay.Origin, bool) { return "", belay.Origin{}, false },
+				Claimed:  kept, Teardown: true})
+		}, plan.Gate{Lookup: conn.Lookup, Served: func(*belay.Object) bool { return true },
 			Allow: func(act *belay.Action) (bool, string) { return e.allow(t, act) }})
 		if len(step.Run) == 0 || e.runCtx.Err() != nil {
 			e.scheduleRetry(t)
 			if step.Waiting != "" {
-				return len(p.Actions), &belay.Error{Code: belay.CodeUnavailable, Message: "removed from Git, but not deleted: " + step.Waiting}
+				return max(len(p.Actions), 1), &belay.Error{Code: belay.CodeUnavailable, Message: "removed from Git, but not deleted: " + step.Waiting}
 			}
 			// What is being deleted already is no action; its end wakes us.
 			return len(deletable()), nil
@@ -240,10 +250,12 @@ func confirmed(cat *catalog.Catalog, names []string) bool {
 	return false
 }
 
+var errNeverDeclared = errors.New("never declared")
+
 // recall finds in Git's history what an application meant that left Git before
 // this process started.
 func (e *Engine) recall(ctx context.Context, a *app, rev belay.Revision) error {
-	unknown := &belay.Error{Code: belay.CodeHeld, Application: a.name,
+	unknown := &belay.Error{Code: belay.CodeHeld, Application: a.name, Err: errNeverDeclared,
 		Message: fmt.Sprintf("objects in the cluster belong to an application %q that this repository never declared; they are left alone", a.name),
 		Hint:    "is this Belay pointed at the right repository, --path and --instance? If the objects are to go, declare the application and remove it again"}
 	e.mu.Lock()

@@ -73,6 +73,9 @@ func (a *assembler) take(out *wire.Output) error {
 		d := &out.Docs[i]
 		at := a.origin(d.File, d.Line)
 		o, err := belay.NewObject(d.Manifest, at)
+		if errors.Is(err, belay.ErrLeftOut) {
+			continue
+		}
 		if err != nil {
 			a.fail(&belay.Error{Code: belay.CodeInvalid, Message: err.Error(), Hint: a.hint(), Origin: at})
 			continue

@@ -21,7 +21,7 @@ import (
 )
 
 // cacheFormat changes when what an entry means does.
-const cacheFormat = "1"
+const cacheFormat = "2"
 
 // variants is how many results of one application are kept: a branch and its
 // pull requests alternate.

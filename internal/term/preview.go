@@ -53,7 +53,12 @@ func (p *Printer) preview(b *strings.Builder, pv *belay.Preview) {
 
 func counts(pv *belay.Preview) string {
 	n := map[belay.Verb]int{}
+	hooks := 0
 	for _, c := range pv.Changes {
+		if c.Hook != "" {
+			hooks++
+			continue
+		}
 		n[c.Verb]++
 	}
 	var parts []string
@@ -61,6 +66,9 @@ func counts(pv *belay.Preview) string {
 		if n[v] > 0 {
 			parts = append(parts, fmt.Sprintf("%d to %s", n[v], v))
 		}
+	}
+	if hooks > 0 {
+		parts = append(parts, Count(hooks, "hook")+" to run")
 	}
 	if pv.Held != nil {
 		parts = append(parts, "some held")
@@ -72,14 +80,16 @@ func counts(pv *belay.Preview) string {
 }
 
 func (p *Printer) change(b *strings.Builder, c *belay.PreviewChange) {
-	sign, style := "~", Yellow
-	switch c.Verb {
-	case belay.VerbCreate:
+	sign, style, verb := "~", Yellow, string(c.Verb)
+	switch {
+	case c.Hook != "":
+		sign, style, verb = ">", Cyan, "run "+Clean(string(c.Hook))+" hook"
+	case c.Verb == belay.VerbCreate:
 		sign, style = "+", Green
-	case belay.VerbDelete:
+	case c.Verb == belay.VerbDelete:
 		sign, style = "-", Red
 	}
-	fmt.Fprintf(b, "%s %s", p.Paint(style, sign+" "+string(c.Verb)), Clean(c.ID.String()))
+	fmt.Fprintf(b, "%s %s", p.Paint(style, sign+" "+verb), Clean(c.ID.String()))
 	if c.File != "" {
 		b.WriteString("  " + p.Paint(Faint, Clean(belay.Origin{File: c.File, Line: c.Line}.String())))
 	}

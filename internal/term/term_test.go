@@ -103,6 +103,22 @@ func TestTree(t *testing.T) {
 	if want := "one\n└─ Secret g/s  Synced  Healthy\n"; got != want {
 		t.Errorf("a tree of one wave: got\n%s\nwant\n%s", got, want)
 	}
+	hook := object(0, "Job", "migrate", belay.OutOfSync, belay.Progressing)
+	hook.Hook, hook.Message = &belay.HookStatus{Phases: []belay.HookPhase{belay.PreSync, belay.PostSync}, State: belay.HookRunning}, "1 active"
+	idle := object(0, "Job", "tell", belay.Synced, belay.Healthy)
+	idle.Hook = &belay.HookStatus{Phases: []belay.HookPhase{belay.SyncFail}}
+	got = render(t, false, 0, func(p *Printer) error {
+		return p.Tree("hooks", []belay.ObjectStatus{object(0, "ConfigMap", "c", belay.Synced, belay.Healthy), hook, idle})
+	})
+	want = `hooks
+├─ ConfigMap g/c  Synced                 Healthy
+├─ Job g/migrate  PreSync,PostSync hook  Running
+│    1 active
+└─ Job g/tell     SyncFail hook          -
+`
+	if got != want {
+		t.Errorf("a tree with hooks: got\n%s\nwant\n%s", got, want)
+	}
 	if got := render(t, false, 0, func(p *Printer) error { return p.Tree("none", nil) }); got != "none\n" {
 		t.Errorf("an empty tree: %q", got)
 	}
@@ -112,6 +128,7 @@ func TestPreviews(t *testing.T) {
 	previews := []belay.Preview{
 		{Application: "quiet", Cluster: "local", Unchanged: 3},
 		{Application: "guestbook", Cluster: "local", Revision: "0123456789abcdef", Unchanged: 1, Changes: []belay.PreviewChange{
+			{Verb: belay.VerbCreate, Hook: belay.PreSync, ID: belay.ObjectID{Group: "batch", Kind: "Job", Namespace: "g", Name: "migrate"}, File: "m.yaml", Line: 2},
 			{Verb: belay.VerbCreate, ID: belay.ObjectID{Kind: "Secret", Namespace: "g", Name: "s"}, File: "s.yaml", Line: 1,
 				Diff: "--- live\n+++ planned\n@@ -0,0 +1,1 @@\n+kind: Secret\n"},
 			{Verb: belay.VerbHeal, ID: belay.ObjectID{Group: "apps", Kind: "Deployment", Namespace: "g", Name: "d"},
@@ -121,7 +138,8 @@ func TestPreviews(t *testing.T) {
 			Errors: []belay.Error{{Origin: belay.Origin{File: "x.yaml", Line: 4}, Message: "kind is missing"}}},
 	}
 	got := render(t, false, 0, func(p *Printer) error { return p.Previews(previews) })
-	want := `guestbook on local at 0123456789: 1 to create, 1 to heal, 1 to delete, some held, 1 error, 1 unchanged
+	want := `guestbook on local at 0123456789: 1 to create, 1 to heal, 1 to delete, 1 hook to run, some held, 1 error, 1 unchanged
+> run PreSync hook Job.batch g/migrate  m.yaml:2
 + create Secret g/s  s.yaml:1
     --- live
     +++ planned

@@ -18,15 +18,16 @@ func (p *Printer) Tree(name string, objects []belay.ObjectStatus) error {
 		return cmp.Or(cmp.Compare(a.Wave, b.Wave), a.Compare(b.ObjectID))
 	})
 	idWidth, syncWidth, healthWidth := 0, 0, 0
-	for _, o := range objects {
-		idWidth = max(idWidth, Columns(Clean(o.String())))
-		syncWidth = max(syncWidth, len(o.Sync))
-		healthWidth = max(healthWidth, len(o.Health))
+	for i := range objects {
+		sync, health := cells(&objects[i])
+		idWidth = max(idWidth, Columns(Clean(objects[i].String())))
+		syncWidth = max(syncWidth, len(sync.Text))
+		healthWidth = max(healthWidth, len(health.Text))
 	}
 	var b strings.Builder
 	leaf := func(prefix, branch, below string, o *belay.ObjectStatus) {
 		id := Clean(o.String())
-		sync, health := SyncCell(o.Sync), HealthCell(o.Health)
+		sync, health := cells(o)
 		fmt.Fprintf(&b, "%s%s%s  %s%s  %s", prefix, branch, pad(id, idWidth),
 			p.Paint(sync.Style, sync.Text), strings.Repeat(" ", syncWidth-len(sync.Text)), p.Paint(health.Style, health.Text))
 		if o.File != "" {
@@ -64,6 +65,21 @@ func (p *Printer) Tree(name string, objects []belay.ObjectStatus) error {
 	}
 	_, err := p.w.Write([]byte(b.String()))
 	return err
+}
+
+// cells say how an object is: of a hook, when it runs and how far it is.
+func cells(o *belay.ObjectStatus) (sync, health Cell) {
+	sync, health = SyncCell(o.Sync), HealthCell(o.Health)
+	if o.Hook == nil {
+		return sync, health
+	}
+	phases := make([]string, len(o.Hook.Phases))
+	for i, p := range o.Hook.Phases {
+		phases[i] = Clean(string(p))
+	}
+	sync = Cell{Text: strings.Join(phases, ",") + " hook", Style: Plain}
+	health.Text = Clean(string(cmp.Or(o.Hook.State, "-")))
+	return sync, health
 }
 
 // chunksByWave splits objects, which are sorted by wave.

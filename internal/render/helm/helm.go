@@ -38,8 +38,9 @@ const (
 )
 
 // Render renders the chart at the job's path: its CRDs first, then the
-// templates by path. Test hooks and notes are left out, other hooks too, with a
-// warning. An object that Helm is told to keep gets Belay's annotation for that.
+// templates by path. Notes are left out. Hooks come out as they are; what they
+// are for is read by [belay.NewObject]. An object that Helm is told to keep gets
+// Belay's annotation for that.
 func Render(tree wire.Tree, job wire.Job) *wire.Output {
 	out := &wire.Output{Kind: Kind}
 	root := path.Clean(job.Source.Path)
@@ -208,15 +209,10 @@ func (r *run) templates() {
 		r.explain(err)
 		return
 	}
-	var hooks []string
 	for _, name := range slices.Sorted(maps.Keys(rendered)) {
-		if strings.HasSuffix(name, "NOTES.txt") {
-			continue
+		if !strings.HasSuffix(name, "NOTES.txt") {
+			r.output(name, rendered[name])
 		}
-		hooks = append(hooks, r.output(name, rendered[name])...)
-	}
-	if len(hooks) > 0 {
-		r.out.Warn("hooks are not run yet and were left out: %s", strings.Join(hooks, ", "))
 	}
 	r.unstable()
 }
@@ -224,8 +220,8 @@ func (r *run) templates() {
 // separator is Helm's own: charts rely on it to split "---apiVersion: v1".
 var separator = regexp.MustCompile(`(?m)^---[ \t]*`)
 
-// output adds the manifests of one template and returns the hooks it leaves out.
-func (r *run) output(name, text string) (hooks []string) {
+// output adds the manifests of one template.
+func (r *run) output(name, text string) {
 	file := r.templatePaths[name]
 	text = strings.TrimLeftFunc(text, unicode.IsSpace)
 	for _, part := range separator.Split(text, -1) {
@@ -249,75 +245,49 @@ func (r *run) output(name, text string) (hooks []string) {
 			p.Line = 0
 			p.Hint = strings.TrimPrefix(p.Hint+"; see the output with \"helm template --debug\"", "; ")
 			r.out.Fail(p)
-			return hooks
+			return
 		}
 		for _, it := range items {
-			m, hook := adapt(it.Manifest)
-			switch {
-			case hook == "":
-				r.out.Add(file, 0, m)
-			case !onlyTests(hook):
-				hooks = append(hooks, fmt.Sprintf("%s (%s, %s)", describe(it.Manifest), hook, file))
-			}
+			r.out.Add(file, 0, adapt(it.Manifest))
 		}
 	}
-	return hooks
 }
 
 type head struct {
-	Kind     string `json:"kind"`
 	Metadata struct {
-		Name        string         `json:"name"`
 		Annotations map[string]any `json:"annotations"`
 	} `json:"metadata"`
 }
 
-// adapt reads Helm's annotations: it returns the hook an object is, and carries
-// "keep" over.
-func adapt(j []byte) (manifest []byte, hook string) {
-	if !bytes.Contains(j, []byte("helm.sh/")) {
-		return j, ""
+// adapt carries Helm's "keep" over. A hook lives by its delete policy instead.
+func adapt(j []byte) []byte {
+	if !bytes.Contains(j, []byte(policyAnnotation)) {
+		return j
 	}
 	var h head
 	if json.Unmarshal(j, &h) != nil {
-		return j, ""
-	}
-	if v, ok := h.Metadata.Annotations[hookAnnotation].(string); ok {
-		return j, v
+		return j
 	}
 	if v, ok := h.Metadata.Annotations[policyAnnotation].(string); !ok || !strings.EqualFold(strings.TrimSpace(v), "keep") {
-		return j, ""
+		return j
 	}
-	if _, ok := h.Metadata.Annotations[belay.AnnotationPrune]; ok {
-		return j, ""
+	for _, name := range []string{belay.AnnotationPrune, hookAnnotation} {
+		if _, ok := h.Metadata.Annotations[name]; ok {
+			return j
+		}
 	}
 	var m map[string]any
 	dec := json.NewDecoder(bytes.NewReader(j))
 	dec.UseNumber()
 	if dec.Decode(&m) != nil {
-		return j, ""
+		return j
 	}
 	m["metadata"].(map[string]any)["annotations"].(map[string]any)[belay.AnnotationPrune] = "disabled"
 	out, err := json.Marshal(m)
 	if err != nil {
-		return j, ""
+		return j
 	}
-	return out, ""
-}
-
-func onlyTests(hook string) bool {
-	for h := range strings.SplitSeq(hook, ",") {
-		if h = strings.ToLower(strings.TrimSpace(h)); h != "test" && h != "test-success" && h != "test-failure" {
-			return false
-		}
-	}
-	return true
-}
-
-func describe(j []byte) string {
-	var h head
-	_ = json.Unmarshal(j, &h) // its own output; nothing to say when it fails
-	return h.Kind + " " + h.Metadata.Name
+	return out
 }
 
 var unstableFunc = regexp.MustCompile(`\b(randAlphaNum|randAlpha|randNumeric|randAscii|randBytes|randInt|uuidv4|genPrivateKey|genCA|genCAWithKey|genSelfSignedCert|genSelfSignedCertWithKey|genSignedCert|genSignedCertWithKey|htpasswd|bcrypt|now)\b`)

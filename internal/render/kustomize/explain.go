@@ -1,6 +1,7 @@
 package kustomize
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"regexp"
@@ -83,7 +84,7 @@ func (in *inspector) checkFile(file string, data []byte) {
 					Hint: "add what is missing, or take the file out of resources"})
 				return
 			}
-			if _, err := belay.NewObject(it.Manifest, belay.Origin{}); err != nil {
+			if _, err := belay.NewObject(it.Manifest, belay.Origin{}); err != nil && !errors.Is(err, belay.ErrLeftOut) {
 				in.out.Fail(wire.Problem{File: file, Line: it.Line, Message: err.Error()})
 				return
 			}
