@@ -167,8 +167,8 @@ func TestDependentsAreWoken(t *testing.T) {
 	}
 }
 
-// leaving has applications that left Git, each depending on others.
-func leaving(t *testing.T, deps map[string][]string) *Engine {
+// departing has applications that left Git, each depending on others.
+func departing(t *testing.T, deps map[string][]string) *Engine {
 	t.Helper()
 	e, _ := movedEngine(t, onShelf(), onShelf())
 	e.apps, e.catalog = map[string]*app{}, &catalog.Catalog{}
@@ -185,7 +185,7 @@ func leaving(t *testing.T, deps map[string][]string) *Engine {
 }
 
 func TestTeardownGoesTheOtherWay(t *testing.T) {
-	e := leaving(t, map[string][]string{"web": {"api"}, "api": {"db"}, "db": nil, "x": {"y"}, "y": {"x"}})
+	e := departing(t, map[string][]string{"web": {"api"}, "api": {"db"}, "db": nil, "x": {"y"}, "y": {"x"}})
 	for name, want := range map[string]string{"web": "", "api": "waits for web", "db": "waits for api", "x": "", "y": ""} {
 		err := e.inTheWay(t.Context(), e.apps[name])
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
