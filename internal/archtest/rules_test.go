@@ -24,7 +24,7 @@ type rule struct {
 
 // helpers are open to every package but the root: each does one small thing and
 // knows no adapter.
-var helpers = []string{"internal/xec", "internal/events", "internal/version", "internal/term", "internal/manifestdiff", "internal/devtest", "internal/gittest"}
+var helpers = []string{"internal/xec", "internal/events", "internal/version", "internal/term", "internal/manifestdiff", "internal/devtest", "internal/gittest", "internal/registrytest"}
 
 const (
 	whyAdapter = "An adapter knows one outside world and the domain. If it knew another adapter, neither could be tested, replaced or " +
@@ -48,8 +48,10 @@ var rules = []rule{
 	{pkg: "internal/catalog/gen", imports: []string{"internal/catalog", "internal/health"}, why: "The generator writes down what the catalog knows."},
 
 	{pkg: "internal/git", git: true, why: whyAdapter},
-	{pkg: "internal/source", imports: []string{"internal/git"}, why: whyAdapter + " (internal/source may use internal/git: a source is made of Git.)"},
 	{pkg: "internal/runlog", standard: true, why: whyAdapter},
+	{pkg: "internal/registry", why: whyAdapter},
+	{pkg: "internal/source", imports: []string{"internal/git", "internal/registry"}, why: whyAdapter +
+		" (internal/source may use internal/git and internal/registry: a source is made of what they bring.)"},
 	{pkg: "internal/render/...", imports: []string{"internal/render/..."}, kubernetes: true, why: whyAdapter + " What renders sees the content of strangers: it must not even be able to reach a cluster or a repository."},
 	{pkg: "internal/render/rendertest", imports: []string{"internal/render/..."}, kubernetes: true, tests: true, why: "Test helpers stay out of the binary."},
 	{pkg: "internal/kube/...", imports: []string{"internal/kube/..."}, kubernetes: true, why: whyAdapter},
@@ -72,6 +74,7 @@ var rules = []rule{
 	{pkg: "internal/manifestdiff", why: whyHelper},
 	{pkg: "internal/devtest", kubernetes: true, processes: true, tests: true, why: "Tests of any package start a control plane with it, so it knows none of them."},
 	{pkg: "internal/gittest", git: true, tests: true, why: "Tests of any package make repositories with it, so it knows none of them."},
+	{pkg: "internal/registrytest", tests: true, why: "Tests of any package serve charts and artifacts with it, so it knows none of them."},
 	{pkg: "internal/archtest", processes: true, tests: true, why: "It asks the go command what imports what."},
 
 	{pkg: "bench/...", imports: []string{"client"}, kubernetes: true, git: true,

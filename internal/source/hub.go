@@ -59,6 +59,8 @@ type Options struct {
 	Clock      Clock
 	// ListTimeout bounds one question to a remote; 30 seconds by default.
 	ListTimeout time.Duration
+	// UserAgent is how registries know this program.
+	UserAgent string
 }
 
 // Rewrite is a ref that moved to a commit that does not follow the old one.
@@ -81,19 +83,49 @@ type RepoConfig struct {
 	// Version is any text that changes with the declaration of the repository. A
 	// repository that could not be reached is then tried again at once.
 	Version string
+	// PlainHTTP speaks HTTP without TLS with an OCI registry.
+	PlainHTTP bool
+
+	// stranger is set where nobody declared the repository: see SetStrangers.
+	stranger bool
+}
+
+// follower is a repository that is or was followed: of Git, of charts, or of a
+// registry. Its refs are called as keyOf calls them.
+type follower interface {
+	configure(RepoConfig)
+	setFollowed(refs map[string]bool, spellings []string)
+	followed() bool
+	unfollow()
+	// is says whether a URL means it, alike whether it may well do.
+	is(url string) bool
+	alike(url string) bool
+	start(ctx context.Context)
+	stop()
+	close()
+	poke()
+	checkNow(ctx context.Context) error
+	hasLooked() bool
+	revision(url, ref string) (belay.Revision, error)
+	resolve(ctx context.Context, url, ref string) (belay.Revision, error)
+	snapshot(ctx context.Context, url, commit string) (*Snapshot, error)
+	status() belay.RepositoryStatus
 }
 
 // Hub follows refs of repositories. Its methods may be called by several
 // goroutines; only CheckNow and Snapshot may take long.
 type Hub struct {
-	o     Options
-	cache *git.Cache
-	list  chan struct{} // how many remotes are asked at once
-	fetch chan struct{} // and fetched from
+	o        Options
+	cache    *git.Cache
+	contents *contents     // of registries
+	trees    *trees        // unpacked
+	list     chan struct{} // how many remotes are asked at once
+	fetch    chan struct{} // and fetched from
 
-	mu      sync.Mutex
-	repos   map[string]*repo
-	configs map[string]RepoConfig
+	mu        sync.Mutex
+	repos     map[string]follower
+	configs   map[string]RepoConfig
+	strangers map[string]bool // keys
 	running context.Context // of Run, nil while it does not run
 	wg      sync.WaitGroup  // of the loops and of tidying
 	closed  bool
@@ -119,8 +151,12 @@ func New(o Options) (*Hub, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("mirrors: %w", err)
 	}
+	if o.UserAgent == "" {
+		o.UserAgent = "belay"
+	}
 	return &Hub{o: o, cache: git.NewCache(o.CacheBytes), list: make(chan struct{}, 16), fetch: make(chan struct{}, 4),
-		repos: map[string]*repo{}, configs: map[string]RepoConfig{}}, nil
+		contents: newContents(filepath.Join(o.Dir, "artifacts", "contents"), maxContents), trees: newTrees(maxTrees),
+		repos: map[string]follower{}, configs: map[string]RepoConfig{}}, nil
 }
 
 // Configure replaces what is known about how repositories are reached.
@@ -129,11 +165,44 @@ func (h *Hub) Configure(configs []RepoConfig) {
 	defer h.mu.Unlock()
 	h.configs = make(map[string]RepoConfig, len(configs))
 	for _, c := range configs {
-		h.configs[git.Key(c.URL)] = c
+		key, _, _ := keyOf(c.URL, "")
+		h.configs[key] = c
 	}
 	for key, r := range h.repos {
-		r.configure(h.configs[key])
+		r.configure(h.config(key))
 	}
+}
+
+// SetStrangers names the repositories that nobody declared and that are followed
+// because files name them: what they resolve to in the local network is not
+// talked to. It replaces what was named before.
+func (h *Hub) SetStrangers(urls []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.strangers = make(map[string]bool, len(urls))
+	for _, u := range urls {
+		key, _, _ := keyOf(u, "")
+		h.strangers[key] = true
+	}
+	for key, r := range h.repos {
+		r.configure(h.config(key))
+	}
+}
+
+// config is how the repository with a key is reached. What is declared of a
+// registry, or of a part of it, holds for all repositories below. Called with h.mu.
+func (h *Hub) config(key string) RepoConfig {
+	c, ok := h.configs[strings.TrimPrefix(key, "helm+")]
+	for at := key; !ok && isOCI(key); {
+		i := strings.LastIndexByte(at, '/')
+		if i <= len("oci://") {
+			break
+		}
+		at = at[:i]
+		c, ok = h.configs[at]
+	}
+	c.stranger = h.strangers[key] && !ok
+	return c
 }
 
 // SetFollowed replaces what is followed: refs by the URL of their repository, in
@@ -142,15 +211,20 @@ func (h *Hub) SetFollowed(follow map[string][]string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	refs, spellings := map[string]map[string]bool{}, map[string][]string{}
+	bases := map[string]string{}
 	for url, list := range follow {
-		key := git.Key(url)
+		key, base, _ := keyOf(url, "")
 		if refs[key] == nil {
 			refs[key] = map[string]bool{}
 		}
 		for _, ref := range list {
-			refs[key][ref] = true
+			_, _, name := keyOf(url, ref)
+			refs[key][name] = true
 		}
 		spellings[key] = append(spellings[key], url)
+		if bases[key] == "" || base < bases[key] {
+			bases[key] = base
+		}
 	}
 	for key, r := range h.repos {
 		if len(refs[key]) == 0 {
@@ -164,8 +238,12 @@ func (h *Hub) SetFollowed(follow map[string][]string) {
 		slices.Sort(spellings[key])
 		r := h.repos[key]
 		if r == nil {
-			r = newRepo(h, key, spellings[key][0])
-			r.configure(h.configs[key])
+			if isOCI(key) || strings.HasPrefix(key, "helm+") {
+				r = newArtifacts(h, key, bases[key])
+			} else {
+				r = newRepo(h, key, bases[key])
+			}
+			r.configure(h.config(key))
 			h.repos[key] = r
 		}
 		r.setFollowed(wanted, spellings[key])
@@ -231,9 +309,9 @@ func (h *Hub) Poke(url string) int {
 // works without Run, too.
 func (h *Hub) CheckNow(ctx context.Context, url string) error {
 	h.mu.Lock()
-	var repos []*repo
+	var repos []follower
 	for _, r := range h.repos {
-		if r.followed() && (url == "" || r.key == git.Key(url)) {
+		if r.followed() && (url == "" || r.is(url)) {
 			repos = append(repos, r)
 		}
 	}
@@ -258,18 +336,23 @@ func (h *Hub) CheckNow(ctx context.Context, url string) error {
 }
 
 func (h *Hub) unknown(url string) error {
-	clean, err := git.CleanURL(url)
-	if err != nil {
-		return err
+	clean := url
+	if repo, chart := belay.SplitChartURL(url); !isOCI(url) {
+		var err error
+		if clean, err = git.CleanURL(repo); err != nil {
+			return err
+		}
+		clean = belay.ChartURL(clean, chart)
 	}
 	return &belay.Error{Code: belay.CodeNotFound, Origin: belay.Origin{Repo: clean},
 		Message: "repository " + clean + " is not followed", Hint: "no application and no Repository names it"}
 }
 
-func (h *Hub) repo(url string) (*repo, error) {
+func (h *Hub) repo(url string) (follower, error) {
+	key, _, _ := keyOf(url, "")
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if r := h.repos[git.Key(url)]; r != nil {
+	if r := h.repos[key]; r != nil {
 		return r, nil
 	}
 	return nil, h.unknown(url)
@@ -282,7 +365,7 @@ func (h *Hub) Revision(url, ref string) (belay.Revision, error) {
 	if err != nil {
 		return belay.Revision{Repo: url, Ref: ref}, err
 	}
-	return r.revision(ref)
+	return r.revision(url, ref)
 }
 
 // Looked says whether a repository was asked since it is followed, with success or not.
@@ -291,9 +374,7 @@ func (h *Hub) Looked(url string) bool {
 	if err != nil {
 		return false
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.ended > 0
+	return r.hasLooked()
 }
 
 // Resolve asks the remote what any ref means now, followed or not.
@@ -302,44 +383,17 @@ func (h *Hub) Resolve(ctx context.Context, url, ref string) (belay.Revision, err
 	if err != nil {
 		return belay.Revision{Repo: url, Ref: ref}, err
 	}
-	f, err := r.resolve(ctx, ref)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	rev := belay.Revision{Repo: r.display(), Ref: ref}
-	f.describe(&rev)
-	return rev, err
+	return r.resolve(ctx, url, ref)
 }
 
-// Snapshot gives the tree of a commit, which is looked for at the remote when it
-// is not here.
+// Snapshot gives the tree of a commit, or of the digest of a chart or artifact,
+// which is looked for at the remote when it is not here.
 func (h *Hub) Snapshot(ctx context.Context, url, commit string) (*Snapshot, error) {
 	r, err := h.repo(url)
 	if err != nil {
 		return nil, err
 	}
-	m, err := r.open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	s, err := newSnapshot(ctx, m, commit, r.heal)
-	if errors.Is(err, git.ErrMissing) && !errors.Is(err, git.ErrBroken) {
-		if err := m.FetchCommit(ctx, commit); err != nil {
-			return nil, err
-		}
-		s, err = newSnapshot(ctx, m, commit, r.heal)
-	}
-	if err != nil {
-		if _, ok := errors.AsType[*belay.Error](err); !ok {
-			code := belay.CodeUnavailable
-			if errors.Is(err, git.ErrMissing) {
-				code = belay.CodeNotFound
-			}
-			err = &belay.Error{Code: code, Err: err, Origin: belay.Origin{Repo: m.URL(), Revision: commit},
-				Message: "repository " + m.URL() + ": " + err.Error()}
-		}
-		return nil, err
-	}
-	return s, nil
+	return r.snapshot(ctx, url, commit)
 }
 
 // Diff lists the paths that differ between two commits of a repository.
@@ -355,11 +409,16 @@ func (h *Hub) Diff(ctx context.Context, url, from, to string) ([]belay.PathChang
 	return Diff(ctx, a, b)
 }
 
-// Mirror gives the mirror of a repository, for questions about its history.
+// Mirror gives the mirror of a repository, for questions about its history. The
+// error is [errors.ErrUnsupported] for what is no Git repository.
 func (h *Hub) Mirror(ctx context.Context, url string) (*git.Mirror, error) {
-	r, err := h.repo(url)
+	f, err := h.repo(url)
 	if err != nil {
 		return nil, err
+	}
+	r, ok := f.(*repo)
+	if !ok { // charts and artifacts have no history
+		return nil, errors.ErrUnsupported
 	}
 	return r.open(ctx)
 }

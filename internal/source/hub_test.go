@@ -376,7 +376,8 @@ func TestChecksAreCoalesced(t *testing.T) {
 			}
 		})
 	}
-	r, _ := h.repo(url)
+	f, _ := h.repo(url)
+	r := asGit(f)
 	await(t, "a look under way", func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -584,3 +585,5 @@ func TestTellsEvenIfSomebodyAskedBefore(t *testing.T) {
 		t.Errorf("told %d times, want once", n.count())
 	}
 }
+
+func asGit(f follower) *repo { return f.(*repo) }

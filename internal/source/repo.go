@@ -220,20 +220,6 @@ func (r *repo) look(ctx context.Context) error {
 	return err
 }
 
-// resolve finds what a ref means now at the remote, followed or not.
-func (r *repo) resolve(ctx context.Context, ref string) (*finding, error) {
-	release, err := acquire(ctx, r.turn)
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-	f, err := r.lookAtRemote(ctx, ref)
-	if f != nil {
-		return f, f.err
-	}
-	return nil, err
-}
-
 // lookAtRemote asks the remote for its refs and fetches when something that is
 // followed is not here. Only who has the turn may call it. What also means, if it
 // is not "", is found too, and not kept.
@@ -545,7 +531,7 @@ func (r *repo) tidy(m *git.Mirror) {
 }
 
 // revision is the last good commit of a ref with what is wrong now.
-func (r *repo) revision(ref string) (belay.Revision, error) {
+func (r *repo) revision(_, ref string) (belay.Revision, error) {
 	// What an earlier life knew is on disk, which does not take long.
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
