@@ -1,5 +1,10 @@
 package belay
 
+import (
+	"slices"
+	"strings"
+)
+
 // Application declares that a path of a repository is delivered to a namespace of a cluster.
 type Application struct {
 	// Name is unique in the fleet and a DNS-1123 label or subdomain.
@@ -90,6 +95,43 @@ func (s *ApplicationSpec) AllSources() []Source {
 	return []Source{s.Source}
 }
 
+// NamedFiles are the files that the application reads from sources by name, each
+// as it is written: "$NAME/path".
+func (s *ApplicationSpec) NamedFiles() []string {
+	var out []string
+	add := func(file string) {
+		if strings.HasPrefix(file, "$") {
+			out = append(out, file)
+		}
+	}
+	for _, src := range s.AllSources() {
+		if src.Helm != nil {
+			for _, f := range src.Helm.ValuesFiles {
+				add(f)
+			}
+		}
+	}
+	for i := range s.Patches {
+		add(s.Patches[i].File)
+	}
+	if s.Variables != nil {
+		for _, f := range s.Variables.Files {
+			add(f)
+		}
+	}
+	return out
+}
+
+// Renders says whether a source of AllSources gives objects of its own. One that
+// is named by another and says nothing of how it is rendered is only read.
+func (s *ApplicationSpec) Renders(i int) bool {
+	src := s.AllSources()[i]
+	if src.Name == "" || src.Path != "" || src.Chart != "" || src.Directory != nil || src.Kustomize != nil || src.Helm != nil {
+		return true
+	}
+	return !slices.ContainsFunc(s.NamedFiles(), func(f string) bool { return strings.HasPrefix(f, "$"+src.Name+"/") })
+}
+
 // Source names the files an application is rendered from. At most one of
 // Directory, Kustomize and Helm may be set; with none of them the kind is found
 // out from the path: kustomization.yaml, Chart.yaml, otherwise plain manifests.
@@ -107,7 +149,7 @@ type Source struct {
 	// artifact it is a version, tag, digest or semver range. Default: the ref
 	// that the server follows for the config repository, HEAD for any other, the
 	// newest version of a chart.
-	Ref string `json:"ref,omitempty" doc:"Branch, tag, commit, or a semver range over tags such as \">=1.2 <2\". Default: the config repository's own ref, or HEAD of another repository."`
+	Ref string `json:"ref,omitempty" doc:"Branch, tag, commit, or a semver range over tags such as \">=1.2 <2\". Of a chart or artifact: a version, tag, digest or range. Default: the config repository's own ref, HEAD of another repository, the newest version of a chart or artifact."`
 	// Path is relative to the root of the repository. Default: its root.
 	Path      string           `json:"path,omitempty" doc:"Directory (or one file) relative to the root of the repository."`
 	Directory *DirectorySource `json:"directory,omitempty" doc:"Options of a directory of plain YAML or JSON manifests."`
@@ -133,8 +175,9 @@ type HelmSource struct {
 	// ReleaseName is .Release.Name. Default: the application's name.
 	ReleaseName string `json:"releaseName,omitempty" doc:"Value of .Release.Name. Default: the application's name."`
 	// ValuesFiles are read in order, later ones win; relative to Path, or to the
-	// root of the repository when they begin with "/".
-	ValuesFiles []string `json:"valuesFiles,omitempty" doc:"Values files in order, later ones win; relative to path, or to the root of the repository with a leading slash."`
+	// root of the repository when they begin with "/". "$NAME/path" is a file of
+	// the source of that name.
+	ValuesFiles []string `json:"valuesFiles,omitempty" doc:"Values files in order, later ones win; relative to path, to the root of the repository with a leading slash, or $NAME/path in the source of that name."`
 	// Values win over every file.
 	Values map[string]any `json:"values,omitempty" doc:"Values set here; they win over every file."`
 	// SkipCRDs leaves out the chart's crds/ directory. Default false.

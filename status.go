@@ -21,9 +21,12 @@ type ApplicationStatus struct {
 	Path      string `json:"path,omitempty" doc:"Path within the repository."`
 	Ref       string `json:"ref,omitempty" doc:"Branch, tag, commit or range of versions that is followed."`
 	// Revision is the commit that was compared last.
-	Revision string    `json:"revision" doc:"Commit that it was compared with last."`
-	Sync     SyncState `json:"sync" doc:"Whether the cluster equals Git."`
-	Health   Health    `json:"health" doc:"Whether it works, as far as the status of its objects tells."`
+	Revision string `json:"revision" doc:"Commit that it was compared with last."`
+	// Revisions are those of everything it is made of, if that is more than one
+	// commit: several sources, a chart, what files name elsewhere.
+	Revisions []SourceRevision `json:"revisions,omitempty" doc:"Revisions of everything it is made of, if that is more than one commit."`
+	Sync      SyncState        `json:"sync" doc:"Whether the cluster equals Git."`
+	Health    Health           `json:"health" doc:"Whether it works, as far as the status of its objects tells."`
 	// Message says why it is not Synced and Healthy.
 	Message string `json:"message" doc:"Why it is not Synced and Healthy."`
 	Hint    string `json:"hint,omitempty" doc:"What to do about it."`
@@ -38,6 +41,14 @@ type ApplicationStatus struct {
 	Suspended string `json:"suspended,omitempty" doc:"Why nothing of it is written: it is suspended in Git."`
 	// Tree is set only where one application is asked for.
 	Tree []ObjectStatus `json:"tree,omitempty" doc:"Its objects; only where one application is asked for."`
+}
+
+// SourceRevision is where one ref stands that an application is made from.
+type SourceRevision struct {
+	Repo     string `json:"repo" doc:"URL, without credentials; of a chart in a Helm repository with #CHART at its end."`
+	Ref      string `json:"ref" doc:"Branch, tag, commit or range of versions that is followed."`
+	Name     string `json:"name,omitempty" doc:"What the ref means now: the branch, tag or version."`
+	Revision string `json:"revision" doc:"Commit, or digest of a chart or artifact."`
 }
 
 // ObjectStatus is the state of one object of an application.

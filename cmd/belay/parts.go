@@ -19,6 +19,7 @@ import (
 	"github.com/belaydev/belay/internal/reconcile"
 	"github.com/belaydev/belay/internal/render"
 	"github.com/belaydev/belay/internal/source"
+	"github.com/belaydev/belay/internal/version"
 )
 
 // cacheBytes bounds the render cache on disk.
@@ -58,6 +59,7 @@ func newParts(o partsOptions) (*parts, error) {
 	p := &parts{repo: repo}
 	p.hub, err = source.New(source.Options{
 		Dir: filepath.Join(o.data.path, "repos"), Logger: o.log, Interval: o.interval, Notify: o.sourceChanged,
+		UserAgent: "belay/" + version.Get().Version,
 		Rewritten: func(r source.Rewrite) {
 			o.bus.Publish(belay.Event{Type: belay.EventRewritten, Repo: r.Repo, Revision: r.New,
 				Message: fmt.Sprintf("%s was rewritten: %.10s is not a descendant of %.10s", r.Ref, r.New, r.Old)})
@@ -115,7 +117,7 @@ type sources struct {
 func (s *sources) Configure(repos []belay.Repository, refs map[string][]string) {
 	configs := make([]source.RepoConfig, len(repos))
 	for i, r := range repos {
-		configs[i] = source.RepoConfig{URL: r.Spec.URL, Interval: s.interval, Auth: s.auth(r), Version: declaredAs(r)}
+		configs[i] = source.RepoConfig{URL: r.Spec.URL, Interval: s.interval, Auth: s.auth(r), Version: declaredAs(r), PlainHTTP: r.Spec.PlainHTTP}
 		if d, err := time.ParseDuration(r.Spec.Interval); err == nil {
 			configs[i].Interval = d
 		}
@@ -123,6 +125,9 @@ func (s *sources) Configure(repos []belay.Repository, refs map[string][]string) 
 	s.Hub.Configure(configs)
 	s.SetFollowed(refs)
 }
+
+// Strangers implements reconcile.Sources.
+func (s *sources) Strangers(urls []string) { s.SetStrangers(urls) }
 
 // declaredAs is text that changes whenever the definition does: a repository whose
 // definition was mended is tried at once.
@@ -173,6 +178,9 @@ func (s *sources) Open(ctx context.Context, url, commit string) (reconcile.Files
 // History implements reconcile.Sources.
 func (s *sources) History(ctx context.Context, url, commit, path string, most int) ([]string, error) {
 	m, err := s.Mirror(ctx, url)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil, nil // what is known of a chart is the version it has now
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,16 @@ type decoder struct {
 // tracked are the fields that checks across definitions complain about.
 var tracked = map[string]bool{
 	"metadata.name": true, "spec": true, "spec.project": true, "spec.source": true, "spec.source.repo": true, "spec.source.path": true,
-	"spec.destination": true, "spec.destination.cluster": true, "spec.url": true,
+	"spec.destination": true, "spec.destination.cluster": true, "spec.url": true, "spec.sources": true, "spec.source.chart": true,
+}
+
+// tracks says whether the line of a field is noted.
+func tracks(field string) bool {
+	if tracked[field] {
+		return true
+	}
+	rest, ok := strings.CutPrefix(field, "spec.sources[")
+	return ok && strings.Count(rest, ".") == 1
 }
 
 func (d *decoder) add(p problem) {
@@ -409,7 +418,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string, line int) 
 		}
 		present[e.key] = e.line
 		sub := join(path, e.key)
-		if tracked[sub] || t == reflect.TypeFor[belay.Dependency]() {
+		if tracks(sub) || t == reflect.TypeFor[belay.Dependency]() {
 			d.lines[sub] = e.line
 		}
 		d.value(e.node, v.Field(f.index), sub, f.rule, e.line)

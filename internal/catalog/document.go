@@ -80,7 +80,7 @@ func (doc *document) lineOf(field string) int {
 		if l := doc.fields[field]; l != 0 {
 			return l
 		}
-		i := strings.LastIndexByte(field, '.')
+		i := strings.LastIndexAny(field, ".[")
 		field = field[:max(i, 0)]
 	}
 	return doc.line

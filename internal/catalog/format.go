@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -60,8 +61,8 @@ var (
 	}
 	formatRepo = &format{want: "the name of a Repository or a URL", secret: true, check: checkRepo}
 	formatURL  = &format{
-		pattern: regexp.MustCompile(`^(https?://|ssh://|file:///|/|[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9\[])`),
-		want:    "a URL: https://host/path, ssh://user@host/path, user@host:path, file:///path or an absolute path", secret: true, check: checkURL,
+		pattern: regexp.MustCompile(`^(https?://|ssh://|oci://|file:///|/|[A-Za-z0-9_][A-Za-z0-9_.-]*@[A-Za-z0-9\[])`),
+		want:    "a URL: https://host/path, ssh://user@host/path, user@host:path, oci://registry/path, file:///path or an absolute path", secret: true, check: checkURL,
 	}
 	formatRef = &format{want: "a branch, tag, commit or semver range", check: checkRef}
 	// formatPath is relative and stays below the place it starts from.
@@ -83,12 +84,12 @@ var (
 		want:    `a glob over names, such as "team-*"`, check: checkGlob,
 	}
 	formatValuesFile = &format{
-		not: regexp.MustCompile(`\\|/$`), want: `a file, relative to spec.source.path or, with a leading "/", to the root of the repository`, check: checkPath,
+		not: regexp.MustCompile(`\\|/$`), want: `a file, relative to spec.source.path or, with a leading "/", to the root of the repository; $NAME/path in the source of that name`, check: checkNamed,
 	}
 	// formatSourceFile is a file of the source's repository, or of a named source.
 	formatSourceFile = &format{
 		not:  regexp.MustCompile(`^/|\\|/$|(^|/)\.\.(/|$)`),
-		want: `a file relative to the root of the repository, or $NAME/path in the source of that name, without ".."`, check: checkPath,
+		want: `a file relative to the root of the repository, or $NAME/path in the source of that name, without ".."`, check: checkNamed,
 	}
 	formatVariable = &format{
 		pattern: regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`), want: "the name of a variable: letters, digits and underscores",
@@ -194,7 +195,7 @@ func checkURL(s string) (string, string) {
 	}
 	_, password := u.User.Password()
 	switch {
-	case password, u.User != nil && (u.Scheme == "http" || u.Scheme == "https"):
+	case password, u.User != nil && (u.Scheme == "http" || u.Scheme == "https" || u.Scheme == "oci"):
 		return "must not contain a user name, password or token", credentialsHint
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return "must not have a query or fragment", "leave out everything from the first \"?\" or \"#\""
@@ -202,11 +203,14 @@ func checkURL(s string) (string, string) {
 		return "must be file:///path, with three slashes", ""
 	case u.Scheme != "file" && (u.Hostname() == "" || strings.HasPrefix(u.Hostname(), "-")):
 		return "must name a host", ""
-	case strings.Trim(u.Path, "/") == "":
+	case strings.Trim(u.Path, "/") == "" && u.Scheme != "https" && u.Scheme != "http" && u.Scheme != "oci": // which a Helm repository or registry may do without
 		return "must name a repository on the host", ""
 	}
 	return "", ""
 }
+
+// digestRef pins a chart or an artifact.
+var digestRef = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
 
 // checkRef takes what git check-ref-format takes, and semver ranges.
 func checkRef(s string) (string, string) {
@@ -214,6 +218,9 @@ func checkRef(s string) (string, string) {
 		return "", ""
 	}
 	if _, err := semver.NewConstraint(s); err == nil {
+		return "", ""
+	}
+	if digestRef.MatchString(s) {
 		return "", ""
 	}
 	return "must be a branch, tag, commit or semver range", `a range looks like ">=1.2 <2" or "~1.4"`
@@ -235,6 +242,17 @@ func checkPath(s string) (string, string) {
 		return "must not contain control characters", ""
 	}
 	return "", ""
+}
+
+// checkNamed is checkPath for one that may lie in another source.
+func checkNamed(s string) (string, string) {
+	if rest, ok := strings.CutPrefix(s, "$"); ok {
+		name, file, _ := strings.Cut(rest, "/")
+		if !formatNamespace.structural(name) || file == "" || slices.Contains(strings.Split(file, "/"), "..") {
+			return "must be $NAME/path, without \"..\"", "NAME is the name of another source of this application"
+		}
+	}
+	return checkPath(s)
 }
 
 func checkGlob(s string) (string, string) {

@@ -1,10 +1,8 @@
 package catalog
 
 import (
-	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 
 	"github.com/belaydev/belay"
@@ -15,7 +13,7 @@ import (
 type resolution struct {
 	doc *document
 	app belay.Application
-	// url is where the source is; empty if that cannot be told.
+	// url is where the sources are, a line each; empty if that cannot be told.
 	url string
 	// err says why the application must not be synced.
 	err      *belay.Error
@@ -54,57 +52,16 @@ func (c *Catalog) resolve(d *document, prev *Catalog) *resolution {
 		r.err = c.problem(belay.CodeInvalid, c.origin(d.file, d.problem.line, ""), d.problem.message, d.problem.hint)
 		r.err.Application = d.key.name
 	}
-	names := c.resolveSource(r, fail)
-	project, ok := c.resolveProject(spec.Project, fail)
-	if ok && names != nil {
-		if err := project.PermitSource(names, r.app.Spec.Source.Path); err != nil {
-			e, _ := errors.AsType[*belay.Error](err)
-			fail("spec.source", e.Code, e.Message, e.Hint)
-		}
+	var limits *belay.Project
+	if project, ok := c.resolveProject(spec.Project, fail); ok {
+		limits = &project
 	}
+	c.resolveSources(r, limits, fail)
 	c.resolveCluster(r, prev, fail)
 	return r
 }
 
 type failFunc func(field string, code belay.Code, message, hint string)
-
-// resolveSource fills in repo and ref, and returns the names that the repository
-// goes by, or nil if it is not known.
-func (c *Catalog) resolveSource(r *resolution, fail failFunc) (names []string) {
-	src := &r.app.Spec.Source
-	switch repo, declared := c.Repository(src.Repo); {
-	case src.Repo == "":
-		src.Repo, r.url = c.opts.Repo, c.opts.Repo
-	case declared:
-		r.url = repo.Spec.URL
-		if src.Repo != repo.Name && src.Repo != r.url {
-			names = append(names, src.Repo) // another spelling of the URL
-		}
-	case c.env.docs[key{"Repository", src.Repo}] != nil:
-		fail("spec.source.repo", belay.CodeInvalid, fmt.Sprintf("Repository %q is declared, but wrong (%s)", src.Repo,
-			c.originOf(c.env.docs[key{"Repository", src.Repo}])), "mend the Repository")
-	default:
-		fail("spec.source.repo", belay.CodeNotFound, c.missing("Repository", src.Repo), "declare it, or write the repository's URL")
-	}
-	own := src.Repo == c.opts.Repo || r.url != "" && normalURL(r.url) == normalURL(c.opts.Repo)
-	if src.Ref == "" {
-		src.Ref = "HEAD"
-		if own && c.opts.Ref != "" {
-			src.Ref = c.opts.Ref
-		}
-	}
-	switch {
-	case r.url != "":
-		names = append(names, r.url)
-	case own: // a working directory, which has no URL
-		return []string{"this repository"}
-	default:
-		return nil
-	}
-	names = append(names, c.byURL[normalURL(r.url)]...)
-	slices.Sort(names)
-	return slices.Compact(names)
-}
 
 // missing says that something named is not declared, with the nearest that is.
 func (c *Catalog) missing(kind, name string) string {

@@ -48,7 +48,7 @@ var rules = map[string]rule{
 	"Source.name":                   {format: formatNamespace, otherwise: "none", example: `"values"`},
 	"Source.chart":                  {format: formatChart, otherwise: "none: repo is no Helm repository", example: `"ingress-nginx"`},
 	"Source.repo":                   {format: formatRepo, otherwise: "the repository of this definition", example: `"charts"`},
-	"Source.ref":                    {format: formatRef, otherwise: "the ref followed for this definition, or HEAD of another repository", example: `">=1.2 <2"`},
+	"Source.ref":                    {format: formatRef, otherwise: "the ref followed for this definition, HEAD of another repository, or the newest version of a chart or artifact", example: `">=1.2 <2"`},
 	"Source.path":                   {format: formatPath, otherwise: "the root of the repository", example: `"apps/guestbook"`},
 	"DirectorySource.include":       {format: formatGlob, otherwise: "every .yaml, .yml and .json file", example: `["**/*.yaml"]`},
 	"DirectorySource.exclude":       {format: formatGlob, otherwise: "none", example: `["**/*_test.yaml"]`},
@@ -228,7 +228,7 @@ spec:
 	},
 	{
 		name: "Repository", spec: reflect.TypeFor[belay.RepositorySpec](), specRequired: true,
-		doc: "A Repository gives a Git repository a name, and says how it is reached. " +
+		doc: "A Repository gives a Git repository, a Helm repository or an OCI registry a name, and says how it is reached. " +
 			"Repositories that need no credentials can be named by URL in an Application without being declared.",
 		about: "Where the repository is, and how it is reached.",
 		example: `apiVersion: belay.dev/v1alpha1

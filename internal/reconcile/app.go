@@ -12,12 +12,15 @@ import (
 // app is what the engine knows of one application. The first group of fields is
 // guarded by Engine.mu; the rest belongs to the worker that holds the key.
 type app struct {
-	name  string
-	def   *belay.Application // nil when Git does not declare it (any more)
-	last  *belay.Application // what it meant before it left Git, if known
-	ref   refKey
-	dirty bool // files it was rendered from may have changed
-	read  bool // desired state was worked out, or failed to be, since start
+	name string
+	def  *belay.Application // nil when Git does not declare it (any more)
+	last *belay.Application // what it meant before it left Git, if known
+	ref  refKey             // of its first source
+	also []refKey           // of its other sources, and of what files name
+	// sources are the refs of its sources, in order; found are those that files name.
+	sources, found []refKey
+	dirty          bool // files it was rendered from may have changed
+	read           bool // desired state was worked out, or failed to be, since start
 	// rendering is true while that is under way, cannot while it cannot even begin.
 	rendering, cannot bool
 	manual            bool      // somebody asked for a sync; ends when it is Synced
@@ -34,9 +37,10 @@ type app struct {
 	// that it is known to hold for.
 	desired   *desired
 	commit    string
-	renderErr error  // of the last render; desired is then older
-	tried     string // definition and cluster facts of the last render
-	indexed   bool   // what the last render read is in the index
+	at        map[refKey]belay.Revision // the same for every ref; replaced as a whole
+	renderErr error                     // of the last render; desired is then older
+	tried     string                    // definition and cluster facts of the last render
+	indexed   bool                      // what the last render read is in the index
 	// judged is the desired state that status is about; nil if it could not be compared.
 	judged *desired
 	// awaits are the dependencies that were not ready when they were looked at last.
@@ -92,9 +96,10 @@ func newApp(name string) *app {
 
 // desired is what Git declares for an application, without the manifests.
 type desired struct {
-	rendered   string // the commit it was rendered from
-	spec       string // digest of everything else the render depended on
-	facts      string // cluster facts it was resolved with
+	rendered   string                    // the commit it was rendered from
+	at         map[refKey]belay.Revision // and those of every ref
+	spec       string                    // digest of everything else the render depended on
+	facts      string                    // cluster facts it was resolved with
 	usesFacts  bool
 	objects    []declared
 	unresolved []plan.Unresolved

@@ -224,8 +224,7 @@ func (e *Engine) enforce(cat *catalog.Catalog, rev belay.Revision) {
 		e.publish(belay.Event{Type: belay.EventRevision, Repo: rev.Repo, Revision: rev.Commit, Actor: rev.Author,
 			Message: fmt.Sprintf("%s is at: %s (declares %s)", e.Ref, rev.Subject, count(len(cat.Applications), "application"))})
 	}
-	repos, refs := e.wanted(cat)
-	e.Sources.Configure(repos, refs) // before anyone who was woken asks for one of them
+	e.configure() // before anyone who was woken asks for one of them
 }
 
 func specs(ps map[string]belay.Project) map[string]belay.ProjectSpec {

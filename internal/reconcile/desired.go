@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -24,6 +25,13 @@ type target struct {
 	ref     refKey
 	rev     belay.Revision
 	desired *desired
+	// at is where every ref stands in this pass, that of the first source included.
+	// A render adds what it finds: reads by ref, the refs that files name, and those
+	// that the project does not allow.
+	at      map[refKey]belay.Revision
+	reads   map[refKey][]belay.Read
+	found   []refKey
+	refused map[refKey]bool
 
 	// planned is when the plan at hand was made, failed what it puts off because it
 	// failed, retryAt when the first of what it puts off may run; zero if time
@@ -54,8 +62,8 @@ func (t *target) newPlan() {
 // what it was made from changed. On failure the earlier desired state stays.
 func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error) {
 	a, facts := t.app, t.conn.Facts()
-	spec := specDigest(t.def)
 	e.mu.Lock()
+	spec := t.specDigest()
 	d, dirty, renderErr, commit := a.desired, a.dirty, a.renderErr, a.commit
 	stale := d == nil || dirty || d.spec != spec || (d.facts != facts.Digest && (d.usesFacts || len(d.unresolved)+len(d.unplaced) > 0))
 	tried := spec + " " + facts.Digest
@@ -69,6 +77,7 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 	}
 	if !dirty && commit != "" && renderErr == nil {
 		t.rev.Commit = commit // only the cluster changed
+		stayAt(t)
 	}
 	nd, objects, reads, err := e.render(ctx, t, &facts, false)
 	e.Checkpoint("rendered")
@@ -76,7 +85,7 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 	if err != nil && d == nil && belay.CodeOf(err) != belay.CodeUnavailable {
 		good, objects = e.lastGood(ctx, t, &facts)
 	}
-	newest, _ := e.Sources.Revision(t.ref.url, t.ref.ref) // its error was looked at before
+	newest := e.newestCommits(t)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a.read, a.rendering = true, false
@@ -88,15 +97,11 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 	}
 	// What a failed render read says which commit may mend it.
 	a.renderErr, a.tried, a.commit, a.indexed = err, tried, t.rev.Commit, len(reads) > 0
-	if f := e.refs[t.ref]; f != nil && a.ref == t.ref {
-		f.index.Set(a.name, reads)
-		if newest.Commit != "" && newest.Commit != t.rev.Commit {
-			a.mark() // moved on while this was rendered
-			e.wake(a.name)
-		} else if f.commit == "" {
-			f.commit = t.rev.Commit
-		}
+	if a.ref == t.ref {
+		e.noteReads(t, err != nil, newest)
 	}
+	spec = t.specDigest()
+	a.tried = spec + " " + facts.Digest
 	if err != nil && good == nil {
 		return d, err
 	}
@@ -143,7 +148,7 @@ func (e *Engine) lastGood(ctx context.Context, t *target, facts *belay.ClusterFa
 		if c == t.rev.Commit {
 			continue
 		}
-		at.rev.Commit = c
+		at.rev.Commit, at.at = c, maps.Clone(t.at)
 		if d, objects, _, err := e.render(ctx, &at, facts, false); err == nil {
 			return d, objects
 		}
@@ -153,26 +158,13 @@ func (e *Engine) lastGood(ctx context.Context, t *target, facts *belay.ClusterFa
 
 // render makes the desired state anew.
 func (e *Engine) render(ctx context.Context, t *target, facts *belay.ClusterFacts, full bool) (*desired, []belay.Object, []belay.Read, error) {
-	src := t.def.Spec.Source
-	files, err := e.Sources.Open(ctx, t.ref.url, t.rev.Commit)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	out, err := e.Renderer.Render(ctx, files, RenderRequest{
-		Application: t.def.Name, Source: src, Namespace: t.def.Spec.Destination.Namespace,
-		KubeVersion: facts.Version, APIVersions: facts.APIVersions, Repo: t.rev.Repo, Revision: t.rev.Commit, Full: full,
-	})
+	out, err := e.renderSources(ctx, t, facts, full)
 	if err != nil {
 		return nil, nil, out.Reads, err
 	}
-	if out.Cached {
-		e.stats.CacheHits.Add(1)
-	} else {
-		e.stats.Renders.Add(1)
-	}
 	scopes := plan.NewScopes(facts, out.Objects)
 	objects, unresolved := plan.Resolve(out.Objects, scopes, t.def.Spec.Destination.Namespace)
-	d := &desired{rendered: t.rev.Commit, facts: facts.Digest, usesFacts: out.UsesCapabilities, unresolved: unresolved, warnings: out.Warnings}
+	d := &desired{rendered: t.rev.Commit, at: maps.Clone(t.at), facts: facts.Digest, usesFacts: out.UsesCapabilities, unresolved: unresolved, warnings: out.Warnings}
 	var sum strings.Builder
 	for i := range objects {
 		o := &objects[i]
@@ -204,7 +196,7 @@ func (e *Engine) objects(ctx context.Context, t *target, full bool) ([]belay.Obj
 	}
 	facts := t.conn.Facts()
 	at := *t
-	at.rev.Commit = t.desired.rendered
+	at.rev.Commit, at.at = t.desired.rendered, maps.Clone(t.desired.at)
 	d, objs, _, err := e.render(ctx, &at, &facts, full)
 	if err != nil {
 		return nil, err
@@ -222,13 +214,20 @@ func (e *Engine) objects(ctx context.Context, t *target, full bool) ([]belay.Obj
 	return objs, nil
 }
 
-// specDigest identifies what of a definition a render depends on.
-func specDigest(def *belay.Application) string {
+// specDigest identifies what of a definition a render depends on, and what its
+// project says of other repositories, if there are any. Called with e.mu.
+func (t *target) specDigest() string {
+	def := t.def
+	var rules []belay.SourceRule
+	if len(t.app.also) > 0 && t.project != nil {
+		rules = t.project.Spec.Sources
+	}
 	b, err := json.Marshal(struct {
-		S belay.Source
+		S []belay.Source
+		R []belay.SourceRule `json:",omitempty"`
 		N string
 		C string
-	}{def.Spec.Source, def.Spec.Destination.Namespace, def.Spec.Destination.Cluster})
+	}{def.Spec.AllSources(), rules, def.Spec.Destination.Namespace, def.Spec.Destination.Cluster})
 	if err != nil {
 		return fmt.Sprint(err) // values of YAML always encode
 	}

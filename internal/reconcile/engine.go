@@ -80,6 +80,8 @@ type Engine struct {
 	dependents map[string][]string
 	waiting    map[string]bool
 	ready      map[string]*expr.Program
+	// hadStrangers is true when the sources were told of repositories that nobody declared.
+	hadStrangers bool
 	// unreadables are the repositories that cannot be read, and why.
 	unreadables map[string]string
 

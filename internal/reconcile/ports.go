@@ -30,6 +30,10 @@ type Files interface {
 type Sources interface {
 	// Configure sets how the repositories are reached and which refs are followed.
 	Configure(repos []belay.Repository, refs map[string][]string)
+	// Strangers names the repositories that nobody declared, and that are followed
+	// because files name them: they must not lead into the local network. It is
+	// called before the Configure that follows them.
+	Strangers(urls []string)
 	// Revision is the last good commit of a ref, without asking the remote. With a
 	// current problem both the revision (if any) and the error are returned.
 	Revision(url, ref string) (belay.Revision, error)

@@ -76,8 +76,9 @@ func (e *Engine) at(ctx context.Context, v view, k refKey) (belay.Revision, erro
 type subject struct {
 	def     *belay.Application
 	ref     refKey
-	gone    bool // a view does not declare it
-	given   bool // objects were rendered elsewhere
+	refs    []refKey // of all sources
+	gone    bool     // a view does not declare it
+	given   bool     // objects were rendered elsewhere
 	objects []belay.Object
 }
 
@@ -99,7 +100,8 @@ func (e *Engine) subjects(v view, req belay.PlanRequest) ([]subject, error) {
 	}
 	if req.Rendered == nil {
 		for _, def := range v.catalog.Applications {
-			add(subject{def: &def, ref: refOf(&def, v.catalog)})
+			refs := refsOf(&def, v.catalog)
+			add(subject{def: &def, ref: refs[0], refs: refs})
 		}
 		for name, a := range e.apps {
 			if _, ok := v.catalog.Applications[name]; !ok && a.def != nil {
@@ -145,6 +147,12 @@ func (e *Engine) previewOne(ctx context.Context, v view, s subject) (belay.Previ
 			return out, err
 		}
 		t.rev, out.Revision = rev, rev.Commit
+		t.at = map[refKey]belay.Revision{s.ref: rev}
+		for _, k := range s.refs {
+			if t.at[k], err = e.at(ctx, v, k); t.at[k].Commit == "" {
+				return out, err
+			}
+		}
 	}
 	objs, err := e.previewObjects(ctx, t, s)
 	if err != nil {

@@ -31,10 +31,12 @@ func (e *Engine) unsettled(clusterName string) string {
 		if !a.read || a.dirty || a.rendering {
 			return fmt.Sprintf("application %q is being read", name)
 		}
-		if f := e.refs[a.ref]; f != nil && !looked[a.ref] {
-			looked[a.ref] = true
-			if newest, _ := e.Sources.Revision(a.ref.url, a.ref.ref); newest.Commit != "" && newest.Commit != f.commit {
-				return fmt.Sprintf("the newest commit of %s is being read", newest.Repo)
+		for _, k := range a.refs() {
+			if f := e.refs[k]; f != nil && !looked[k] {
+				looked[k] = true
+				if newest, _ := e.Sources.Revision(k.url, k.ref); newest.Commit != "" && newest.Commit != f.commit {
+					return fmt.Sprintf("the newest commit of %s is being read", newest.Repo)
+				}
 			}
 		}
 	}

@@ -5,47 +5,7 @@ import (
 	"strings"
 
 	"github.com/belaydev/belay"
-	"github.com/belaydev/belay/internal/catalog"
 )
-
-// refOf is where an application is rendered from.
-func refOf(def *belay.Application, cat *catalog.Catalog) refKey {
-	url := def.Spec.Source.Repo
-	if r, ok := cat.Repository(url); ok {
-		url = r.Spec.URL
-	}
-	return refKey{url, def.Spec.Source.Ref}
-}
-
-// follow puts an application under the ref it is rendered from. Called with e.mu.
-func (e *Engine) follow(a *app, cat *catalog.Catalog) {
-	k := refOf(a.def, cat)
-	if a.ref == k {
-		return
-	}
-	e.unfollow(a)
-	f := e.refs[k]
-	if f == nil {
-		f = &followed{index: e.NewIndex(), apps: map[string]bool{}}
-		e.refs[k] = f
-	}
-	f.apps[a.name] = true
-	a.ref = k
-	a.mark()
-}
-
-func (e *Engine) unfollow(a *app) {
-	f := e.refs[a.ref]
-	if f == nil {
-		return
-	}
-	f.index.Remove(a.name)
-	delete(f.apps, a.name)
-	if len(f.apps) == 0 {
-		delete(e.refs, a.ref)
-	}
-	a.ref = refKey{}
-}
 
 // sourceMoved finds what the new commits of a repository touch.
 func (e *Engine) sourceMoved(ctx context.Context, url string) {
@@ -168,17 +128,13 @@ func (e *Engine) refMoved(ctx context.Context, k refKey) {
 		a := e.apps[name]
 		switch {
 		case a == nil:
-		case a.commit == rev.Commit && !a.dirty && !a.cannot:
+		case a.holds(k) == rev.Commit && !a.dirty && !a.cannot:
 			// It was faster.
 		case all || touched[name] || !a.indexed:
 			a.mark()
 			e.wake(name)
-		case a.commit == from:
-			a.commit = rev.Commit
-			a.status.Revision = rev.Commit
-			if a.status.SyncedRevision == from {
-				a.status.SyncedRevision = rev.Commit
-			}
+		case a.holds(k) == from:
+			a.holdsAt(k, rev)
 		default:
 			a.mark()
 			e.wake(name)

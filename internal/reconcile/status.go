@@ -155,7 +155,7 @@ func (e *Engine) settle(t *target, pending map[belay.ObjectID]string, shown *bel
 	a, def := t.app, t.def
 	s := belay.ApplicationStatus{
 		Name: a.name, Project: def.Spec.Project, Cluster: def.Spec.Destination.Cluster, Namespace: def.Spec.Destination.Namespace,
-		Path: def.Spec.Source.Path, Ref: def.Spec.Source.Ref, Automatic: def.Spec.Sync.Automatic,
+		Path: def.Spec.AllSources()[0].Path, Ref: def.Spec.AllSources()[0].Ref, Automatic: def.Spec.Sync.Automatic,
 		Sync: belay.SyncUnknown, Health: belay.Unknown,
 	}
 	if t.desired != nil {
@@ -179,7 +179,7 @@ func (e *Engine) settle(t *target, pending map[belay.ObjectID]string, shown *bel
 	showSuspension(&s, a.def)
 	s.Repo = a.ref.url
 	was := a.status
-	s.Revision = a.commit
+	s.Revision, s.Revisions = a.commit, a.revisions()
 	s.SyncedRevision, s.SyncedAt = was.SyncedRevision, a.syncedAt
 	if s.Sync == belay.Synced && a.renderErr == nil {
 		s.SyncedRevision = s.Revision
@@ -277,7 +277,8 @@ func (a *app) shown() belay.ApplicationStatus {
 	s := a.status
 	if s.Project == "" && a.def != nil {
 		s.Project, s.Cluster, s.Namespace = a.def.Spec.Project, a.def.Spec.Destination.Cluster, a.def.Spec.Destination.Namespace
-		s.Path, s.Ref, s.Repo, s.Automatic = a.def.Spec.Source.Path, a.def.Spec.Source.Ref, a.ref.url, a.def.Spec.Sync.Automatic
+		first := a.def.Spec.AllSources()[0]
+		s.Path, s.Ref, s.Repo, s.Automatic = first.Path, first.Ref, a.ref.url, a.def.Spec.Sync.Automatic
 	}
 	return s
 }
@@ -368,8 +369,8 @@ func (e *Engine) asked(names []string) ([]string, map[refKey]bool, error) {
 		if a == nil {
 			return nil, nil, e.notThere(n)
 		}
-		if a.ref.url != "" {
-			refs[a.ref] = true
+		for _, k := range a.refs() {
+			refs[k] = true
 		}
 	}
 	return names, refs, nil

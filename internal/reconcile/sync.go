@@ -50,16 +50,14 @@ func (e *Engine) reconcile(ctx context.Context, name string) {
 		e.settle(t, nil, asError(err, name))
 		return
 	}
-	var srcErr error
-	t.rev, srcErr = e.Sources.Revision(ref.url, ref.ref)
+	missing, srcErr := e.newest(ctx, t)
 	if t.rev.Commit == "" {
-		if e.Sources.Looked(ref.url) {
+		if e.Sources.Looked(missing) {
 			e.unreadable(a)
 		} // else its arrival wakes us
 		e.settle(t, nil, asError(srcErr, name))
 		return
 	}
-	e.catchUp(ctx, ref, t.rev.Commit)
 	d, err := e.renderDesired(ctx, t)
 	e.wasRead(t.cluster)
 	if d == nil {

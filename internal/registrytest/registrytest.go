@@ -227,7 +227,9 @@ func (o *OCI) answer(w http.ResponseWriter, r *http.Request) {
 }
 
 // Repo is the URL of a repository of the registry.
-func (o *OCI) Repo(name string) string { return "oci://" + strings.TrimPrefix(o.URL, "http://") + "/" + name }
+func (o *OCI) Repo(name string) string {
+	return "oci://" + strings.TrimPrefix(o.URL, "http://") + "/" + name
+}
 
 // Layer is a layer to push.
 type Layer struct {

@@ -126,9 +126,9 @@ type Hub struct {
 	repos     map[string]follower
 	configs   map[string]RepoConfig
 	strangers map[string]bool // keys
-	running context.Context // of Run, nil while it does not run
-	wg      sync.WaitGroup  // of the loops and of tidying
-	closed  bool
+	running   context.Context // of Run, nil while it does not run
+	wg        sync.WaitGroup  // of the loops and of tidying
+	closed    bool
 }
 
 // New makes a hub that follows nothing yet.

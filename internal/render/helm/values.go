@@ -26,9 +26,15 @@ import (
 func (c *charts) userValues(root string, opts *belay.HelmSource) (map[string]any, bool) {
 	paths := make([]string, len(opts.ValuesFiles))
 	for i, f := range opts.ValuesFiles {
-		if rest, ok := strings.CutPrefix(f, "/"); ok {
+		switch rest, absolute := strings.CutPrefix(f, "/"); {
+		case absolute:
 			paths[i] = path.Clean(rest)
-		} else {
+		case strings.HasPrefix(f, "$"):
+			paths[i] = path.Clean(belay.SourcePath(f))
+			if m, _, ok := belay.SplitMount(paths[i]); !ok || !strings.HasPrefix(f, "$"+m.Source+"/") {
+				paths[i] = ".."
+			}
+		default:
 			paths[i] = path.Join(root, f)
 		}
 		if paths[i] == ".." || strings.HasPrefix(paths[i], "../") {
@@ -41,8 +47,8 @@ func (c *charts) userValues(root string, opts *belay.HelmSource) (map[string]any
 		for i, content := range c.tree.Read(paths...) {
 			if errors.Is(content.Err, fs.ErrNotExist) {
 				c.out.Fail(wire.Problem{Code: belay.CodeNotFound,
-					Message: fmt.Sprintf("spec.source.helm.valuesFiles names %q, but %s does not exist", opts.ValuesFiles[i], paths[i]),
-					Hint:    "paths are relative to spec.source.path, or to the root of the repository with a leading slash"})
+					Message: fmt.Sprintf("spec.source.helm.valuesFiles names %q, but %s does not exist", opts.ValuesFiles[i], shown(paths[i])),
+					Hint:    "paths are relative to spec.source.path, to the root of the repository with a leading slash, or in a named source with $NAME/"})
 				continue
 			}
 			if content.Err != nil {
@@ -63,6 +69,14 @@ func (c *charts) userValues(root string, opts *belay.HelmSource) (map[string]any
 		values = loader.MergeMaps(values, opts.Values)
 	}
 	return values, len(c.out.Problems) == 0
+}
+
+// shown is a path as people know it.
+func shown(p string) string {
+	if m, rest, ok := belay.SplitMount(p); ok && m.Source != "" {
+		return rest + " in the source " + m.Source
+	}
+	return p
 }
 
 func (c *charts) mergeFile(values map[string]any, f chartFile) map[string]any {

@@ -1,0 +1,155 @@
+package catalog
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/belaydev/belay"
+)
+
+// This file fills in where the files of an application come from, and checks
+// that its project allows all of it.
+
+// resolveSources fills in repo and ref of every source.
+func (c *Catalog) resolveSources(r *resolution, project *belay.Project, fail failFunc) {
+	spec := &r.app.Spec
+	if len(spec.Sources) == 0 {
+		c.resolveSource(r, &spec.Source, "spec.source", project, nil, fail)
+		return
+	}
+	spec.Sources = slices.Clone(spec.Sources) // the document's own stay as they are written
+	files := referenced(spec)
+	named := map[string]bool{}
+	for i := range spec.Sources {
+		src := &spec.Sources[i]
+		field := fmt.Sprintf("spec.sources[%d]", i)
+		if src.Name != "" && named[src.Name] {
+			fail(field+".name", belay.CodeInvalid, fmt.Sprintf("two sources have the name %q", src.Name), "give each a name of its own")
+		}
+		named[src.Name] = true
+		reads := []string(nil)
+		if !spec.Renders(i) {
+			reads = files[src.Name]
+		}
+		c.resolveSource(r, src, field, project, reads, fail)
+	}
+	for name, list := range files {
+		if !named[name] {
+			fail("spec.sources", belay.CodeNotFound, fmt.Sprintf("%s names a source %q, which there is not", list[0], name),
+				"give the source with that file this name")
+		}
+	}
+	for i := range spec.Sources {
+		if spec.Renders(i) {
+			return
+		}
+	}
+	fail("spec.sources", belay.CodeInvalid, "no source is rendered: each is only read by another", "set path, chart or helm of the one with the manifests")
+}
+
+// referenced lists the files that an application reads from sources by name.
+func referenced(spec *belay.ApplicationSpec) map[string][]string {
+	out := map[string][]string{}
+	for _, f := range spec.NamedFiles() {
+		name, file, _ := strings.Cut(f[1:], "/")
+		out[name] = append(out[name], path.Clean(file))
+	}
+	return out
+}
+
+// resolveSource fills in and checks one source. reads are the files that are read
+// of one that is not rendered.
+func (c *Catalog) resolveSource(r *resolution, src *belay.Source, field string, project *belay.Project, reads []string, fail failFunc) {
+	at, names := c.resolveRepo(r, src, field, fail)
+	c.checkKind(src, at, field, fail)
+	if project == nil || names == nil {
+		return
+	}
+	paths := reads
+	switch {
+	case src.Chart != "":
+		paths = []string{src.Chart}
+	case len(reads) == 0:
+		paths = []string{src.Path}
+	}
+	for _, p := range paths {
+		if err := project.PermitSource(names, p); err != nil {
+			e, _ := errors.AsType[*belay.Error](err)
+			fail(field, e.Code, e.Message, e.Hint)
+			return
+		}
+	}
+}
+
+// resolveRepo fills in repo and ref, and returns the URL and the names that the
+// repository goes by, nil if it is not known.
+func (c *Catalog) resolveRepo(r *resolution, src *belay.Source, field string, fail failFunc) (at string, names []string) {
+	switch repo, declared := c.Repository(src.Repo); {
+	case src.Repo == "":
+		src.Repo, at = c.opts.Repo, c.opts.Repo
+	case declared:
+		at = repo.Spec.URL
+		if src.Repo != repo.Name && src.Repo != at {
+			names = append(names, src.Repo) // another spelling of the URL
+		}
+	case c.env.docs[key{"Repository", src.Repo}] != nil:
+		fail(field+".repo", belay.CodeInvalid, fmt.Sprintf("Repository %q is declared, but wrong (%s)", src.Repo,
+			c.originOf(c.env.docs[key{"Repository", src.Repo}])), "mend the Repository")
+	default:
+		fail(field+".repo", belay.CodeNotFound, c.missing("Repository", src.Repo), "declare it, or write the repository's URL")
+	}
+	r.url += at + "\n"
+	own := src.Repo == c.opts.Repo || at != "" && normalURL(at) == normalURL(c.opts.Repo)
+	if src.Ref == "" {
+		src.Ref = "HEAD"
+		switch {
+		case src.Chart != "", strings.HasPrefix(at, "oci://"):
+			src.Ref = "*"
+		case own && c.opts.Ref != "":
+			src.Ref = c.opts.Ref
+		}
+	}
+	switch {
+	case at != "":
+		return at, append(names, c.NamesOf(at)...)
+	case own: // a working directory, which has no URL
+		return at, []string{"this repository"}
+	}
+	return at, nil
+}
+
+// NamesOf are the names that a repository goes by in a Project: its URL, and the
+// names of its Repository. What is declared of a registry names what is below it, too.
+func (c *Catalog) NamesOf(at string) []string {
+	names := append([]string{at}, c.byURL[normalURL(at)]...)
+	for u := at; strings.HasPrefix(u, "oci://") && strings.Count(u, "/") > 3; {
+		u = u[:strings.LastIndexByte(u, '/')]
+		names = append(names, c.byURL[normalURL(u)]...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// checkKind holds the fields of a source against what its repository is.
+func (c *Catalog) checkKind(src *belay.Source, at, field string, fail failFunc) {
+	u, err := url.Parse(at)
+	web := err == nil && (u.Scheme == "http" || u.Scheme == "https")
+	oci := strings.HasPrefix(at, "oci://")
+	switch {
+	case src.Chart != "" && at != "" && !web && !oci:
+		fail(field+".chart", belay.CodeInvalid, "a chart is in a Helm repository or a registry, and this is neither",
+			"let repo be an https:// or oci:// URL; for a chart in Git set path instead")
+	case src.Chart != "" && src.Path != "":
+		fail(field+".path", belay.CodeInvalid, "path cannot be set with chart: a chart is rendered as a whole", "leave path out")
+	case src.Chart != "" && (src.Directory != nil || src.Kustomize != nil):
+		fail(field, belay.CodeInvalid, "a chart is rendered with Helm", "leave directory and kustomize out")
+	case src.Chart == "" && web && strings.Trim(u.Path, "/") == "":
+		fail(field+".repo", belay.CodeInvalid, "the URL names no repository on the host", "set chart if it is a Helm repository")
+	case src.Chart == "" && !oci && strings.HasPrefix(src.Ref, "sha256:"):
+		fail(field, belay.CodeInvalid, "a digest is for charts and artifacts; Git has commits", "name the commit")
+	}
+}

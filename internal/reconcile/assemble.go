@@ -1,0 +1,198 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/catalog"
+)
+
+// renderSources renders every source of an application that has objects of its
+// own, each with the others in reach, and puts the objects together. What was
+// read is in t.reads.
+func (e *Engine) renderSources(ctx context.Context, t *target, facts *belay.ClusterFacts, full bool) (Rendered, error) {
+	e.mu.Lock()
+	cat := e.catalog
+	e.mu.Unlock()
+	sources, refs := t.def.Spec.AllSources(), refsOf(t.def, cat)
+	refs[0] = t.ref // as the pass began with
+	named := map[string]refKey{}
+	for i, s := range sources {
+		if s.Name != "" {
+			named[s.Name] = refs[i]
+		}
+	}
+	t.reads, t.found = nil, nil
+	all := Rendered{Cached: true}
+	var errs []error
+	for i, src := range sources {
+		if !t.def.Spec.Renders(i) {
+			continue
+		}
+		out, err := e.renderSource(ctx, t, cat, src, refs[i], named, facts, full)
+		t.read(refs[i], out.Reads, named, cat)
+		all.Reads = append(all.Reads, out.Reads...)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		all.Objects = append(all.Objects, out.Objects...)
+		all.Warnings = append(all.Warnings, out.Warnings...)
+		all.UsesCapabilities = all.UsesCapabilities || out.UsesCapabilities
+		all.Cached = all.Cached && out.Cached
+		if out.Cached {
+			e.stats.CacheHits.Add(1)
+		} else {
+			e.stats.Renders.Add(1)
+		}
+	}
+	switch {
+	case len(errs) == 1:
+		return all, errs[0]
+	case len(errs) > 1:
+		return all, errors.Join(errs...)
+	}
+	return all, once(t.def, all.Objects)
+}
+
+func (e *Engine) renderSource(ctx context.Context, t *target, cat *catalog.Catalog, src belay.Source, k refKey, named map[string]refKey, facts *belay.ClusterFacts, full bool) (Rendered, error) {
+	rev, err := e.revisionAt(t, k)
+	if err != nil {
+		return Rendered{}, err
+	}
+	files, err := e.Sources.Open(ctx, k.url, rev.Commit)
+	if err != nil {
+		return Rendered{}, err
+	}
+	tree := NewTree(files, func(m belay.Mount) (Mounted, error) { return e.mount(ctx, t, cat, m, named) })
+	out, err := e.Renderer.Render(ctx, tree, RenderRequest{
+		Application: t.def.Name, Source: src, Namespace: t.def.Spec.Destination.Namespace,
+		KubeVersion: facts.Version, APIVersions: facts.APIVersions, Repo: rev.Repo, Revision: rev.Commit, Full: full,
+	})
+	for i := range out.Objects {
+		tree.Locate(&out.Objects[i].Origin)
+	}
+	return out, tree.Explain(err)
+}
+
+// revisionAt is where a ref stands for this pass.
+func (e *Engine) revisionAt(t *target, k refKey) (belay.Revision, error) {
+	if k == t.ref {
+		return t.rev, nil
+	}
+	if rev, ok := t.at[k]; ok {
+		return rev, nil
+	}
+	rev, err := e.Sources.Revision(k.url, k.ref)
+	if rev.Commit == "" {
+		return rev, err
+	}
+	if t.at == nil {
+		t.at = map[refKey]belay.Revision{}
+	}
+	t.at[k] = rev
+	return rev, nil
+}
+
+// mount opens another tree for a render: a source by its name, or a repository
+// that files name. The project of the application decides about each.
+func (e *Engine) mount(ctx context.Context, t *target, cat *catalog.Catalog, m belay.Mount, named map[string]refKey) (Mounted, error) {
+	k, ok := named[m.Source]
+	switch {
+	case m.Source == "":
+		k = keyOf(m.Repo, m.Chart, m.Ref, cat)
+		if err := remote(cat, m); err != nil {
+			t.refuse(k)
+			return Mounted{}, err
+		}
+	case !ok:
+		return Mounted{}, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("the application has no source named %q", m.Source),
+			Hint: "give one of spec.sources this name"}
+	}
+	names := cat.NamesOf(repoOf(k))
+	permit := func(path string) error { return t.project.PermitSource(names, path) }
+	chart := m.Chart
+	if i := slices.Index(refsOf(t.def, cat), k); m.Source != "" && i >= 0 {
+		chart = t.def.Spec.AllSources()[i].Chart
+	}
+	if chart != "" { // allowed as a whole, by its name
+		if err := permit(chart); err != nil {
+			t.refuse(k)
+			return Mounted{}, err
+		}
+		permit = nil
+	}
+	if m.Source == "" && !allowedSomewhere(t.project, names) {
+		t.refuse(k)
+		return Mounted{}, t.project.PermitSource(names, ".")
+	}
+	e.mu.Lock()
+	followed := e.refs[k] != nil
+	e.mu.Unlock()
+	rev, err := e.revisionAt(t, k)
+	if rev.Commit == "" && !followed {
+		return Mounted{}, &belay.Error{Code: belay.CodeUnavailable, Origin: belay.Origin{Repo: k.url},
+			Message: "repository " + k.url + " is being looked at for the first time", Hint: "nothing to do"}
+	}
+	if rev.Commit == "" {
+		return Mounted{}, err
+	}
+	files, err := e.Sources.Open(ctx, k.url, rev.Commit)
+	return Mounted{Files: files, Permit: permit, Repo: rev.Repo, Revision: rev.Commit}, err
+}
+
+// allowedSomewhere says whether a project allows anything of a repository: one of
+// which it allows nothing is not even talked to.
+func allowedSomewhere(p *belay.Project, names []string) bool {
+	return slices.ContainsFunc(p.Spec.Sources, func(r belay.SourceRule) bool {
+		return slices.ContainsFunc(names, func(n string) bool { return belay.MatchGlob(r.Repo, n) })
+	})
+}
+
+// repoOf is the URL of the repository that a ref is of.
+func repoOf(k refKey) string {
+	repo, _ := belay.SplitChartURL(k.url)
+	return repo
+}
+
+// remote refuses what a file must not name: another thing than a URL, and the
+// disk of this machine.
+func remote(cat *catalog.Catalog, m belay.Mount) error {
+	r, ok := cat.Repository(m.Repo)
+	switch {
+	case ok && r.Name != "", ok && hostOf(m.Repo) != "" && !strings.HasPrefix(strings.ToLower(m.Repo), "file:"):
+		return nil
+	}
+	return &belay.Error{Code: belay.CodeDenied, Message: fmt.Sprintf("the repository %q cannot be used from here", m.Repo),
+		Hint: "name an https://, ssh:// or oci:// URL, or declare a Repository with this URL"}
+}
+
+// once reports an object that two sources declare.
+func once(def *belay.Application, objects []belay.Object) error {
+	seen := make(map[belay.ObjectID]belay.Origin, len(objects))
+	for i := range objects {
+		o := &objects[i]
+		id := o.ID
+		if id.Namespace == "" {
+			id.Namespace = def.Spec.Destination.Namespace
+		}
+		if at, ok := seen[id]; ok {
+			return &belay.Error{Code: belay.CodeInvalid, Application: def.Name, Object: id.String(), Origin: o.Origin,
+				Message: "declared twice, also in " + place(at, o.Origin), Hint: "remove it from one of the sources"}
+		}
+		seen[id] = o.Origin
+	}
+	return nil
+}
+
+// place names a file, and its repository where that is another one.
+func place(at, from belay.Origin) string {
+	if at.Repo == from.Repo {
+		return at.String()
+	}
+	return at.String() + " of " + at.Repo
+}

@@ -1,0 +1,209 @@
+package reconcile
+
+import (
+	"errors"
+	"io/fs"
+	"slices"
+	"sync"
+
+	"github.com/belaydev/belay"
+)
+
+// Mounted is a tree that is seen in another one.
+type Mounted struct {
+	Files Files
+	// Permit says whether a path of it may be read; may be nil.
+	Permit func(path string) error
+	// Repo and Revision are where its files come from.
+	Repo, Revision string
+}
+
+// Tree is the tree that a source is rendered from: its own files, and those of
+// other sources below the paths of a [belay.Mount]. A mount is opened when
+// something in it is asked for.
+type Tree struct {
+	root  Files
+	mount func(belay.Mount) (Mounted, error)
+
+	mu      sync.Mutex
+	mounted map[belay.Mount]Mounted
+	errs    map[belay.Mount]error
+	first   error
+}
+
+// NewTree makes a tree of files in which mount finds the others.
+func NewTree(root Files, mount func(belay.Mount) (Mounted, error)) *Tree {
+	return &Tree{root: root, mount: mount, mounted: map[belay.Mount]Mounted{}, errs: map[belay.Mount]error{}}
+}
+
+// at is the tree that a path lies in, and what it is called there.
+func (t *Tree) at(path string) (files Files, rest, prefix string, err error) {
+	m, rest, ok := belay.SplitMount(path)
+	if !ok {
+		return t.root, path, "", nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	in, known := t.mounted[m]
+	if !known && t.errs[m] == nil {
+		if in, err = t.mount(m); err != nil {
+			t.errs[m] = err
+		} else {
+			t.mounted[m] = in
+		}
+	}
+	if err = t.errs[m]; err == nil && in.Permit != nil {
+		err = permitted(in.Permit, rest)
+	}
+	if err != nil {
+		if t.first == nil {
+			t.first = err
+		}
+		return nil, rest, "", err
+	}
+	return in.Files, rest, m.Path() + "/", nil
+}
+
+// permitted says whether a path may be read: itself, or a directory that it lies in.
+func permitted(permit func(string) error, path string) error {
+	first := permit(path)
+	if first == nil {
+		return nil
+	}
+	for path != "." {
+		path = parent(path)
+		if permit(path) == nil {
+			return nil
+		}
+	}
+	return first
+}
+
+func parent(path string) string {
+	for i := len(path) - 1; i > 0; i-- {
+		if path[i] == '/' {
+			return path[:i]
+		}
+	}
+	return "."
+}
+
+// Err is what kept the first mount that could not be read from being read. A
+// render that fails after it fails for this reason.
+func (t *Tree) Err() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.first
+}
+
+// ReadFile implements [Files].
+func (t *Tree) ReadFile(path string) ([]byte, error) {
+	f, rest, _, err := t.at(path)
+	if err != nil {
+		return nil, err
+	}
+	return f.ReadFile(rest)
+}
+
+// ReadDir implements [Files].
+func (t *Tree) ReadDir(path string) ([]fs.DirEntry, error) {
+	f, rest, _, err := t.at(path)
+	if err != nil {
+		return nil, err
+	}
+	return f.ReadDir(rest)
+}
+
+// Stat implements [Files].
+func (t *Tree) Stat(path string) (fs.FileInfo, error) {
+	f, rest, _, err := t.at(path)
+	if err != nil {
+		return nil, err
+	}
+	return f.Stat(rest)
+}
+
+// Digest implements [Files].
+func (t *Tree) Digest(kind belay.ReadKind, path string) (string, error) {
+	f, rest, _, err := t.at(path)
+	if err != nil {
+		return "", err
+	}
+	return f.Digest(kind, rest)
+}
+
+// Trace lists what a read depends on, symlinks included, as far as the tree that
+// the path lies in knows it.
+func (t *Tree) Trace(kind belay.ReadKind, path string) ([]belay.Read, error) {
+	f, rest, prefix, err := t.at(path)
+	if err != nil {
+		return nil, err
+	}
+	tracer, ok := f.(interface {
+		Trace(kind belay.ReadKind, path string) ([]belay.Read, error)
+	})
+	if !ok {
+		return nil, nil
+	}
+	reads, err := tracer.Trace(kind, rest)
+	if prefix != "" {
+		reads = slices.Clone(reads)
+		for i := range reads {
+			reads[i].Path = prefix + reads[i].Path
+		}
+	}
+	return reads, err
+}
+
+// Locate names the repository that a file of the tree comes from.
+func (t *Tree) Locate(o *belay.Origin) {
+	m, rest, ok := belay.SplitMount(o.File)
+	if !ok {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if in, known := t.mounted[m]; known {
+		o.Repo, o.Revision, o.File = in.Repo, in.Revision, rest
+	}
+}
+
+// Explain puts the places of an error into the repositories that they belong to.
+// If a mount could not be read, that is the error, at the place that needed it.
+func (t *Tree) Explain(err error) error {
+	problems := problemsOf(err)
+	for _, p := range problems {
+		t.Locate(&p.Origin)
+	}
+	first := t.Err()
+	if err == nil || first == nil {
+		return err
+	}
+	be, ok := errors.AsType[*belay.Error](first)
+	if !ok {
+		return first
+	}
+	c := *be
+	c.Err = first
+	if len(problems) > 0 {
+		c.Application = problems[0].Application
+		if problems[0].Origin.File != "" {
+			c.Origin = problems[0].Origin
+		}
+	}
+	return &c
+}
+
+func problemsOf(err error) []*belay.Error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // each of them is looked at
+		var out []*belay.Error
+		for _, e := range joined.Unwrap() {
+			out = append(out, problemsOf(e)...)
+		}
+		return out
+	}
+	if e, ok := errors.AsType[*belay.Error](err); ok {
+		return []*belay.Error{e}
+	}
+	return nil
+}
