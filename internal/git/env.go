@@ -140,7 +140,7 @@ func (m *Mirror) credentials(ctx context.Context) (*remote, error) {
 	case "http", "https":
 		err = r.http(l, auth)
 	case "ssh":
-		err = r.ssh(auth)
+		err = r.ssh(l, auth)
 	case "file":
 		err = r.file()
 	}
@@ -162,6 +162,9 @@ func (m *Mirror) noCredentials(err error) error {
 		}
 	}
 	e.Message = "repository " + m.display + ": credentials: " + why
+	if e.Code == belay.CodeDenied { // it is not about them
+		e.Message = "repository " + m.display + ": " + why
+	}
 	return e
 }
 
@@ -195,6 +198,17 @@ func (r *remote) http(l location, auth Auth) error {
 		case strings.HasPrefix(s.key, "credential.") && password == "":
 			r.config = append(r.config, s)
 		}
+	}
+	if auth.Address.IsValid() {
+		port := l.port
+		if port == "" {
+			port = defaultPort[l.scheme]
+		}
+		at := auth.Address.String()
+		if auth.Address.Is6() {
+			at = "[" + at + "]"
+		}
+		r.config = append(r.config, setting{"http.followRedirects", "false"}, setting{"http.curloptResolve", l.host + ":" + port + ":" + at})
 	}
 	origin := l.scheme + "://" + l.hostPort()
 	username := auth.Username

@@ -16,6 +16,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -50,6 +51,9 @@ type Auth struct {
 	KnownHosts []byte
 	// CA are PEM certificates that HTTPS trusts beside the system's.
 	CA []byte
+	// Address is where the host is reached, whatever its name means by then, and no
+	// redirect is followed; the zero value leaves both to git.
+	Address netip.Addr
 }
 
 // Options of Open. The zero value works.

@@ -14,11 +14,14 @@ import (
 
 // ssh readies the ssh client. A private key is handed to it by an agent inside
 // this process: it is written to no disk and no environment.
-func (r *remote) ssh(auth Auth) error {
+func (r *remote) ssh(l location, auth Auth) error {
 	options := []string{
 		"BatchMode=yes", "StrictHostKeyChecking=yes", "UpdateHostKeys=no", "ConnectTimeout=15",
 		"ServerAliveInterval=10", "ServerAliveCountMax=3", "ForwardAgent=no", "ForwardX11=no",
 		"ClearAllForwardings=yes", "PermitLocalCommand=no", "ControlMaster=no", "ControlPath=none",
+	}
+	if auth.Address.IsValid() { // its key is still that of the name
+		options = append(options, "HostName="+auth.Address.String(), "HostKeyAlias="+l.host, "ProxyCommand=none", "ProxyJump=none")
 	}
 	cmd := "ssh"
 	r.given = len(auth.SSHKey) > 0

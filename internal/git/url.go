@@ -163,3 +163,10 @@ func DirName(raw string) string {
 	}
 	return name + "-" + hex.EncodeToString(sum[:6]) + ".git"
 }
+
+// Host is the host that a URL leads to, and the scheme; empty for a repository on
+// this machine.
+func Host(raw string) (scheme, host string, err error) {
+	l, err := parseURL(raw)
+	return l.scheme, l.host, err
+}

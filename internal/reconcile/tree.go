@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/belaydev/belay"
@@ -155,17 +156,20 @@ func (t *Tree) Trace(kind belay.ReadKind, path string) ([]belay.Read, error) {
 	return reads, err
 }
 
-// Locate names the repository that a file of the tree comes from.
-func (t *Tree) Locate(o *belay.Origin) {
+// Locate names the repository that a file of the tree comes from, if it is
+// another one than that of the tree.
+func (t *Tree) Locate(o *belay.Origin) bool {
 	m, rest, ok := belay.SplitMount(o.File)
 	if !ok {
-		return
+		return false
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if in, known := t.mounted[m]; known {
+	in, known := t.mounted[m]
+	if known {
 		o.Repo, o.Revision, o.File = in.Repo, in.Revision, rest
 	}
+	return known
 }
 
 // Explain puts the places of an error into the repositories that they belong to.
@@ -173,7 +177,10 @@ func (t *Tree) Locate(o *belay.Origin) {
 func (t *Tree) Explain(err error) error {
 	problems := problemsOf(err)
 	for _, p := range problems {
-		t.Locate(&p.Origin)
+		p.Message = t.named(p.Message)
+		if t.Locate(&p.Origin) {
+			p.Message += ", in " + p.Origin.Repo
+		}
 	}
 	first := t.Err()
 	if err == nil || first == nil {
@@ -192,6 +199,16 @@ func (t *Tree) Explain(err error) error {
 		}
 	}
 	return &c
+}
+
+// named puts repositories in the place of the paths where they are seen.
+func (t *Tree) named(s string) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for m, in := range t.mounted {
+		s = strings.ReplaceAll(s, m.Path(), in.Repo)
+	}
+	return s
 }
 
 func problemsOf(err error) []*belay.Error {

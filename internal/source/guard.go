@@ -1,11 +1,38 @@
 package source
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"net/netip"
 
 	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/git"
 )
+
+// strangerAuth is how a Git repository is reached that nobody declared: at an
+// address that was looked at, over a transport that can be held to it, and with
+// no credentials but those that the user of this process has for its host.
+func (h *Hub) strangerAuth(ctx context.Context, url string) (git.Auth, error) {
+	scheme, host, err := git.Host(url)
+	if err != nil {
+		return git.Auth{}, err
+	}
+	if scheme != "https" && scheme != "http" && scheme != "ssh" {
+		return git.Auth{}, &belay.Error{Code: belay.CodeDenied, Message: fmt.Sprintf("%s:// is not for repositories that only files name", scheme),
+			Hint: "use https://, or declare a Repository with this URL"}
+	}
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil || len(addrs) == 0 {
+		return git.Auth{}, &belay.Error{Code: belay.CodeUnavailable, Message: fmt.Sprintf("the host %s has no address", host), Err: err, Hint: "check the URL"}
+	}
+	for _, a := range addrs {
+		if err := refuseLocal(a.Unmap()); err != nil {
+			return git.Auth{}, err
+		}
+	}
+	return git.Auth{Address: addrs[0].Unmap()}, nil
+}
 
 // refuseLocal refuses the addresses of this machine and of the network around it.
 func refuseLocal(a netip.Addr) error {

@@ -28,6 +28,7 @@ type repo struct {
 	interval  time.Duration
 	auth      func(context.Context) (git.Auth, error)
 	version   string          // of the declaration
+	stranger  bool            // nobody declared it
 	refs      map[string]bool // followed
 	cancel    context.CancelFunc
 
@@ -59,7 +60,8 @@ func newRepo(h *Hub, key, url string) *repo {
 func (r *repo) configure(c RepoConfig) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	news := (r.auth == nil) != (c.Auth == nil) || r.version != c.Version
+	news := (r.auth == nil) != (c.Auth == nil) || r.version != c.Version || r.stranger != c.stranger
+	r.stranger = c.stranger
 	r.auth, r.version = c.Auth, c.Version
 	r.interval = r.h.o.Interval
 	if c.Interval > 0 {

@@ -81,8 +81,11 @@ func (r *repo) open(ctx context.Context) (*git.Mirror, error) {
 		Cache: r.h.cache, Logger: r.h.o.Logger, ListTimeout: r.h.o.ListTimeout,
 		Auth: func(ctx context.Context) (git.Auth, error) {
 			r.mu.Lock()
-			auth := r.auth
+			auth, stranger := r.auth, r.stranger
 			r.mu.Unlock()
+			if stranger {
+				return r.h.strangerAuth(ctx, url)
+			}
 			if auth == nil {
 				return git.Auth{}, nil
 			}

@@ -30,6 +30,9 @@ type layer struct {
 	// patches of all three fields that may hold them.
 	patches []patch
 	bases   []string
+	// remotes are entries that lie in other repositories, and the paths where they
+	// are seen, relative to dir.
+	remotes map[string]string
 }
 
 // patch is one patch of a kustomization: in a file, or written inline.
@@ -239,20 +242,21 @@ func (in *inspector) follow(l *layer, chain []string) {
 		at := wire.Problem{File: l.file, Line: r.line}
 		switch p := path.Join(l.dir, r.path); {
 		case remote(r.path):
-			at.Message = fmt.Sprintf("%s names %q, and remote sources are not supported yet", r.field, redactURL(r.path))
-			at.Hint = "copy it into the repository"
-			in.out.Fail(at)
+			if p, ok := in.elsewhere(l, r); ok {
+				local, paths = append(local, r), append(paths, p)
+			}
 		case path.IsAbs(r.path):
 			at.Message = fmt.Sprintf("%s names the absolute path %q", r.field, r.path)
 			at.Hint = "make it relative to " + l.dir
 			in.out.Fail(at)
-		case p == ".." || strings.HasPrefix(p, "../"):
+		case outside(p), strays(l.dir, p):
 			at.Message = fmt.Sprintf("%s names %q, which is outside the repository", r.field, r.path)
 			in.out.Fail(at)
 		default:
 			local, paths = append(local, r), append(paths, p)
 		}
 	}
+	in.rewrite(l)
 	if len(paths) == 0 {
 		return
 	}
@@ -343,15 +347,6 @@ func (l *layer) keyValues(field string, i int, kv *types.KvPairSources, add func
 		add(reference{field: field, path: f, file: true}, field, i, "envs", j)
 	}
 	add(reference{field: field, path: kv.EnvSource, file: true}, field, i, "env")
-}
-
-var scpStyle = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9-]*@[^/]+[:/]`)
-
-// remote reports whether Kustomize would take a path for something to fetch.
-func remote(p string) bool {
-	low := strings.ToLower(p)
-	return strings.Contains(p, "://") || strings.HasPrefix(low, "git::") || scpStyle.MatchString(p) ||
-		strings.HasPrefix(low, "github.com/") || strings.HasPrefix(low, "github.com:")
 }
 
 var userInfo = regexp.MustCompile(`//[^/@]*@`)

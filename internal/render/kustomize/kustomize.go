@@ -96,7 +96,11 @@ func (in *inspector) trackOrigins() (wanted bool, err error) {
 	if slices.Contains(top.k.BuildMetadata, types.OriginAnnotations) {
 		return true, nil
 	}
-	j, err := yaml.YAMLToJSON(top.text)
+	text := top.text
+	if seen, ok := in.src.replaced[top.file]; ok {
+		text = seen
+	}
+	j, err := yaml.YAMLToJSON(text)
 	if err != nil {
 		return false, err
 	}
@@ -113,8 +117,7 @@ func (in *inspector) trackOrigins() (wanted bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	text, err := json.Marshal(m)
-	if err != nil {
+	if text, err = json.Marshal(m); err != nil {
 		return false, err
 	}
 	in.src.replaced[top.file] = text

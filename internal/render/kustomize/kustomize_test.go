@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"sigs.k8s.io/kustomize/api/krusty"
@@ -40,6 +41,9 @@ func TestTrackingOriginsChangesNothing(t *testing.T) {
 		out := kustomize.Render(files.Tree(), job)
 		if len(out.Problems) > 0 {
 			continue
+		}
+		if strings.Contains(string(data), "-- .belay/") {
+			continue // Kustomize alone would fetch what stands there
 		}
 		fs := filesys.MakeFsInMemory()
 		for path, content := range files {
