@@ -192,3 +192,44 @@ func TestSeveralSources(t *testing.T) {
 	}
 	w.awaitValue(w.ns("a"), "a", "a1")
 }
+
+// A chart in Git whose dependencies are not vendored gets them from where they
+// are published, in the version of Chart.lock or, without one, the newest that fits.
+func TestChartDependencies(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	charts, oci := registrytest.ServeHelm(t, "", ""), registrytest.ServeOCI(t, "", "")
+	charts.Publish("one", "1.0.0", map[string]string{"templates/a.yaml": configMap("one", "{{ .Chart.Version }}")})
+	charts.Publish("one", "1.1.0", map[string]string{"templates/a.yaml": configMap("one", "{{ .Chart.Version }}")})
+	oci.PushChart("charts/two", "1.0.0", "two", "1.0.0", map[string]string{"templates/a.yaml": configMap("two", "{{ .Chart.Version }}")})
+	chart := fmt.Sprintf("apiVersion: v2\nname: web\nversion: 1.0.0\ndependencies:\n- {name: one, version: ^1, repository: %q}\n- {name: two, version: ^1, repository: \"@registry\"}\n", charts.URL)
+	w.commit("A chart", map[string]string{
+		"belay/repos.yaml": documents(repository("charts", charts.URL, ""), repository("registry", oci.Repo("charts"), ", plainHTTP: true")),
+		"belay/web.yaml":   application("web", "charts/web", "NS-web"), "belay/locked.yaml": application("locked", "charts/locked", "NS-locked"),
+		"belay/stranger.yaml":   application("stranger", "charts/stranger", "NS-stranger"),
+		"charts/web/Chart.yaml": chart, "charts/locked/Chart.yaml": chart,
+		"charts/locked/Chart.lock":   "dependencies:\n- {name: one, version: 1.0.0}\n- {name: two, version: 1.0.0}\ndigest: sha256:0\ngenerated: \"2026-01-01T00:00:00Z\"\n",
+		"charts/stranger/Chart.yaml": strings.ReplaceAll(chart, "127.0.0.1", "localhost"),
+	})
+	s := w.serve()
+	for ns, value := range map[string]string{"web": "1.1.0", "locked": "1.0.0"} {
+		w.awaitValue(w.ns(ns), "one", value)
+		w.awaitValue(w.ns(ns), "two", "1.0.0")
+	}
+	s.awaitMessage("stranger", "charts/stranger/Chart.yaml", "local network")
+	if _, err := s.Wait(t.Context(), client.WaitRequest{Applications: []string{"web", "locked"}, For: []client.Condition{"synced", "healthy"}}); err != nil {
+		t.Fatal(err)
+	}
+	renders := s.metric("belay_renders_total")
+	charts.Publish("one", "1.2.0", map[string]string{"templates/a.yaml": configMap("one", "{{ .Chart.Version }}")})
+	if _, err := s.Push(t.Context(), "charts"); err != nil {
+		t.Fatal(err)
+	}
+	w.awaitValue(w.ns("web"), "one", "1.2.0")
+	if n := s.metric("belay_renders_total") - renders; n != 1 {
+		t.Errorf("%d renders, want 1", n)
+	}
+	if v, _ := w.value(w.ns("locked"), "one"); v != "1.0.0" {
+		t.Errorf("the locked one is at %s", v)
+	}
+}

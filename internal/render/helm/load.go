@@ -175,7 +175,7 @@ func (c *charts) assemble(root string, files []chartFile) *chart.Chart {
 			ch.AddDependency(sub)
 		}
 	}
-	if !c.siblings(root, ch) {
+	if !c.siblings(root, ch) || !c.fetched(root, ch) {
 		return nil
 	}
 	return ch
@@ -255,7 +255,7 @@ func (c *charts) complete(root string, ch *chart.Chart) bool {
 	}
 	c.out.Fail(wire.Problem{File: path.Join(root, "Chart.yaml"),
 		Message: fmt.Sprintf("the chart depends on %s, which charts/ does not contain", strings.Join(missing, ", ")),
-		Hint:    fmt.Sprintf("vendor them: run \"helm dependency build %s\" and commit %s", root, path.Join(root, "charts"))})
+		Hint:    fmt.Sprintf("name their repository in Chart.yaml, or vendor them: run \"helm dependency build %s\" and commit %s", root, path.Join(root, "charts"))})
 	return false
 }
 
