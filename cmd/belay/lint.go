@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,8 +20,8 @@ definition, and every application that is rendered from this repository. It
 finds what cannot be read or rendered, objects that are declared twice, and what
 a project does not allow, each with file and line.
 
-Applications whose files stand in another repository, or at another ref, are
-named and not rendered.
+Applications whose files stand in another repository, at another ref or in a
+registry, or that name such files, are named and not rendered.
 
 The exit code is 0 when nothing is wrong and 1 otherwise. With "-o json" the
 output is {"applications": N, "objects": N, "skipped": [...], "problems": [...]}.`
@@ -117,6 +118,10 @@ func lint(ctx context.Context, w *workdir, known facts) (*lintReport, error) {
 	scopes := plan.NewScopes(&cf, every)
 	seen := map[string]declaration{}
 	for i, app := range apps {
+		if errors.Is(errs[i], errElsewhere) {
+			r.Skipped = append(r.Skipped, app.Name)
+			continue
+		}
 		if errs[i] != nil {
 			r.Problems = append(r.Problems, problems(errs[i], app)...)
 			continue
@@ -125,6 +130,7 @@ func lint(ctx context.Context, w *workdir, known facts) (*lintReport, error) {
 		r.Objects, r.Hooks = r.Objects+len(kept), r.Hooks+len(hooks)
 		r.Problems = append(r.Problems, check(w, app, results[i].Objects, scopes, seen)...)
 	}
+	slices.Sort(r.Skipped)
 	slices.SortStableFunc(r.Problems, func(a, b belay.Error) int {
 		return cmp.Or(strings.Compare(a.Origin.File, b.Origin.File), cmp.Compare(a.Origin.Line, b.Origin.Line), strings.Compare(a.Message, b.Message))
 	})

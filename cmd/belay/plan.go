@@ -115,8 +115,8 @@ func (e *env) plan(ctx context.Context, f *planFlags, names []string) ([]belay.P
 		return nil, err
 	}
 	apps = slices.DeleteFunc(apps, func(a *belay.Application) bool {
-		if !w.here(a) {
-			fmt.Fprintf(e.stderr, "%s is not planned: its files stand in %s at %s\n", a.Name, a.Spec.Source.Repo, a.Spec.Source.Ref)
+		if src := w.elsewhere(a); src != nil {
+			fmt.Fprintf(e.stderr, "%s is not planned: its files stand in %s at %s\n", a.Name, belay.ChartURL(src.Repo, src.Chart), src.Ref)
 		}
 		return !w.here(a) || w.catalog.ApplicationErrors[a.Name] != nil
 	})

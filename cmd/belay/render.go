@@ -58,9 +58,9 @@ func (e *env) renderOne(ctx context.Context, w *workdir, name, kubeVersion strin
 	if err := w.catalog.ApplicationErrors[name]; err != nil {
 		return nil, err
 	}
-	if !w.here(apps[0]) {
+	if src := w.elsewhere(apps[0]); src != nil {
 		return nil, &belay.Error{Code: belay.CodeNotFound, Origin: apps[0].Origin,
-			Message: fmt.Sprintf("application %q is rendered from %s at %s, not from this directory", name, apps[0].Spec.Source.Repo, apps[0].Spec.Source.Ref),
+			Message: fmt.Sprintf("application %q is rendered from %s at %s, not from this directory", name, belay.ChartURL(src.Repo, src.Chart), src.Ref),
 			Hint:    "if that is this repository, say so with --repo"}
 	}
 	known := unknownCluster(kubeVersion)

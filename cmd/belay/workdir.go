@@ -17,6 +17,7 @@ import (
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/catalog"
+	"github.com/belaydev/belay/internal/reconcile"
 	"github.com/belaydev/belay/internal/render"
 	"github.com/belaydev/belay/internal/source"
 )
@@ -84,11 +85,18 @@ func repositoryRoot(dir string) (string, error) {
 	}
 }
 
-// here says whether an application is rendered from this directory. One that
-// names another repository, or another ref of this one, is not.
-func (w *workdir) here(app *belay.Application) bool {
-	s := &app.Spec.Source
-	return s.Repo == w.repo && (s.Ref == "" || (w.repo == "" && s.Ref == "HEAD"))
+// here says whether an application is rendered from this directory. One of which
+// a source names another repository, or another ref of this one, is not.
+func (w *workdir) here(app *belay.Application) bool { return w.elsewhere(app) == nil }
+
+// elsewhere is the first source of an application that is not this directory, or nil.
+func (w *workdir) elsewhere(app *belay.Application) *belay.Source {
+	for _, s := range app.Spec.AllSources() {
+		if s.Repo != w.repo || s.Chart != "" || s.Ref != "" && (w.repo != "" || s.Ref != "HEAD") {
+			return &s
+		}
+	}
+	return nil
 }
 
 // select returns applications by name, all for none, sorted.
@@ -132,12 +140,48 @@ func (w *workdir) renderAll(ctx context.Context, apps []*belay.Application, know
 			if f, errs[i] = known(ctx, app.Spec.Destination.Cluster); errs[i] != nil {
 				return
 			}
-			results[i], errs[i] = pool.Render(ctx, w.files, render.Request{Application: app.Name, Source: app.Spec.Source,
-				Namespace: app.Spec.Destination.Namespace, KubeVersion: f.Version, APIVersions: f.APIVersions})
+			results[i], errs[i] = w.render(ctx, pool, app, f)
 		})
 	}
 	wg.Wait()
 	return results, errs, nil
+}
+
+// errElsewhere is behind the error of a render that needs what is not in this directory.
+var errElsewhere = errors.New("not in this directory")
+
+// render renders the sources of one application, all of which are this directory.
+func (w *workdir) render(ctx context.Context, pool *render.Pool, app *belay.Application, f belay.ClusterFacts) (render.Result, error) {
+	mount := func(m belay.Mount) (reconcile.Mounted, error) {
+		if m.Source != "" {
+			return reconcile.Mounted{Files: w.files, Repo: w.repo}, nil // the catalog checked the name
+		}
+		return reconcile.Mounted{}, &belay.Error{Code: belay.CodeNotFound, Err: errElsewhere,
+			Message: fmt.Sprintf("it needs files of %s, which this command does not fetch", belay.ChartURL(m.Repo, m.Chart)),
+			Hint:    "a server renders it; belay plan shows what it would do"}
+	}
+	var all render.Result
+	var errs []error
+	for i, src := range app.Spec.AllSources() {
+		if !app.Spec.Renders(i) {
+			continue
+		}
+		tree := reconcile.NewTree(w.files, mount)
+		res, err := pool.Render(ctx, tree, render.Request{Application: app.Name, Source: src,
+			Namespace: app.Spec.Destination.Namespace, KubeVersion: f.Version, APIVersions: f.APIVersions})
+		if err = tree.Explain(err); err != nil {
+			errs = append(errs, err)
+		}
+		for j := range res.Objects {
+			tree.Locate(&res.Objects[j].Origin)
+		}
+		all.Objects = append(all.Objects, res.Objects...)
+		all.Warnings = append(all.Warnings, res.Warnings...)
+	}
+	if len(errs) == 1 {
+		return all, errs[0]
+	}
+	return all, errors.Join(errs...)
 }
 
 // unknownCluster is for commands that work without one: some recent Kubernetes.
