@@ -1,6 +1,9 @@
 package belay
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Revision is one commit of a repository, as found under a ref.
 type Revision struct {
@@ -18,8 +21,15 @@ type Revision struct {
 	Time    time.Time `json:"time,omitzero"`
 }
 
-// Short is the first 10 characters of the commit.
+// Short is the first 10 characters of the commit; of a chart or artifact it is
+// the version, or of the digest if that is not known.
 func (r Revision) Short() string {
+	if digest, ok := strings.CutPrefix(r.Commit, "sha256:"); ok {
+		if r.Name != "" && r.Name != r.Commit {
+			return r.Name
+		}
+		return digest[:min(len(digest), 10)]
+	}
 	if len(r.Commit) > 10 {
 		return r.Commit[:10]
 	}

@@ -129,6 +129,16 @@ func TestChartsAndArtifactsAreFollowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.awaitValue(w.ns("web"), "web", "four")
+
+	// A process that starts at a version that does not render keeps to the one before.
+	s.stop()
+	broken := webChart("five")
+	broken["templates/config.yaml"] = "{{ fail \"not today\" }}"
+	charts.Publish("web", "1.4.0", broken)
+	s = w.serve()
+	s.awaitMessage("web", "not today")
+	w.patch(w.ns("web"), "web", "kubectl-edit", `{"data":{"value":"edited"}}`)
+	w.awaitValue(w.ns("web"), "web", "four")
 }
 
 // digestOf is what a server found under a ref last.

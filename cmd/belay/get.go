@@ -122,6 +122,13 @@ func printApp(p *term.Printer, a *belay.ApplicationStatus, problems []belay.Erro
 	}
 	line("Source", source, term.Plain)
 	line("Revision", a.Revision, term.Plain)
+	for _, r := range a.Revisions {
+		from := r.Repo + " at " + r.Ref
+		if r.Name != "" && r.Name != r.Ref && r.Name != r.Revision {
+			from += ", " + r.Name
+		}
+		line("Made from", from+" ("+shortRevision(r.Revision)+")", term.Plain)
+	}
 	// Two lines: a commit that touches nothing of it counts as applied without a sync.
 	line("Applied", a.SyncedRevision, term.Plain)
 	if !a.SyncedAt.IsZero() {

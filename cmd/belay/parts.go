@@ -179,7 +179,7 @@ func (s *sources) Open(ctx context.Context, url, commit string) (reconcile.Files
 func (s *sources) History(ctx context.Context, url, commit, path string, most int) ([]string, error) {
 	m, err := s.Mirror(ctx, url)
 	if errors.Is(err, errors.ErrUnsupported) {
-		return nil, nil // what is known of a chart is the version it has now
+		return s.Earlier(url, commit), nil
 	}
 	if err != nil {
 		return nil, err

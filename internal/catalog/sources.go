@@ -115,7 +115,7 @@ func (c *Catalog) resolveRepo(r *resolution, src *belay.Source, field string, fa
 	}
 	switch {
 	case at != "":
-		return at, append(names, c.NamesOf(at)...)
+		return at, append(names, c.NamesOf(at, src.Chart)...)
 	case own: // a working directory, which has no URL
 		return at, []string{"this repository"}
 	}
@@ -123,9 +123,13 @@ func (c *Catalog) resolveRepo(r *resolution, src *belay.Source, field string, fa
 }
 
 // NamesOf are the names that a repository goes by in a Project: its URL, and the
-// names of its Repository. What is declared of a registry names what is below it, too.
-func (c *Catalog) NamesOf(at string) []string {
+// names of its Repository. What is declared of a registry names what is below it,
+// too. A chart in a registry has a URL of its own.
+func (c *Catalog) NamesOf(at, chart string) []string {
 	names := append([]string{at}, c.byURL[normalURL(at)]...)
+	if chart != "" && strings.HasPrefix(at, "oci://") {
+		names = append(names, belay.ChartURL(at, chart))
+	}
 	for u := at; strings.HasPrefix(u, "oci://") && strings.Count(u, "/") > 3; {
 		u = u[:strings.LastIndexByte(u, '/')]
 		names = append(names, c.byURL[normalURL(u)]...)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -113,12 +114,16 @@ func (e *Engine) mount(ctx context.Context, t *target, cat *catalog.Catalog, m b
 		return Mounted{}, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("the application has no source named %q", m.Source),
 			Hint: "give one of spec.sources this name"}
 	}
-	names := cat.NamesOf(repoOf(k))
-	permit := func(path string) error { return t.project.PermitSource(names, path) }
-	chart := m.Chart
-	if i := slices.Index(refsOf(t.def, cat), k); m.Source != "" && i >= 0 {
-		chart = t.def.Spec.AllSources()[i].Chart
+	repo, chart := m.Repo, m.Chart
+	if m.Source != "" {
+		i := slices.IndexFunc(t.def.Spec.AllSources(), func(s belay.Source) bool { return s.Name == m.Source })
+		repo, chart = t.def.Spec.AllSources()[i].Repo, t.def.Spec.AllSources()[i].Chart
 	}
+	if r, ok := cat.Repository(repo); ok {
+		repo = r.Spec.URL
+	}
+	names := cat.NamesOf(repo, chart)
+	permit := func(path string) error { return t.project.PermitSource(names, path) }
 	if chart != "" { // allowed as a whole, by its name
 		if err := permit(chart); err != nil {
 			t.refuse(k)
@@ -153,22 +158,24 @@ func allowedSomewhere(p *belay.Project, names []string) bool {
 	})
 }
 
-// repoOf is the URL of the repository that a ref is of.
-func repoOf(k refKey) string {
-	repo, _ := belay.SplitChartURL(k.url)
-	return repo
-}
+// chartName is what the name of a chart looks like: part of a URL, and no more.
+var chartName = regexp.MustCompile(`^[A-Za-z0-9][-A-Za-z0-9_.]*$`)
 
 // remote refuses what a file must not name: another thing than a URL, and the
 // disk of this machine.
 func remote(cat *catalog.Catalog, m belay.Mount) error {
 	r, ok := cat.Repository(m.Repo)
+	hint := "name an https://, ssh:// or oci:// URL, or declare a Repository with this URL"
 	switch {
+	case m.Chart != "" && !chartName.MatchString(m.Chart):
+		return &belay.Error{Code: belay.CodeInvalid, Message: fmt.Sprintf("%q is not the name of a chart", m.Chart)}
+	case strings.ContainsAny(m.Repo, "#?"):
 	case ok && r.Name != "", ok && hostOf(m.Repo) != "" && !strings.HasPrefix(strings.ToLower(m.Repo), "file:"):
 		return nil
+	case !ok:
+		hint = "declare a Repository with this name, or write its URL"
 	}
-	return &belay.Error{Code: belay.CodeDenied, Message: fmt.Sprintf("the repository %q cannot be used from here", m.Repo),
-		Hint: "name an https://, ssh:// or oci:// URL, or declare a Repository with this URL"}
+	return &belay.Error{Code: belay.CodeDenied, Message: fmt.Sprintf("the repository %q cannot be used from here", m.Repo), Hint: hint}
 }
 
 // once reports an object that two sources declare.

@@ -56,7 +56,12 @@ type savedRelease struct {
 	Name   string    `json:"name"`
 	Digest string    `json:"digest"`
 	Used   time.Time `json:"used"`
+	// Before are the digests that the ref meant before, the last one first.
+	Before []string `json:"before,omitempty"`
 }
+
+// keptBefore is how many earlier digests of a ref are remembered.
+const keptBefore = 5
 
 // isOCI tells a repository of a registry by its URL.
 func isOCI(url string) bool { return strings.HasPrefix(url, "oci://") }
@@ -106,7 +111,13 @@ func (a *artifacts) save() {
 	}
 	for ref, f := range a.found {
 		if f.digest != "" {
-			saved[ref] = savedRelease{f.name, f.digest, now}
+			old := a.saved[ref]
+			before := old.Before
+			if old.Digest != "" && old.Digest != f.digest {
+				before = append([]string{old.Digest}, before...)
+				before = before[:min(len(before), keptBefore)]
+			}
+			saved[ref] = savedRelease{Name: f.name, Digest: f.digest, Used: now, Before: before}
 		}
 	}
 	a.saved = saved
@@ -182,9 +193,13 @@ func (a *artifacts) is(url string) bool {
 // alike takes the URL of the repository, with a chart or without, and for a
 // registry that of anything above it.
 func (a *artifacts) alike(url string) bool {
-	if isOCI(url) || isOCI(a.url) {
+	if isOCI(a.url) { // who tells may call it by another scheme, or by none
+		_, own, _ := strings.Cut(a.url, "://")
+		if _, rest, ok := strings.Cut(url, "://"); ok {
+			url = rest
+		}
 		url = strings.TrimRight(url, "/")
-		return url == a.url || strings.HasPrefix(a.url, url+"/")
+		return url == own || strings.HasPrefix(own, url+"/")
 	}
 	repo, _ := belay.SplitChartURL(url)
 	return git.Alike(a.url, repo)
@@ -436,6 +451,40 @@ func (a *artifacts) status() belay.RepositoryStatus {
 		}
 	}
 	return s
+}
+
+// earlier lists the digests that came before one, the last first.
+func (a *artifacts) earlier(digest string) []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, s := range a.saved {
+		if s.Digest == digest {
+			return slices.Clone(s.Before)
+		}
+	}
+	return nil
+}
+
+// inUse adds the digests of all content that is needed.
+func (a *artifacts) inUse(digests map[string]bool) {
+	a.mu.Lock()
+	var found []string
+	for _, f := range a.found {
+		found = append(found, f.digest)
+	}
+	a.mu.Unlock()
+	for _, d := range found {
+		digests[d] = true
+		b := a.h.contents.get(d)
+		if b == nil || !isOCI(a.url) {
+			continue
+		}
+		if m, err := registry.ParseManifest(a.url, b); err == nil {
+			for _, l := range m.Layers {
+				digests[l.Digest] = true
+			}
+		}
+	}
 }
 
 // snapshot gives the tree behind a digest, which is fetched if it is not here.

@@ -25,13 +25,18 @@ const (
 // SHA-256. What is there is checked again when it is read: a damaged file is as
 // good as none. What was used longest ago goes when there is too much.
 type contents struct {
-	dir  string
-	max  int64
+	dir string
+	max int64
+	// inUse are the digests that stay, however much there is.
+	inUse func() map[string]bool
+
 	mu   sync.Mutex
 	size int64 // -1 is not known
 }
 
-func newContents(dir string, limit int64) *contents { return &contents{dir: dir, max: limit, size: -1} }
+func newContents(dir string, limit int64, inUse func() map[string]bool) *contents {
+	return &contents{dir: dir, max: limit, inUse: inUse, size: -1}
+}
 
 func (c *contents) file(digest string) string {
 	return filepath.Join(c.dir, strings.TrimPrefix(digest, "sha256:"))
@@ -108,10 +113,14 @@ func (c *contents) tidy(added int64) {
 	if c.size <= c.max {
 		return
 	}
+	keep := c.inUse()
 	slices.SortFunc(files, func(a, b fs.FileInfo) int { return cmp.Compare(a.ModTime().UnixNano(), b.ModTime().UnixNano()) })
 	for _, f := range files {
 		if c.size <= c.max-c.max/10 {
 			return
+		}
+		if keep["sha256:"+f.Name()] {
+			continue
 		}
 		if os.Remove(filepath.Join(c.dir, f.Name())) == nil {
 			c.size -= f.Size()

@@ -154,9 +154,10 @@ func New(o Options) (*Hub, error) {
 	if o.UserAgent == "" {
 		o.UserAgent = "belay"
 	}
-	return &Hub{o: o, cache: git.NewCache(o.CacheBytes), list: make(chan struct{}, 16), fetch: make(chan struct{}, 4),
-		contents: newContents(filepath.Join(o.Dir, "artifacts", "contents"), maxContents), trees: newTrees(maxTrees),
-		repos: map[string]follower{}, configs: map[string]RepoConfig{}}, nil
+	h := &Hub{o: o, cache: git.NewCache(o.CacheBytes), list: make(chan struct{}, 16), fetch: make(chan struct{}, 4),
+		trees: newTrees(maxTrees), repos: map[string]follower{}, configs: map[string]RepoConfig{}}
+	h.contents = newContents(filepath.Join(o.Dir, "artifacts", "contents"), maxContents, h.inUse)
+	return h, nil
 }
 
 // Configure replaces what is known about how repositories are reached.
@@ -421,6 +422,32 @@ func (h *Hub) Mirror(ctx context.Context, url string) (*git.Mirror, error) {
 		return nil, errors.ErrUnsupported
 	}
 	return r.open(ctx)
+}
+
+// Earlier lists the digests that the ref of a chart or artifact meant before the
+// one at hand, the last first, as far as they are remembered; nil for Git.
+func (h *Hub) Earlier(url, digest string) []string {
+	r, err := h.repo(url)
+	if err != nil {
+		return nil
+	}
+	if a, ok := r.(*artifacts); ok {
+		return a.earlier(digest)
+	}
+	return nil
+}
+
+// inUse are the digests of registries' contents that are needed.
+func (h *Hub) inUse() map[string]bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := map[string]bool{}
+	for _, r := range h.repos {
+		if a, ok := r.(*artifacts); ok {
+			a.inUse(all)
+		}
+	}
+	return all
 }
 
 // Removal finds the commit at or before commit that removed the last line below
