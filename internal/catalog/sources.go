@@ -130,7 +130,7 @@ func (c *Catalog) NamesOf(at, chart string) []string {
 	if chart != "" && strings.HasPrefix(at, "oci://") {
 		names = append(names, belay.ChartURL(at, chart))
 	}
-	for u := at; strings.HasPrefix(u, "oci://") && strings.Count(u, "/") > 3; {
+	for u := at; strings.HasPrefix(u, "oci://") && strings.Count(u, "/") > 2; {
 		u = u[:strings.LastIndexByte(u, '/')]
 		names = append(names, c.byURL[normalURL(u)]...)
 	}

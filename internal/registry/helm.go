@@ -1,14 +1,11 @@
 package registry
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net/http"
 	"net/url"
 	"strings"
-
-	yaml "go.yaml.in/yaml/v3"
 
 	"github.com/belaydev/belay"
 )
@@ -33,9 +30,9 @@ type Index struct {
 
 // ChartVersion is one version of a chart.
 type ChartVersion struct {
-	Version string   `yaml:"version"`
-	Digest  string   `yaml:"digest"` // of the archive, "sha256:…"; empty where the index has none
-	URLs    []string `yaml:"urls"`
+	Version string   `yaml:"version" json:"version"`
+	Digest  string   `yaml:"digest" json:"digest"` // of the archive, "sha256:…"; empty where the index has none
+	URLs    []string `yaml:"urls" json:"urls"`
 }
 
 // Index asks for the index. known is one that was read before, or nil: if it
@@ -77,38 +74,16 @@ func (h *Helm) Index(ctx context.Context, known *Index, wanted func(chart string
 	if err != nil {
 		return nil, err
 	}
-	idx := &Index{Charts: map[string][]ChartVersion{}, Tag: resp.Header.Get("ETag"), Modified: resp.Header.Get("Last-Modified")}
-	return idx, idx.parse(h.URL, b, wanted)
-}
-
-// parse decodes the entries that are wanted. The rest of an index, which may be
-// tens of megabytes, is never held as values.
-func (idx *Index) parse(repo string, b []byte, wanted func(string) bool) error {
-	var doc struct {
-		Entries map[string]yaml.Node `yaml:"entries"`
+	idx := &Index{Tag: resp.Header.Get("ETag"), Modified: resp.Header.Get("Last-Modified")}
+	if idx.Charts, err = entries(b, wanted); err != nil {
+		return nil, problem(h.URL, belay.CodeInvalid, "its index.yaml cannot be read", "is this the URL of a Helm repository?", err)
 	}
-	if err := yaml.NewDecoder(bytes.NewReader(b)).Decode(&doc); err != nil {
-		return problem(repo, belay.CodeInvalid, "its index.yaml cannot be read", "is this the URL of a Helm repository?", err)
-	}
-	for name, node := range doc.Entries {
-		if !wanted(name) {
-			continue
-		}
-		var versions []ChartVersion
-		if err := node.Decode(&versions); err != nil {
-			return problem(repo, belay.CodeInvalid, "its index.yaml is wrong for the chart "+name, "", err)
-		}
+	for _, versions := range idx.Charts {
 		for i := range versions {
-			if d := strings.ToLower(versions[i].Digest); d != "" && !IsDigest(d) {
-				d = "sha256:" + d
-				if versions[i].Digest = d; !IsDigest(d) {
-					versions[i].Digest = "" // something else than SHA-256
-				}
-			}
+			versions[i].Digest = sha256Digest(versions[i].Digest)
 		}
-		idx.Charts[name] = versions
 	}
-	return nil
+	return idx, nil
 }
 
 // Fetch gets the archive of a version and its digest. An archive that is not

@@ -161,7 +161,10 @@ func noCredentials(repo string, err error) error {
 // server redirects to hold signatures.
 func unreachable(repo string, err error) error {
 	if be, ok := errors.AsType[*belay.Error](err); ok {
-		return be
+		if be.Origin.Repo != "" {
+			return be
+		}
+		return problem(repo, be.Code, be.Message, be.Hint, err)
 	}
 	for {
 		ue, ok := errors.AsType[*url.Error](err)

@@ -39,8 +39,8 @@ func (a *artifacts) oci() *registry.OCI   { return &registry.OCI{URL: a.url, Opt
 func (a *artifacts) noVersion(what, ref string, names []string) error {
 	e := &belay.Error{Code: belay.CodeNotFound, Origin: belay.Origin{Repo: a.url},
 		Message: fmt.Sprintf("repository %s: %s has no version %s", a.url, what, ref)}
-	if any := highestVersion(names, ">=0.0.0-0"); any != "" {
-		e.Hint = "the highest version is " + any
+	if best := highestVersion(names, ">=0.0.0-0"); best != "" {
+		e.Hint = "the highest version is " + best
 	} else if near := nearest(ref, names); len(near) > 0 {
 		e.Hint = "did you mean " + strings.Join(near, ", ") + "?"
 	}
