@@ -95,6 +95,10 @@ func (s *ApplicationSpec) AllSources() []Source {
 	return []Source{s.Source}
 }
 
+// FirstSource is the name that the first of several sources gets if it has none.
+// Nobody can write it.
+const FirstSource = "_first"
+
 // NamedFiles are the files that the application reads from sources by name, each
 // as it is written: "$NAME/path".
 func (s *ApplicationSpec) NamedFiles() []string {
@@ -126,7 +130,7 @@ func (s *ApplicationSpec) NamedFiles() []string {
 // is named by another and says nothing of how it is rendered is only read.
 func (s *ApplicationSpec) Renders(i int) bool {
 	src := s.AllSources()[i]
-	if src.Name == "" || src.Path != "" || src.Chart != "" || src.Directory != nil || src.Kustomize != nil || src.Helm != nil {
+	if src.Name == "" || src.Name == FirstSource || src.Path != "" || src.Chart != "" || src.Directory != nil || src.Kustomize != nil || src.Helm != nil {
 		return true
 	}
 	return !slices.ContainsFunc(s.NamedFiles(), func(f string) bool { return strings.HasPrefix(f, "$"+src.Name+"/") })

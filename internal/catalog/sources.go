@@ -22,6 +22,7 @@ func (c *Catalog) resolveSources(r *resolution, project *belay.Project, fail fai
 		return
 	}
 	spec.Sources = slices.Clone(spec.Sources) // the document's own stay as they are written
+	ownFiles(spec)
 	files := referenced(spec)
 	named := map[string]bool{}
 	for i := range spec.Sources {
@@ -49,6 +50,33 @@ func (c *Catalog) resolveSources(r *resolution, project *belay.Project, fail fai
 		}
 	}
 	fail("spec.sources", belay.CodeInvalid, "no source is rendered: each is only read by another", "set path, chart or helm of the one with the manifests")
+}
+
+// ownFiles has files that are named without a source lie in the first one, from
+// whichever source they are looked at.
+func ownFiles(spec *belay.ApplicationSpec) {
+	first := &spec.Sources[0]
+	in := func(file string) string {
+		if file == "" || strings.HasPrefix(file, "$") {
+			return file
+		}
+		if first.Name == "" {
+			first.Name = belay.FirstSource
+		}
+		return "$" + first.Name + "/" + file
+	}
+	spec.Patches = slices.Clone(spec.Patches)
+	for i := range spec.Patches {
+		spec.Patches[i].File = in(spec.Patches[i].File)
+	}
+	if spec.Variables != nil {
+		v := *spec.Variables
+		v.Files = slices.Clone(v.Files)
+		for i := range v.Files {
+			v.Files[i] = in(v.Files[i])
+		}
+		spec.Variables = &v
+	}
 }
 
 // referenced lists the files that an application reads from sources by name.

@@ -131,6 +131,9 @@ func (e *Engine) mount(ctx context.Context, t *target, cat *catalog.Catalog, m b
 		}
 		permit = nil
 	}
+	if m.Source == belay.FirstSource { // its own files, as with one source
+		permit = nil
+	}
 	if m.Source == "" && !allowedSomewhere(t.project, names) {
 		t.refuse(k)
 		return Mounted{}, t.project.PermitSource(names, ".")
