@@ -142,6 +142,9 @@ func (e *Engine) mount(ctx context.Context, t *target, cat *catalog.Catalog, m b
 	followed := e.refs[k] != nil
 	e.mu.Unlock()
 	rev, err := e.revisionAt(t, k)
+	if rev.Commit == "" && t.final {
+		return Mounted{}, &belay.Error{Code: belay.CodeNotFound, Origin: belay.Origin{Repo: k.url}, Message: "repository " + k.url + " is not followed any more"}
+	}
 	if rev.Commit == "" && !followed {
 		return Mounted{}, &belay.Error{Code: belay.CodeUnavailable, Origin: belay.Origin{Repo: k.url},
 			Message: "repository " + k.url + " is being looked at for the first time", Hint: "nothing to do"}

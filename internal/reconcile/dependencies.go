@@ -153,9 +153,11 @@ func (e *Engine) uncompared(name string) string {
 		}
 		return "is not there"
 	}
-	if f := e.refs[b.ref]; f != nil {
-		if newest, _ := e.Sources.Revision(b.ref.url, b.ref.ref); newest.Commit != "" && newest.Commit != f.commit {
-			return "may have changed: a new commit is being read"
+	for _, k := range b.refs() {
+		if f := e.refs[k]; f != nil {
+			if newest, _ := e.Sources.Revision(k.url, k.ref); newest.Commit != "" && newest.Commit != f.commit {
+				return "may have changed: a new commit is being read"
+			}
 		}
 	}
 	if err := e.catalog.ApplicationErrors[name]; err != nil {

@@ -32,6 +32,9 @@ type target struct {
 	reads   map[refKey][]belay.Read
 	found   []refKey
 	refused map[refKey]bool
+	// final is true for the last render of an application that left Git: nothing new
+	// is followed for it.
+	final bool
 
 	// planned is when the plan at hand was made, failed what it puts off because it
 	// failed, retryAt when the first of what it puts off may run; zero if time

@@ -313,6 +313,29 @@ func hostOf(at string) string {
 	return strings.ToLower(u.Hostname())
 }
 
+// lastRevisions is for an application that left Git, whose refs nobody follows any
+// more: it asks where those of its sources stand that are not known.
+func (e *Engine) lastRevisions(ctx context.Context, t *target) error {
+	t.final = true
+	e.mu.Lock()
+	refs := refsOf(t.def, e.catalog)
+	e.mu.Unlock()
+	for _, k := range refs[1:] {
+		if k == t.ref || t.at[k].Commit != "" {
+			continue
+		}
+		rev, err := e.Sources.Resolve(ctx, k.url, k.ref)
+		if err != nil {
+			return err
+		}
+		if t.at == nil {
+			t.at = map[refKey]belay.Revision{}
+		}
+		t.at[k] = rev
+	}
+	return nil
+}
+
 // refuse notes that a repository is not to be followed: the project or the URL
 // does not allow it.
 func (t *target) refuse(k refKey) {

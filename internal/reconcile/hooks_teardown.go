@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/belaydev/belay"
@@ -34,7 +35,7 @@ func (e *Engine) leaving(ctx context.Context, t *target) (*leaving, error) {
 	e.mu.Lock()
 	gone := a.def == nil
 	if gone && a.left == nil { // it left before this process began; its definition is from Git's history
-		a.left = &left{ref: refOf(t.def, e.catalog), parent: t.def.Origin.Revision}
+		a.left = &left{ref: refsOf(t.def, e.catalog)[0], parent: t.def.Origin.Revision}
 	}
 	l := a.left
 	e.mu.Unlock()
@@ -105,7 +106,7 @@ func (e *Engine) lastMeaning(ctx context.Context, t *target, l *left) ([]belay.O
 	at.rev = belay.Revision{Repo: l.ref.url, Ref: l.ref.ref, Commit: l.commit}
 	switch {
 	case l.desired != nil:
-		at.rev.Commit = l.desired.rendered
+		at.rev.Commit, at.at = l.desired.rendered, maps.Clone(l.desired.at)
 	case l.commit == "" && l.ref == refKey{e.Repo, e.Ref}:
 		at.rev.Commit = l.parent
 	case l.commit == "":
@@ -114,6 +115,9 @@ func (e *Engine) lastMeaning(ctx context.Context, t *target, l *left) ([]belay.O
 			return nil, nil, err
 		}
 		at.rev = rev
+	}
+	if err := e.lastRevisions(ctx, &at); err != nil {
+		return nil, nil, err
 	}
 	d, objects, _, err := e.render(ctx, &at, &facts, true)
 	if err != nil && belay.CodeOf(err) != belay.CodeUnavailable {
