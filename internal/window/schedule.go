@@ -66,12 +66,8 @@ func (s Schedule) on(date time.Time) bool {
 	return dom || dow
 }
 
-const (
-	// farthest is more than any clock is from UTC.
-	farthest = 16 * time.Hour
-	// horizon is more than the longest time between two 29ths of February.
-	horizon = 9 * 366
-)
+// horizon is more than the days between any two 29ths of February.
+const horizon = 9 * 366
 
 // Next is the first time after a moment at which the clocks of a place show a
 // time of the schedule; zero if there is none for years.
@@ -105,7 +101,7 @@ func (s Schedule) Next(after time.Time, loc *time.Location) time.Time {
 }
 
 // settled is how far from a change of the clocks it makes no difference any more:
-// more than they were ever changed by.
+// more than they were ever changed by, and than any is from UTC.
 const settled = 27 * time.Hour
 
 // nextPlain is Next where clocks are not changed anywhere near; else zero.
@@ -130,17 +126,18 @@ func (s Schedule) nextPlain(after time.Time, loc *time.Location) time.Time {
 // nextOn is the first time after a moment among those of one date.
 func (s Schedule) nextOn(date, after time.Time, loc *time.Location) (found time.Time) {
 	everyHour := s.bits.Hour&star != 0
+	least, most := offsets(date, loc)
 	for hour := range 24 {
 		if s.bits.Hour&(1<<hour) == 0 {
 			continue
 		}
 		for minute := range 60 {
-			if s.bits.Minute&(1<<minute) == 0 {
-				continue
-			}
 			shown := date.Add(time.Duration(hour)*time.Hour + time.Duration(minute)*time.Minute)
-			if shown.Add(farthest).Before(after) || (!found.IsZero() && shown.Add(-farthest).After(found)) {
+			switch {
+			case s.bits.Minute&(1<<minute) == 0 || !shown.Add(-least).After(after):
 				continue
+			case !found.IsZero() && !shown.Add(-most).Before(found):
+				return found
 			}
 			times, skipped := instants(shown, loc)
 			switch {
@@ -159,6 +156,22 @@ func (s Schedule) nextOn(date, after time.Time, loc *time.Location) (found time.
 	return found
 }
 
+// offsets are the least and the most that clocks of a place are ahead of UTC
+// around a date.
+func offsets(date time.Time, loc *time.Location) (least, most time.Duration) {
+	from, to := date.Add(-settled), date.Add(24*time.Hour+settled)
+	least = offsetOf(from.In(loc))
+	most = least
+	for t := from.In(loc); ; {
+		_, end := t.ZoneBounds()
+		if end.IsZero() || end.After(to) {
+			return least, most
+		}
+		t = end.In(loc)
+		least, most = min(least, offsetOf(t)), max(most, offsetOf(t))
+	}
+}
+
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || b.Before(a) {
 		return b
@@ -170,13 +183,13 @@ func earlier(a, b time.Time) time.Time {
 // given as if it were UTC: one, or two where they are set back. Where they skip
 // it, it is the moment at which they do.
 func instants(shown time.Time, loc *time.Location) (at []time.Time, skipped bool) {
-	for t := shown.Add(-farthest).In(loc); ; {
+	for t := shown.Add(-settled).In(loc); ; {
 		begin, end := t.ZoneBounds()
 		offset := offsetOf(t)
 		if x := shown.Add(-offset); (begin.IsZero() || !x.Before(begin)) && (end.IsZero() || x.Before(end)) {
 			at = append(at, x.In(loc))
 		}
-		if end.IsZero() || end.After(shown.Add(farthest)) {
+		if end.IsZero() || end.After(shown.Add(settled)) {
 			return at, false
 		}
 		t = end.In(loc)
