@@ -389,3 +389,35 @@ func TestAWindowClosesDuringASync(t *testing.T) {
 	s.awaitSynced("a")
 	w.awaitValue(w.ns("a"), "late", "1")
 }
+
+// Hooks keep to the rules of their application: they do not run while it is
+// suspended or waits, a failing one is tried as often as anything else, and one
+// that does not end is waited for no longer than the sync may take.
+func TestHooksKeepTheTime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.commit("Hooks of all sorts", map[string]string{
+		"belay/suspended.yaml": application("suspended", "apps/ok", "NS-suspended", "  suspend: {reason: not yet}\n"),
+		"belay/waiting.yaml":   application("waiting", "apps/ok", "NS-waiting", "  dependsOn: [{name: slow}]\n"),
+		"apps/ok/a.yaml":       documents(configMap("a", "1"), hookJob("before", "PreSync", "")),
+		"belay/slow.yaml":      application("slow", "apps/slow", "NS-slow", "  sync: {timeout: 2s}\n"),
+		"apps/slow/a.yaml":     documents(configMap("a", "1"), hookJob("hangs", "PreSync", "hold"), hookJob("tell", "SyncFail", "")),
+		"belay/failing.yaml":   application("failing", "apps/failing", "NS-failing", "  sync: {retry: {limit: 1, first: 100ms}}\n"),
+		"apps/failing/a.yaml":  documents(configMap("a", "1"), hookJob("fails", "PreSync", "fail")),
+	})
+	mark := w.cp.Mark(t)
+	s := w.serve()
+	s.awaitMessage("slow", "was not finished within 2s", "hangs")
+	s.awaitEvent(belay.EventHook, "slow | ", "tell", "SyncFail hook succeeded")
+	s.awaitMessage("failing", "fails", "tried 2 times")
+	s.awaitMessage("waiting", "waits for slow, which is OutOfSync")
+	s.keepsSaying("suspended", "suspended: not yet")
+	for name, want := range map[string]int{"before": 0, "hangs": 1, "tell": 1, "fails": 2} {
+		if n := w.started(mark, name); n != want {
+			t.Errorf("hook %s was started %d times, want %d", name, n, want)
+		}
+	}
+	s.push("Mend it", map[string]string{"apps/slow/a.yaml": documents(configMap("a", "1"), hookJob("hangs", "PreSync", ""), hookJob("tell", "SyncFail", "")),
+		"belay/suspended.yaml": "", "belay/failing.yaml": ""})
+	s.awaitSynced("slow", "waiting")
+}

@@ -192,7 +192,7 @@ func (e *Engine) frontier(t *target, p *belay.Plan, hooks []belay.Object, gate p
 	}
 	gate.Allow = e.undoubted(t, gate.Allow)
 	next := plan.NextHooks(plan.HookInput{Plan: p, Gate: gate, Run: t.desired.run, Hooks: e.hookRuns(t, hooks),
-		Restores: t.app.undone, Failed: t.app.brokenFor(p)})
+		Restores: t.app.undone, Failed: t.app.brokenFor(p, t.retry())})
 	if next.Done {
 		m.rec.Over, m.rec.Done = true, nil
 		e.remember(t.app)
@@ -451,8 +451,7 @@ func (e *Engine) hookAttempt(t *target, k hookKey, o *belay.Object, err *belay.E
 		f = &attempt{digest: digest}
 		a.fails[k.id] = f
 	}
-	f.count++
-	f.last, f.err = time.Now(), err
+	f.note(err, time.Now(), t.retry())
 	e.stats.Failures.Add(1)
 	e.Logger.Warn("hook failed", "application", a.name, "cluster", t.cluster, "object", k.id.String(), "phase", string(k.phase), "error", err.Error())
 	e.tellHook(t, k, messageOf(err))
@@ -477,8 +476,7 @@ func (e *Engine) hookOutcome(t *target, act *belay.Action, err error) {
 			f = &attempt{digest: actionDigest(act)}
 			t.app.fails[act.ID] = f
 		}
-		f.count++
-		f.last, f.err = time.Now(), asError(err, t.app.name)
+		f.note(asError(err, t.app.name), time.Now(), t.retry())
 	case err != nil:
 		be := asError(err, t.app.name)
 		be.Message = fmt.Sprintf("%s hook not started: %s", act.Hook, be.Message)
@@ -515,13 +513,16 @@ func (e *Engine) leftovers(t *target, hooks []belay.Object, gate plan.Gate) []be
 }
 
 // brokenFor says whether a sync has failed in a way that time does not mend.
-func (a *app) brokenFor(p *belay.Plan) bool {
+func (a *app) brokenFor(p *belay.Plan, retry belay.Retry) bool {
+	if a.effort.failed != nil {
+		return true
+	}
 	for i := range p.Actions {
 		act := &p.Actions[i]
 		if act.Blocked != nil && lasting(act.Blocked.Code) {
 			return true
 		}
-		if f := a.fails[act.ID]; f != nil && f.digest == actionDigest(act) && lasting(belay.CodeOf(f.err)) {
+		if f := a.fails[act.ID]; f != nil && f.digest == actionDigest(act) && (lasting(belay.CodeOf(f.err)) || f.exhausted(retry)) {
 			return true
 		}
 	}

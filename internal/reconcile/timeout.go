@@ -93,14 +93,15 @@ func (e *Engine) observe(t *target, p *belay.Plan, step plan.Step, shown *belay.
 	}
 }
 
-// waitsInOrder says whether writes wait for an object that has no action itself.
+// waitsInOrder says whether writes wait for a hook, or for an object that has no
+// action itself.
 func waitsInOrder(p *belay.Plan, step plan.Step) bool {
 	if step.Waiting == "" || step.On.Kind == "" {
 		return false
 	}
 	for i := range p.Actions {
 		if p.Actions[i].ID == step.On {
-			return false
+			return p.Actions[i].Hook != ""
 		}
 	}
 	return true

@@ -22,10 +22,13 @@ func (e *Engine) untimely(t *target, act *belay.Action) string {
 	if act.Verb == belay.VerbHeal || t.app.undone(act) || t.ordered {
 		return ""
 	}
-	if failed := t.app.effort.failed; failed != nil {
+	if failed := t.app.effort.failed; failed != nil && act.Hook != belay.SyncFail {
 		return failed.Message
 	}
 	if act.Verb == belay.VerbDelete {
+		return ""
+	}
+	if act.Hook == belay.SyncFail {
 		return ""
 	}
 	return e.unready(t)
