@@ -37,8 +37,12 @@ func (e *Engine) supersede(t *target) {
 	}
 	if a.effort.desired != "" {
 		if !a.effort.began.IsZero() && a.effort.failed == nil {
+			successor := t.rev.Short()
+			if a.effort.revision == t.rev.Commit {
+				successor = "what its definition or another source says now"
+			}
 			e.publish(belay.Event{Type: belay.EventSuperseded, Application: a.name, Cluster: t.cluster, Repo: t.rev.Repo, Revision: t.rev.Commit, Actor: t.rev.Author,
-				Message: fmt.Sprintf("the sync to %s was not finished; %s takes its place", shortCommit(a.effort.revision), t.rev.Short())})
+				Message: fmt.Sprintf("the sync to %s was not finished; %s takes its place", shortCommit(a.effort.revision), successor)})
 		}
 		a.syncing = false
 		a.renew()
