@@ -285,7 +285,7 @@ func (o *OCI) Push(repo, tag, config string, layers ...Layer) string {
 // request talks to the registry without its guard, as who publishes.
 func (o *OCI) request(method, target, contentType string, b []byte) {
 	o.t.Helper()
-	r := httptest.NewRequest(method, target, bytes.NewReader(b))
+	r := httptest.NewRequestWithContext(o.t.Context(), method, target, bytes.NewReader(b))
 	r.Header.Set("Content-Type", contentType)
 	w := httptest.NewRecorder()
 	o.push.ServeHTTP(w, r)

@@ -50,7 +50,7 @@ func locate(entry string) (m belay.Mount, sub, message, hint string) {
 	switch scheme, _, found := strings.Cut(base, "://"); {
 	case found && strings.EqualFold(scheme, "oci"):
 		return m, "", "is in a registry, which Kustomize cannot read", "add it to spec.sources of the Application"
-	case found && strings.Contains(base, "@") && strings.Contains(strings.TrimPrefix(base[len(scheme):], "://"), ":") && hasPassword(base):
+	case found && hasPassword(base):
 		return m, "", "holds a password", "declare a Repository with this URL and its credentials, and leave them out here"
 	}
 	repo, sub := splitRepo(rest)
@@ -75,7 +75,7 @@ func locate(entry string) (m belay.Mount, sub, message, hint string) {
 func hasPassword(base string) bool {
 	u, err := url.Parse(base)
 	if err != nil {
-		return true
+		return false // whoever is to fetch from it says so
 	}
 	_, has := u.User.Password()
 	return has
