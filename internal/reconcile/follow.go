@@ -162,9 +162,11 @@ func (t *target) read(source refKey, reads []belay.Read, named map[string]refKey
 // out about. newest are the commits that refs have by now. Called with e.mu.
 func (e *Engine) noteReads(t *target, failed bool, newest map[refKey]string) {
 	a := t.app
-	found := t.found
-	if failed { // it may not have come as far as before
-		found = append(slices.Clone(a.found), found...)
+	found := slices.Clone(t.found)
+	for _, k := range a.found {
+		if failed && !t.refused[k] && !slices.Contains(found, k) { // it may not have come as far as before
+			found = append(found, k)
+		}
 	}
 	a.found = found
 	if a.sources != nil && e.followAll(a, append(slices.Clone(a.sources), found...)) {
