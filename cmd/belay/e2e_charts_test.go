@@ -201,6 +201,14 @@ func TestSeveralSources(t *testing.T) {
 		t.Errorf("the message is %q", st.Message)
 	}
 	w.awaitValue(w.ns("a"), "a", "a1")
+
+	// Another commit of the definitions is planned with all of its sources.
+	next := w.repo.CommitFiles("next", "Values of its own", map[string]gittest.File{
+		"belay/b.yaml": gittest.Text(w.expand(strings.Replace(app("b", "b.yaml", ""), "{valuesFiles:", "{values: {value: planned}, valuesFiles:", 1)))})
+	previews, err := s.Plan(t.Context(), belay.PlanRequest{Applications: []string{"b"}, Revision: next})
+	if err != nil || len(previews) != 1 || len(previews[0].Changes) != 1 || !strings.Contains(previews[0].Changes[0].Diff, "planned") {
+		t.Errorf("the plan is %+v, %v", previews, err)
+	}
 }
 
 // A chart in Git whose dependencies are not vendored gets them from where they
