@@ -16,6 +16,7 @@ import (
 	"github.com/google/cel-go/common/types/ref"
 	"github.com/google/cel-go/common/types/traits"
 	"github.com/google/cel-go/ext"
+	"github.com/google/cel-go/interpreter"
 )
 
 // What an expression may cost. An honest one uses a thousandth of it.
@@ -80,6 +81,9 @@ func (meter) CallCost(function, _ string, args []ref.Val, result ref.Val) *uint6
 	switch function {
 	case operators.Index, operators.OptIndex, overloads.Size, overloads.TypeConvertType: // look at one thing only
 		return &cost
+	case operators.Equals, operators.NotEquals, operators.In:
+		cost += uint64((content(args[0]) + content(args[1])) / 10)
+		return &cost
 	}
 	for _, v := range slices.Concat(args, []ref.Val{result}) {
 		switch v.(type) {
@@ -104,11 +108,42 @@ var guards = map[string]func(args []ref.Val) int{
 		return work + content(a[0])
 	},
 	"format":          func(a []ref.Val) int { return size(a[0]) + content(a[1]) },
-	"distinct":        func(a []ref.Val) int { return size(a[0]) * size(a[0]) },
+	"distinct":        func(a []ref.Val) int { return comparing(size(a[0]), a[0]) },
 	"sets.contains":   product,
 	"sets.equivalent": product,
 	"sets.intersects": product,
 	"flatten":         func(a []ref.Val) int { return content(a[0]) },
+}
+
+// comparisons looks at how much two values hold before they are compared: a value
+// that holds another many times over is small to make and endless to walk.
+func comparisons(i interpreter.InterpretableV2) (interpreter.InterpretableV2, error) {
+	call, ok := i.(interpreter.InterpretableCall)
+	if !ok || len(call.Args()) != 2 {
+		return i, nil
+	}
+	var compare functions.BinaryOp
+	switch call.Function() {
+	case operators.Equals:
+		compare = types.Equal
+	case operators.NotEquals:
+		compare = func(a, b ref.Val) ref.Val { return types.Bool(types.Equal(a, b) != types.True) }
+	case operators.In:
+		compare = func(a, b ref.Val) ref.Val {
+			if c, ok := b.(traits.Container); ok {
+				return c.Contains(a)
+			}
+			return types.MaybeNoSuchOverloadErr(b)
+		}
+	default:
+		return i, nil
+	}
+	return interpreter.NewCall(call.ID(), call.Function(), call.OverloadID(), call.Args(), func(args ...ref.Val) ref.Val {
+		if content(args[0]) > maxProduct || content(args[1]) > maxProduct {
+			return types.WrapErr(errTooExpensive)
+		}
+		return compare(args[0], args[1])
+	}), nil
 }
 
 // matches is the standard function of that name with a bound on its work. It is
@@ -129,7 +164,17 @@ func matches() cel.EnvOption {
 		cel.MemberOverload(overloads.MatchesString, args, cel.BoolType), match)
 }
 
-func product(a []ref.Val) int { return size(a[0]) * size(a[1]) }
+// product is for functions that compare each element of one list with each of another.
+func product(a []ref.Val) int { return comparing(size(a[0]), a[1]) + comparing(size(a[1]), a[0]) }
+
+// comparing is the work of comparing all that a value holds n times.
+func comparing(n int, v ref.Val) int {
+	held := content(v)
+	if held > maxProduct {
+		return held
+	}
+	return n * held / 16
+}
 
 // guardFunction declares a function once more, with a look at the arguments
 // before the work.
@@ -196,6 +241,10 @@ func holds(v ref.Val, left *int, depth int) {
 	switch v := v.(type) {
 	case types.String, types.Bytes:
 		*left -= size(v)
+	case *types.Optional:
+		if v.HasValue() {
+			holds(v.GetValue(), left, depth-1)
+		}
 	case traits.Mapper:
 		for it := v.Iterator(); it.HasNext() == types.True && *left > 0; {
 			k := it.Next()

@@ -83,7 +83,7 @@ func (s *Scope) Compile(source string) (*Program, error) {
 	if issues.Err() != nil {
 		return nil, explain(issues, s.vars)
 	}
-	p, err := s.env.Program(ast, cel.CostTracking(meter{}), cel.CostLimit(MaxCost))
+	p, err := s.env.Program(ast, cel.CostTracking(meter{}), cel.CostLimit(MaxCost), cel.CustomDecoratorV2(comparisons))
 	if err != nil {
 		return nil, &Error{Line: 1, Column: 1, Message: err.Error()}
 	}

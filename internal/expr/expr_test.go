@@ -39,6 +39,11 @@ func TestBool(t *testing.T) {
 		{"['a', 'b'].join('-') == 'a-b' && [2, 1].sort() == [1, 2] && [1, 1].distinct() == [1]", true},
 		{"'%s has %d'.format([object.metadata.name, object.spec.replicas]) == 'shop has 3'", true},
 		{"object.spec.nothing == null", true},
+		{"object.spec.nothing != null", false},
+		{"object.status == object.status && !(object.spec != object.spec)", true},
+		{"'team' in object.metadata.labels && !('x' in object.metadata.labels) && 3 in [1, 2.0, 3.0]", true},
+		{"[1, 'a', null] == [1.0, 'a', null]", true},
+		{"optional.of(1) == optional.of(1) && optional.none() != optional.of(1)", true},
 		{"object.spec.paused", true},
 		{"duration('1h') > duration('30m') && timestamp('2026-01-02T00:00:00Z') > timestamp('2026-01-01T00:00:00Z')", true},
 	}
@@ -157,6 +162,12 @@ func TestType(t *testing.T) {
 	}
 }
 
+// nested asks a question about a value c that holds the object's a million times over.
+func nested(question string) string {
+	all := func(name string) string { return "[" + strings.Repeat(name+",", 99) + name + "]" }
+	return "[" + all("object.many") + "].exists(a, [" + all("a") + "].exists(b, [" + all("b") + "].exists(c, " + question + ")))"
+}
+
 // No expression and no value makes an evaluation large or long.
 func TestBombs(t *testing.T) {
 	long := strings.Repeat("x", 200_000)
@@ -179,6 +190,9 @@ func TestBombs(t *testing.T) {
 		"[object.many].map(a, [a+a+a+a+a+a+a+a+a+a].map(b, [b+b+b+b+b+b+b+b+b+b].map(c, c+c+c+c)))[0][0][0].size() == 0",
 		"[object.long].map(a, [a+a+a+a+a+a+a+a+a+a].map(b, [b+b+b+b+b+b+b+b+b+b].map(c, c+c+c+c)))[0][0][0] == ''",
 		"object.many.map(x, object.many).flatten() == []",
+		nested("c == c"), nested("c != c"), nested("c in [c]"), nested("[c].distinct() == []"), nested("sets.contains([c], [c])"),
+		nested("optional.of(c) == optional.of(c)"), nested("{'a': c} == {'a': c}"),
+		"[lists.range(9000).map(x, object)].exists(l, l == l)",
 	} {
 		p, err := Compile(source, "object")
 		if err != nil {
