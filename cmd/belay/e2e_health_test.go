@@ -77,7 +77,8 @@ func TestHealthRules(t *testing.T) {
 		return nil
 	})
 	for _, r := range append(w.requests(mark), w.watches(mark)...) {
-		if r.Resource != "databases" {
+		// Discovery is still being read for the kind that is new.
+		if r.Resource != "databases" && r.Resource != "" {
 			t.Errorf("the rule of another kind made the server ask: %s", r)
 		}
 	}
