@@ -12,8 +12,10 @@ type Application struct {
 	Labels      map[string]string `json:"labels,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"`
 	Spec        ApplicationSpec   `json:"spec"`
-	// Origin is where the definition stands.
+	// Origin is where the definition stands: of a generated one, its ApplicationSet.
 	Origin Origin `json:"origin"`
+	// Set is the ApplicationSet that generated it; empty for one that is written.
+	Set string `json:"set,omitempty"`
 }
 
 // ApplicationSpec is the spec of an Application.
@@ -277,9 +279,9 @@ const (
 type PruneLimit struct {
 	// Percent of the objects that are there; 100 switches the share off, but
 	// not the protection against deleting all. Default 50.
-	Percent int `json:"percent" doc:"Largest share of the application that one sync may delete, in percent."`
+	Percent int `json:"percent" doc:"Largest share that may go at once, in percent."`
 	// From is the number of objects from which the share counts. Default 10.
-	From int `json:"from" doc:"Number of objects from which the share counts."`
+	From int `json:"from" doc:"Number from which the share counts."`
 }
 
 // DefaultApplicationSpec is what an Application means where it says nothing.

@@ -46,5 +46,13 @@ const (
 	AnnotationDelete = "belay.dev/delete"
 )
 
+// Names that Belay writes on applications that an ApplicationSet makes.
+const (
+	// AnnotationSet names the ApplicationSet.
+	AnnotationSet = "belay.dev/applicationset"
+	// AnnotationDeletion is the set's spec.deletion where that is not the default.
+	AnnotationDeletion = "belay.dev/deletion"
+)
+
 // APIVersion is the version of the definitions this build understands.
 const APIVersion = "belay.dev/v1alpha1"

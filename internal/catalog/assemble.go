@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"maps"
 	"net/url"
@@ -16,7 +17,7 @@ import (
 func equal(a, b any) bool { return reflect.DeepEqual(a, b) }
 
 // assemble makes the public part of the catalog from its files.
-func (c *Catalog) assemble(prev *Catalog) {
+func (c *Catalog) assemble(ctx context.Context, files Files, prev *Catalog) error {
 	c.inForce = make(map[key]*document, len(prev.inForce))
 	twice := map[key][]*document{}
 	for _, p := range slices.Sorted(maps.Keys(c.files)) {
@@ -45,11 +46,15 @@ func (c *Catalog) assemble(prev *Catalog) {
 	c.linger(prev)
 	c.surroundings(prev)
 	c.healthRules()
+	if err := c.expandSets(ctx, files, prev); err != nil {
+		return err
+	}
 	c.applications(prev)
 	slices.SortStableFunc(c.Problems, func(a, b belay.Error) int {
 		return cmp.Or(cmp.Compare(a.Origin.File, b.Origin.File), cmp.Compare(a.Origin.Line, b.Origin.Line),
 			cmp.Compare(a.Message, b.Message), cmp.Compare(a.Application, b.Application), cmp.Compare(a.Origin.Revision, b.Origin.Revision))
 	})
+	return nil
 }
 
 func (c *Catalog) origin(file string, line int, revision string) belay.Origin {
@@ -106,12 +111,12 @@ func (c *Catalog) linger(prev *Catalog) {
 			}
 		}
 	}
-	blockers := c.TeardownBlockers()
+	blockers := c.filesWhere(func(f *file) bool { return f.unreadable })
 	if len(blockers) == 0 {
 		return
 	}
 	for k, d := range prev.inForce {
-		if c.inForce[k] == nil && d.state != partial {
+		if c.inForce[k] == nil && d.state != partial && d.set == "" { // a set keeps its own
 			d = d.asStale(prev.opts.Revision, true)
 			c.inForce[k] = d
 			held(k, d, "is gone, but stays as it was until %s can be read: it may have moved there", blockers[0])
@@ -156,7 +161,7 @@ func (c *Catalog) surroundings(prev *Catalog) {
 	c.Projects, c.Clusters, c.Repositories = map[string]belay.Project{}, map[string]belay.Cluster{}, map[string]belay.Repository{}
 	c.env = environment{opts: c.opts, docs: map[key]*document{}}
 	for k, d := range c.inForce {
-		if k.kind == "Application" || k.kind == kindHealthRule {
+		if k.kind == "Application" || k.kind == kindHealthRule || k.kind == setKind.name {
 			continue
 		}
 		c.env.docs[k] = d
@@ -267,7 +272,7 @@ func normalURL(s string) string {
 
 // applications fills Applications and ApplicationErrors.
 func (c *Catalog) applications(prev *Catalog) {
-	n := max(len(c.inForce)-len(c.env.docs), 0)
+	n := max(len(c.inForce)-len(c.env.docs)-len(c.sets), 0)
 	c.Applications, c.ApplicationErrors = make(map[string]belay.Application, n), map[string]error{}
 	c.resolved = make(map[string]*resolution, n)
 	same := c.env.same(&prev.env)

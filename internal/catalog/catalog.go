@@ -49,6 +49,9 @@ type Options struct {
 	Ref string
 	// Revision is the commit; empty for a working directory.
 	Revision string
+	// OpenTree opens trees of other repositories and refs for ApplicationSets. Without
+	// it, sets that read one keep what they made.
+	OpenTree OpenTree
 }
 
 // A Catalog is everything that is declared at one commit. It and all it points
@@ -72,6 +75,9 @@ type Catalog struct {
 	Repositories map[string]belay.Repository
 	// HealthRules are the declared ones.
 	HealthRules map[string]belay.HealthRule
+	// Holds are the applications that their ApplicationSet no longer makes, but that
+	// stay until that is confirmed, each with the reason.
+	Holds map[string]*belay.Error
 	// Problems is everything that is wrong, sorted by file and line.
 	Problems []belay.Error
 
@@ -83,6 +89,7 @@ type Catalog struct {
 	inForce  map[key]*document
 	resolved map[string]*resolution
 	env      environment
+	sets     map[string]*expansion
 	byURL    map[string][]string // normal URL -> names of the Repositories that have it, sorted
 }
 
@@ -95,6 +102,8 @@ type Catalog struct {
 //   - A definition that is gone stays while any document cannot even be told by
 //     kind and name: it may have moved there.
 //   - Of two definitions of one kind and name, the one known before stays.
+//   - An ApplicationSet in which something is wrong, also in a file with parameters,
+//     makes what it can, and removes nothing.
 //
 // What is wrong in a file is in Problems and not an error. The error, a
 // *belay.Error where the cause is known, means that files could not be read at
@@ -108,7 +117,9 @@ func Load(ctx context.Context, files Files, opts Options, prev *Catalog) (*Catal
 	if err := c.read(ctx, files, prev); err != nil {
 		return nil, err
 	}
-	c.assemble(prev)
+	if err := c.assemble(ctx, files, prev); err != nil {
+		return nil, err
+	}
 	return c, nil
 }
 
@@ -134,7 +145,7 @@ func (c *Catalog) Forgotten() []string {
 // declared: Load keeps what it knew from prev, but what the cluster holds from
 // before a restart may be declared in one of these.
 func (c *Catalog) TeardownBlockers() []string {
-	return c.filesWhere(func(f *file) bool { return f.unreadable })
+	return append(c.filesWhere(func(f *file) bool { return f.unreadable }), c.unknownSets()...)
 }
 
 func (c *Catalog) filesWhere(ok func(*file) bool) []string {

@@ -41,6 +41,7 @@ type decoder struct {
 	aliased    int
 	maxAliased int
 	secret     int  // > 0 inside a reference to a credential
+	setDecoder      // what it knows of ApplicationSets
 	stopped    bool // a limit was hit; nothing more is decoded
 }
 
@@ -122,6 +123,12 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string, r rule, line
 		d.empty(v.Type(), path, line)
 		return false
 	}
+	if v.Type() == templateType || v.Type() == generatorsType {
+		defer d.enterSet(n, v.Type(), line)()
+	}
+	if n, ok = d.typed(n, v.Kind(), path); !ok {
+		return true
+	}
 	switch v.Kind() {
 	case reflect.Pointer:
 		elem := newValue(v.Type().Elem())
@@ -174,7 +181,7 @@ func (d *decoder) wrongType(n *yaml.Node, path, want string) {
 		d.wrong(n.Line, "", "%s must be %s, but is %s", path, want, describe(n))
 		return
 	}
-	hint := ""
+	hint := d.unquoted(n)
 	if n.Kind == yaml.ScalarNode && strings.HasPrefix(want, "text") {
 		hint = "quote it"
 	}
@@ -211,6 +218,9 @@ func (d *decoder) text(n *yaml.Node, path string, f *format) (string, bool) {
 	if !isText(n) {
 		d.wrongType(n, path, "text")
 		return "", false
+	}
+	if d.templated(n) {
+		return n.Value, d.expression(n, path, false)
 	}
 	return n.Value, d.checkText(n.Line, path, n.Value, f)
 }
@@ -340,7 +350,7 @@ func (d *decoder) entries(n *yaml.Node, path string) []entry {
 		}
 		switch {
 		case k.Kind != yaml.ScalarNode:
-			d.add(problem{line: line, message: fmt.Sprintf("a key of %s must be text, but is %s", orDocument(path), describe(k))})
+			d.add(problem{line: line, message: fmt.Sprintf("a key of %s must be text, but is %s", orDocument(path), describe(k)), hint: d.unquoted(n)})
 		case k.Tag == "!!merge":
 			merges = append(merges, v)
 		case seen[k.Value] != 0 && d.secret > 0:
@@ -349,6 +359,7 @@ func (d *decoder) entries(n *yaml.Node, path string) []entry {
 			d.add(problem{line: line, message: fmt.Sprintf("%s is given twice in %s, first on line %d", quote(k.Value), orDocument(path), d.before+seen[k.Value]), hint: "keep one of them"})
 		default:
 			seen[k.Value] = line
+			d.plainKey(k, line, path)
 			out = append(out, entry{k.Value, line, v})
 		}
 	}
@@ -418,8 +429,8 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string, line int) 
 		}
 		present[e.key] = e.line
 		sub := join(path, e.key)
-		if tracks(sub) || t == reflect.TypeFor[belay.Dependency]() {
-			d.lines[sub] = e.line
+		if name := strings.TrimPrefix(sub, d.base); tracks(name) || t == reflect.TypeFor[belay.Dependency]() {
+			d.lines[name] = e.line
 		}
 		d.value(e.node, v.Field(f.index), sub, f.rule, e.line)
 	}
@@ -432,7 +443,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string, line int) 
 		}
 	}
 	d.choose(t, path, line, present, misspelt)
-	if src, ok := reflect.TypeAssert[*belay.Source](v.Addr()); ok && len(d.problems) == before {
+	if src, ok := reflect.TypeAssert[*belay.Source](v.Addr()); ok && len(d.problems) == before && d.template == nil {
 		d.source(n, src, path)
 	}
 	return len(d.problems) == before

@@ -67,7 +67,7 @@ func appendFields(out []Field, path string, t reflect.Type, defaults reflect.Val
 			value = newValue(elem)
 			sub += "[]"
 		}
-		if elem.Kind() == reflect.Struct {
+		if elem.Kind() == reflect.Struct && (elem != generatorType || path == "spec") { // which contains itself
 			out = appendFields(out, sub, elem, value)
 		}
 	}
@@ -109,7 +109,7 @@ func typeName(t reflect.Type) string {
 		}
 		return "mapping of " + typeName(t.Elem())
 	case reflect.Slice:
-		if t.Elem().Kind() == reflect.Struct {
+		if t.Elem().Kind() == reflect.Struct || t.Elem().Kind() == reflect.Map {
 			return "list of mappings"
 		}
 		return "list of " + typeName(t.Elem())

@@ -35,7 +35,7 @@ func (r *resolution) same(o *resolution) bool {
 func (c *Catalog) resolve(d *document, prev *Catalog) *resolution {
 	spec := d.spec.(belay.ApplicationSpec)
 	r := &resolution{doc: d, app: belay.Application{
-		Name: d.key.name, Labels: d.labels, Annotations: d.annotations, Spec: spec, Origin: c.originOf(d),
+		Name: d.key.name, Labels: d.labels, Annotations: d.annotations, Spec: spec, Origin: c.originOf(d), Set: d.set,
 	}}
 	fail := func(field string, code belay.Code, message, hint string) {
 		if d.state == partial {

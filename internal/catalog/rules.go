@@ -37,6 +37,35 @@ var rules = map[string]rule{
 	"Variables.files":         {format: formatSourceFile, otherwise: "none", example: `["clusters/production.yaml"]`},
 	"Variables.values":        {format: formatText, keys: formatVariable, example: `{"REGION": "eu-west-1"}`},
 
+	"ApplicationSetSpec.generators":      {required: true},
+	"ApplicationSetSpec.when":            {format: formatWhen, otherwise: "all elements", example: `"{{ ne .stage \"retired\" }}"`},
+	"ApplicationSetSpec.template":        {required: true},
+	"ApplicationSetSpec.confirm":         {format: formatWord, otherwise: "no confirmation", example: `"kfqwznbd"`},
+	"ApplicationSetSpec.deletion":        {format: formatDeletion, example: `"orphan"`},
+	"ApplicationTemplate.metadata":       {required: true},
+	"ApplicationTemplate.spec":           {required: true},
+	"TemplateMetadata.name":              {required: true, format: formatName, example: `"{{ .path.basename }}"`},
+	"TemplateMetadata.labels":            {format: formatLabelValue, keys: formatLabelKey, example: `{"team": "{{ .team }}"}`},
+	"TemplateMetadata.annotations":       {format: formatText, keys: formatLabelKey, example: `{"example.com/owner": "{{ .owner }}"}`},
+	"Generator.as":                       {format: formatVariable, otherwise: "the parameters stand at the top", example: `"cluster"`},
+	"ListGenerator.elements":             {required: true, example: `[{"name": "blue"}, {"name": "green"}]`},
+	"DirectoriesGenerator.repo":          {format: formatRepo, otherwise: "the repository of this definition", example: `"apps"`},
+	"DirectoriesGenerator.ref":           {format: formatRef, otherwise: "the commit of this definition, or HEAD of another repository", example: `"main"`},
+	"DirectoriesGenerator.paths":         {required: true, format: formatPathGlob, example: `["apps/*"]`},
+	"DirectoriesGenerator.exclude":       {format: formatPathGlob, otherwise: "none", example: `["apps/legacy-*"]`},
+	"FilesGenerator.repo":                {format: formatRepo, otherwise: "the repository of this definition", example: `"apps"`},
+	"FilesGenerator.ref":                 {format: formatRef, otherwise: "the commit of this definition, or HEAD of another repository", example: `"main"`},
+	"FilesGenerator.paths":               {required: true, format: formatPathGlob, example: `["envs/*/config.yaml"]`},
+	"FilesGenerator.exclude":             {format: formatPathGlob, otherwise: "none", example: `["envs/template/*"]`},
+	"ClustersGenerator.matchLabels":      {format: formatLabelValue, keys: formatLabelKey, example: `{"stage": "production"}`},
+	"ClustersGenerator.matchExpressions": {otherwise: "none"},
+	"LabelRequirement.key":               {required: true, format: formatLabelKey, example: `"region"`},
+	"LabelRequirement.operator":          {required: true, format: formatOperator, example: `"In"`},
+	"LabelRequirement.values":            {format: formatLabelValue, otherwise: "none", example: `["eu-west-1", "eu-central-1"]`},
+	"MatrixGenerator.generators":         {required: true},
+	"MergeGenerator.generators":          {required: true},
+	"MergeGenerator.keys":                {required: true, format: formatParameter, example: `["name"]`},
+
 	"PatchTarget.group":              {format: formatText, example: `"apps"`},
 	"PatchTarget.version":            {format: formatText, example: `"v1"`},
 	"PatchTarget.kind":               {format: formatText, example: `"Deployment"`},
@@ -122,6 +151,7 @@ var rules = map[string]rule{
 // choices are fields of a type of which at most one, or exactly one, may be there.
 var choices = map[string]choice{
 	"ApplicationSpec": {fields: []string{"source", "sources"}, exactly: true},
+	"Generator":       {fields: []string{"list", "directories", "files", "clusters", "matrix", "merge"}, exactly: true},
 	"Patch":           {fields: []string{"patch", "file"}, exactly: true},
 	"Source":          {fields: []string{"directory", "kustomize", "helm"}},
 	"HealthCase":      {fields: []string{"message", "messageExpression"}},
@@ -136,13 +166,15 @@ type choice struct {
 // defaults are the values that decoding starts from, for types whose zero value
 // is not what an absent field means.
 var defaults = map[reflect.Type]func() any{
-	reflect.TypeFor[belay.ApplicationSpec](): func() any { return belay.DefaultApplicationSpec() },
-	reflect.TypeFor[belay.ProjectSpec]():     func() any { return belay.DefaultProjectSpec() },
-	reflect.TypeFor[belay.RepositorySpec]():  func() any { return belay.DefaultRepositorySpec() },
-	reflect.TypeFor[belay.Retry]():           func() any { return belay.DefaultRetry() },
-	reflect.TypeFor[belay.Window]():          func() any { return belay.DefaultWindow() },
-	reflect.TypeFor[belay.DirectorySource](): func() any { return belay.DefaultDirectorySource() },
-	reflect.TypeFor[belay.HealthRuleSpec]():  func() any { return belay.DefaultHealthRuleSpec() },
+	reflect.TypeFor[belay.ApplicationSpec]():     func() any { return belay.DefaultApplicationSpec() },
+	reflect.TypeFor[belay.ApplicationSetSpec]():  func() any { return belay.DefaultApplicationSetSpec() },
+	reflect.TypeFor[belay.ApplicationTemplate](): func() any { return belay.DefaultApplicationTemplate() },
+	reflect.TypeFor[belay.ProjectSpec]():         func() any { return belay.DefaultProjectSpec() },
+	reflect.TypeFor[belay.RepositorySpec]():      func() any { return belay.DefaultRepositorySpec() },
+	reflect.TypeFor[belay.Retry]():               func() any { return belay.DefaultRetry() },
+	reflect.TypeFor[belay.Window]():              func() any { return belay.DefaultWindow() },
+	reflect.TypeFor[belay.DirectorySource]():     func() any { return belay.DefaultDirectorySource() },
+	reflect.TypeFor[belay.HealthRuleSpec]():      func() any { return belay.DefaultHealthRuleSpec() },
 }
 
 // newValue is the value of a type before anything is decoded into it.
@@ -190,6 +222,7 @@ spec:
     namespace: guestbook
 `,
 	},
+	setKind,
 	{
 		name: "Project", spec: reflect.TypeFor[belay.ProjectSpec](),
 		doc: "A Project limits which repositories, paths, clusters, namespaces and kinds its applications may use. " +
@@ -269,7 +302,7 @@ spec:
 }
 
 // unserved are kinds that Belay will have, but this build has not.
-var unserved = []string{"ApplicationSet", "Pipeline", "Policy", "Notification", "Access"}
+var unserved = []string{"Pipeline", "Policy", "Notification", "Access"}
 
 // Kinds are the kinds of definitions that this build serves.
 func Kinds() []string {

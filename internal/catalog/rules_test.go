@@ -15,6 +15,7 @@ import (
 func TestRulesAndTypesMeet(t *testing.T) {
 	fields := map[string]bool{}
 	var walk func(typ reflect.Type)
+	seen := map[reflect.Type]bool{}
 	ruled, chosen := catalog.RuleFields()
 	walk = func(typ reflect.Type) {
 		switch typ.Kind() {
@@ -22,6 +23,10 @@ func TestRulesAndTypesMeet(t *testing.T) {
 			walk(typ.Elem())
 			return
 		case reflect.Struct:
+			if seen[typ] {
+				return
+			}
+			seen[typ] = true
 		default:
 			return
 		}
@@ -40,6 +45,7 @@ func TestRulesAndTypesMeet(t *testing.T) {
 		}
 	}
 	walk(reflect.TypeFor[belay.ApplicationSpec]())
+	walk(reflect.TypeFor[belay.ApplicationSetSpec]())
 	walk(reflect.TypeFor[belay.ProjectSpec]())
 	walk(reflect.TypeFor[belay.ClusterSpec]())
 	walk(reflect.TypeFor[belay.RepositorySpec]())

@@ -39,7 +39,12 @@ var schemas = sync.OnceValue(func() map[string][]byte {
 	var refs []any
 	for _, k := range kinds {
 		s := kindSchema(k)
-		out[k.name] = encode(append(object{{"$schema", schemaDialect}}, s...))
+		own := append(object{{"$schema", schemaDialect}}, s...)
+		if k == setKind {
+			own = append(own, member{"$defs", setDefs()})
+			defs = append(defs, setDefs()...)
+		}
+		out[k.name] = encode(own)
 		defs = append(defs, member{k.name, s})
 		refs = append(refs, object{{"$ref", "#/$defs/" + k.name}})
 	}
@@ -179,13 +184,16 @@ func fieldSchema(f field, defaults reflect.Value) object {
 	var s object
 	switch t := f.typ; t.Kind() {
 	case reflect.Struct:
+		if t == templateType {
+			return templateSchema(structSchema(defaults.Field(f.index), f.doc))
+		}
 		return structSchema(defaults.Field(f.index), f.doc)
 	case reflect.Pointer:
 		return structSchema(newValue(t.Elem()), f.doc)
 	case reflect.Slice:
 		var items object
-		if e := t.Elem(); e.Kind() == reflect.Struct {
-			items = structSchema(newValue(e), "")
+		if e := t.Elem(); e.Kind() == reflect.Struct || e.Kind() == reflect.Map {
+			items = itemSchema(e)
 		} else {
 			items = textSchema(f.rule.format)
 		}

@@ -52,6 +52,10 @@ func (d *decoder) free(n *yaml.Node, path string) any {
 	case "!!null":
 		return nil
 	case "!!str", "!!timestamp":
+		if d.templated(n) {
+			d.expression(n, path, true)
+			return n.Value
+		}
 		if n.Style == 0 && yaml11Bool[strings.ToLower(n.Value)] {
 			d.add(problem{line: n.Line, message: path + " is yes, no, on, off, y or n without quotes, which Helm and others read differently",
 				hint: "write true or false, or quote it"})

@@ -159,14 +159,14 @@ func TestToken(t *testing.T) {
 		if token != TokenOf(shuffled(t, names)) {
 			t.Fatal("the order makes another token")
 		}
-		if !Covers(token, names) || !Covers(" "+token[:markLength]+"\n "+token[markLength:], names) {
+		if !Covers(token, names) || !Covers(" "+token[:4]+"\n "+token[4:], names) {
 			t.Fatal("does not fit its own set")
 		}
 		if left := names[rapid.IntRange(0, len(names)-1).Draw(t, "deleted"):]; !Covers(token, left) {
 			t.Fatal("does not fit what is left")
 		}
 		other := rapid.StringMatching(`[A-Z]{6}`).Draw(t, "other")
-		clash := slices.ContainsFunc(names, func(n string) bool { return mark(n) == mark(other) })
+		clash := slices.ContainsFunc(names, func(n string) bool { return TokenOf([]string{n}) == TokenOf([]string{other}) })
 		if Covers(token, append(slices.Clone(names), other)) && !clash {
 			t.Fatal("fits one more")
 		}
