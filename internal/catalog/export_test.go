@@ -22,3 +22,12 @@ func RuleFields() (ruled, chosen []string) {
 	}
 	return ruled, chosen
 }
+
+// Execute compiles and executes one text.
+func Execute(text string, params map[string]any) (string, error) {
+	e, err := compile(text)
+	if err != nil {
+		return "", err
+	}
+	return e.execute(params)
+}

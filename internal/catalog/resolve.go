@@ -41,6 +41,9 @@ func (c *Catalog) resolve(d *document, prev *Catalog) *resolution {
 		if d.state == partial {
 			return // what it lacks is told already, and the rest may be half of a thought
 		}
+		if d.set != "" { // others have the same line
+			message += fmt.Sprintf(" (for application %q of ApplicationSet %q)", d.key.name, d.set)
+		}
 		e := c.problem(code, c.origin(d.file, d.lineOf(field), d.revision), message, hint)
 		e.Application = d.key.name
 		r.problems = append(r.problems, e)
@@ -57,6 +60,9 @@ func (c *Catalog) resolve(d *document, prev *Catalog) *resolution {
 		limits = &project
 	}
 	c.resolveSources(r, limits, fail)
+	if limits != nil && d.set != "" {
+		c.permitSet(d.set, limits, fail)
+	}
 	c.resolveCluster(r, prev, fail)
 	return r
 }

@@ -388,61 +388,86 @@ func (c *Catalog) keepGone(exp *expansion, prev *Catalog) {
 	var gone []string
 	had := 0
 	for name, d := range was.docs {
-		if d.state == partial {
-			continue
-		}
-		had++
-		if c.inForce[key{"Application", name}] == nil {
+		switch there := c.inForce[d.key] != nil; {
+		case d.state == partial && !there && exp.failing: // never right, but declared
+			c.inForce[d.key], exp.docs[name] = d, d
+		case d.state == partial:
+		case there:
+			had++
+		default:
+			had++
 			gone = append(gone, name)
 		}
 	}
 	slices.Sort(gone)
-	if exp.hold = c.heldBack(exp, gone, had); exp.hold != nil {
-		exp.held = gone
+	exp.held = c.withheld(exp, was, gone, had)
+	if len(exp.held) > 0 {
+		exp.hold = c.heldBack(exp, exp.held)
 		c.Problems = append(c.Problems, *exp.hold)
 	}
-	if !exp.failing && exp.hold == nil {
-		return
-	}
 	for _, name := range gone {
-		d := was.docs[name].asStale(prev.opts.Revision, false)
-		if was.docs[name].state == stale {
-			d = was.docs[name]
+		held := slices.Contains(exp.held, name)
+		if !exp.failing && !held {
+			continue
+		}
+		d := was.docs[name]
+		if d.state != stale {
+			d = d.asStale(prev.opts.Revision, false)
 		}
 		c.inForce[d.key], exp.docs[name] = d, d
-		if exp.hold != nil {
+		if held {
 			c.Holds[name] = exp.hold
 		}
 	}
 }
 
+// withheld are those of the applications gone from a set that must not go yet: all
+// of them, if they are more than the limit or any was held before, until they are
+// confirmed together. What was held is confirmed on its own, too: others may have
+// gone since.
+func (c *Catalog) withheld(exp, was *expansion, gone []string, had int) []string {
+	spec, _ := exp.doc.spec.(belay.ApplicationSetSpec)
+	if len(gone) == 0 || spec.Deletion == belay.DeletionOrphan || belay.TokenCovers(spec.Confirm, gone) {
+		return nil
+	}
+	var before, rest []string
+	for _, name := range gone {
+		if slices.Contains(was.held, name) {
+			before = append(before, name)
+		} else {
+			rest = append(rest, name)
+		}
+	}
+	switch {
+	case exp.failing && (len(before) == 0 || belay.TokenCovers(spec.Confirm, before)):
+		return nil // and yet nothing goes
+	case exp.failing:
+		return before
+	case len(before) > 0 && !belay.TokenCovers(spec.Confirm, before):
+		return gone
+	}
+	had -= len(before)
+	if len(rest) > 0 && (len(rest) == had || had >= spec.PruneLimit.From && len(rest)*100 > spec.PruneLimit.Percent*had) {
+		return rest
+	}
+	return nil
+}
+
 // shownNames is how many names and tokens a message holds.
 const shownNames = 5
 
-// heldBack says why applications must not go yet, or nil.
-func (c *Catalog) heldBack(exp *expansion, gone []string, had int) *belay.Error {
-	spec, _ := exp.doc.spec.(belay.ApplicationSetSpec)
-	if len(gone) == 0 || exp.failing || spec.Deletion == belay.DeletionOrphan {
-		return nil
-	}
-	limit := spec.PruneLimit
-	all := len(gone) == had
-	if !all && (had < limit.From || len(gone)*100 <= limit.Percent*had) || belay.TokenCovers(spec.Confirm, gone) {
-		return nil
-	}
+// heldBack says why applications must not go yet.
+func (c *Catalog) heldBack(exp *expansion, gone []string) *belay.Error {
 	names := strings.Join(gone[:min(len(gone), shownNames)], ", ")
 	if len(gone) > shownNames {
 		names += ", …"
 	}
-	what := fmt.Sprintf("%d of its %d applications", len(gone), had)
-	switch {
-	case all && had == 1:
-		what = "its only application"
-	case all:
-		what = fmt.Sprintf("any of its %d applications", had)
+	what := "1 application"
+	if len(gone) > 1 {
+		what = fmt.Sprintf("%d applications", len(gone))
 	}
 	return &belay.Error{Code: belay.CodeHeld, Origin: c.originOf(exp.doc),
-		Message: fmt.Sprintf("%s would no longer make %s (%s); they stay as they are", exp.doc.key, what, names),
+		Message: fmt.Sprintf("%s would no longer make %s that it made before (%s); until that is confirmed nothing is deleted", exp.doc.key, what, names),
 		Hint:    fmt.Sprintf("if that is meant, set spec.confirm: %q in the ApplicationSet and commit", belay.TokenOf(gone))}
 }
 

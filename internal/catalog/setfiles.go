@@ -74,6 +74,28 @@ func (x *expander) tree(repo, ref string, path []any) (at TreeRef, files Files, 
 	return at, t.Files, t.Commit, nil
 }
 
+// permitSet checks the trees that a set reads against the project of one of its
+// applications: what the set reads is part of what the application is made of.
+func (c *Catalog) permitSet(set string, project *belay.Project, fail failFunc) {
+	exp := c.sets[set]
+	if exp == nil {
+		return
+	}
+	for _, id := range slices.Sorted(maps.Keys(exp.inputs)) {
+		in := exp.inputs[id]
+		if in.tree == (TreeRef{}) {
+			continue // it stands in the repository of the definitions, like the set itself
+		}
+		names := slices.Compact(slices.Sorted(slices.Values(append([]string{in.tree.URL}, c.byURL[normalURL(in.tree.URL)]...))))
+		for _, root := range in.roots {
+			if e, denied := errors.AsType[*belay.Error](project.PermitSource(names, root)); denied {
+				fail("spec", e.Code, e.Message+", which a generator reads", e.Hint)
+				return
+			}
+		}
+	}
+}
+
 // errNotYet: the tree is not known yet, which is not worth telling.
 var errNotYet = errors.New("the tree is not known yet")
 
@@ -197,11 +219,12 @@ func (x *expander) parameterFiles(g *belay.Generator, before *input, path []any)
 	if err := x.find(in, files, gen.Paths, gen.Exclude, false, before, path); err != nil {
 		return nil, err
 	}
-	if before != nil && before.found == in.found && !in.found.volatile && in.found.digest != "" {
+	if before != nil && in.found.unchanged(before.found) {
 		for _, f := range before.files {
 			x.bytes += f.size
 		}
-		return before, nil
+		in.files = before.files
+		return before.refound(in), nil
 	}
 	for _, m := range in.found.all() {
 		f, err := x.paramFile(m.path, files, known)

@@ -201,6 +201,22 @@ func (d *globDir) count() int {
 	return n
 }
 
+// unchanged says whether no match can have changed since before.
+func (d *globDir) unchanged(before *globDir) bool {
+	if d == before {
+		return d.digest != "" && !d.volatile
+	}
+	if len(d.matches)+len(before.matches) > 0 || len(d.children) != len(before.children) {
+		return false
+	}
+	for i, c := range d.children {
+		if c.path != before.children[i].path || !c.unchanged(before.children[i]) {
+			return false
+		}
+	}
+	return true
+}
+
 // all lists the matches in the order of their paths.
 func (d *globDir) all() []match {
 	var out []match
