@@ -7,6 +7,7 @@ type Status struct {
 	Applications []ApplicationStatus `json:"applications" doc:"Sorted by name."`
 	Clusters     []ClusterStatus     `json:"clusters,omitempty" doc:"Clusters in use, sorted by name."`
 	Repositories []RepositoryStatus  `json:"repositories,omitempty" doc:"Repositories in use, sorted by URL."`
+	Sets         []SetStatus         `json:"sets,omitempty" doc:"ApplicationSets, sorted by name."`
 	// Problems are definitions that are wrong; what they meant last still holds.
 	Problems []Error `json:"problems,omitempty" doc:"Definitions that are wrong; what they meant last still holds."`
 }
@@ -14,6 +15,7 @@ type Status struct {
 // ApplicationStatus is the state of one application.
 type ApplicationStatus struct {
 	Name      string `json:"name" doc:"Unique in the fleet."`
+	Set       string `json:"set,omitempty" doc:"ApplicationSet that makes it."`
 	Project   string `json:"project" doc:"Project whose limits apply."`
 	Cluster   string `json:"cluster" doc:"Cluster it is delivered to."`
 	Namespace string `json:"namespace" doc:"Namespace of objects that name none."`
@@ -63,6 +65,19 @@ type ObjectStatus struct {
 	Hook *HookStatus `json:"hook,omitempty" doc:"Set for an object that runs at moments of a sync."`
 	File string      `json:"file,omitempty" doc:"File that declares it, relative to the root of the repository."`
 	Line int         `json:"line,omitempty" doc:"Line of that file, from 1; 0 is not known."`
+}
+
+// SetStatus is the state of one ApplicationSet.
+type SetStatus struct {
+	Name string `json:"name" doc:"Unique among ApplicationSets."`
+	File string `json:"file" doc:"File that declares it."`
+	Line int    `json:"line" doc:"Line of that file, from 1."`
+	// Applications are those in force, the held ones among them.
+	Applications []string `json:"applications" doc:"Applications that it makes, those in held among them; sorted."`
+	Held         []string `json:"held,omitempty" doc:"Applications that it would no longer make, but that stay until that is confirmed."`
+	Failing      bool     `json:"failing,omitempty" doc:"Whether something in it is wrong, so that it removes nothing."`
+	Message      string   `json:"message,omitempty" doc:"What is to be known of it."`
+	Hint         string   `json:"hint,omitempty" doc:"What to do about it."`
 }
 
 // ClusterStatus is the state of the connection to a cluster.

@@ -24,7 +24,7 @@ Use it to find out which object keeps an application from being Synced or Health
 		Args:    noSuchCommand,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newGetApp(env), newGetApps(env))
+	cmd.AddCommand(newGetApp(env), newGetApps(env), newGetSets(env))
 	return cmd
 }
 
@@ -113,6 +113,7 @@ func printApp(p *term.Printer, a *belay.ApplicationStatus, problems []belay.Erro
 		}
 	}
 	line("Name", a.Name, term.Bold)
+	line("Set", a.Set, term.Plain)
 	line("Project", a.Project, term.Plain)
 	line("Cluster", a.Cluster, term.Plain)
 	line("Namespace", a.Namespace, term.Plain)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -21,10 +22,13 @@ finds what cannot be read or rendered, objects that are declared twice, and what
 a project does not allow, each with file and line.
 
 Applications whose files stand in another repository, at another ref or in a
-registry, or that name such files, are named and not rendered.
+registry, or that name such files, are named and not rendered. What an
+ApplicationSet makes is checked like what is written; its count is named, and
+with --show-generated the applications, too.
 
 The exit code is 0 when nothing is wrong and 1 otherwise. With "-o json" the
-output is {"applications": N, "objects": N, "skipped": [...], "problems": [...]}.`
+output is {"applications": N, "objects": N, "sets": [{"name", "applications"}],
+"skipped": [...], "problems": [...]}.`
 
 const lintExample = `  belay lint
   belay lint --dir ~/src/fleet --path clusters/
@@ -35,17 +39,26 @@ type lintReport struct {
 	Applications int           `json:"applications"`
 	Objects      int           `json:"objects"`
 	Hooks        int           `json:"hooks,omitempty"`
+	Sets         []lintSet     `json:"sets"`
 	Skipped      []string      `json:"skipped"`
 	Problems     []belay.Error `json:"problems"`
+}
+
+// lintSet is what an ApplicationSet makes.
+type lintSet struct {
+	Name         string   `json:"name"`
+	Applications []string `json:"applications"`
 }
 
 func newLint(env *env) *cobra.Command {
 	var w workdirFlags
 	var kubeVersion string
+	var showGenerated bool
 	cmd := &cobra.Command{Use: "lint", Short: "Check a repository without a cluster", Long: lintLong, Example: lintExample, Args: cobra.NoArgs}
 	out := addOutput(cmd)
 	w.add(cmd)
 	cmd.Flags().StringVar(&kubeVersion, "kube-version", "", "Kubernetes version that charts are told (default: a recent one)")
+	cmd.Flags().BoolVar(&showGenerated, "show-generated", false, "name the applications that ApplicationSets make")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		dir, err := w.open(cmd.Context())
 		if err != nil {
@@ -59,7 +72,7 @@ func newLint(env *env) *cobra.Command {
 		if *out != outputTable {
 			err = env.write(*out, r)
 		} else {
-			env.printLint(r)
+			env.printLint(r, showGenerated)
 		}
 		if err == nil && len(r.Problems) > 0 {
 			return errFound
@@ -69,13 +82,21 @@ func newLint(env *env) *cobra.Command {
 	return cmd
 }
 
-func (e *env) printLint(r *lintReport) {
+func (e *env) printLint(r *lintReport, showGenerated bool) {
 	p := e.printer()
 	for i := range r.Problems {
 		pr := &r.Problems[i]
 		fmt.Fprintf(e.stdout, "%s %s\n", p.Paint(term.Red, "error:"), cleanLines(term.ErrorLine(pr)))
 		if pr.Hint != "" {
 			fmt.Fprintf(e.stdout, "  %s %s\n", p.Paint(term.Bold, "hint:"), cleanLines(pr.Hint))
+		}
+	}
+	for _, s := range r.Sets {
+		fmt.Fprintf(e.stdout, "ApplicationSet %s makes %s\n", term.Clean(s.Name), term.Count(len(s.Applications), "application"))
+		for _, name := range s.Applications {
+			if showGenerated {
+				fmt.Fprintf(e.stdout, "  - %s\n", term.Clean(name))
+			}
 		}
 	}
 	if len(r.Skipped) > 0 {
@@ -90,7 +111,8 @@ func (e *env) printLint(r *lintReport) {
 
 // lint checks everything that can be checked without a cluster.
 func lint(ctx context.Context, w *workdir, known facts) (*lintReport, error) {
-	r := &lintReport{Applications: len(w.catalog.Applications), Skipped: []string{}, Problems: []belay.Error{}}
+	r := &lintReport{Applications: len(w.catalog.Applications), Skipped: []string{}, Problems: []belay.Error{}, Sets: []lintSet{}}
+	r.addSets(w)
 	r.Problems = append(r.Problems, w.catalog.Problems...)
 	all, err := w.applications(nil)
 	if err != nil {
@@ -136,6 +158,22 @@ func lint(ctx context.Context, w *workdir, known facts) (*lintReport, error) {
 	})
 	r.Problems = slices.CompactFunc(r.Problems, func(a, b belay.Error) bool { return a.Error() == b.Error() })
 	return r, nil
+}
+
+// addSets notes what sets make. One that reads another repository makes nothing
+// here, and is skipped.
+func (r *lintReport) addSets(w *workdir) {
+	sets := w.catalog.Sets()
+	for _, name := range slices.Sorted(maps.Keys(sets)) {
+		s := lintSet{Name: name, Applications: sets[name].Applications}
+		if s.Applications == nil {
+			s.Applications = []string{}
+		}
+		r.Sets = append(r.Sets, s)
+		if len(sets[name].Elsewhere) > 0 {
+			r.Skipped = append(r.Skipped, "ApplicationSet "+name)
+		}
+	}
 }
 
 type declaration struct {

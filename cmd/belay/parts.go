@@ -176,7 +176,7 @@ func (s *sources) Open(ctx context.Context, url, commit string) (reconcile.Files
 }
 
 // History implements reconcile.Sources.
-func (s *sources) History(ctx context.Context, url, commit, path string, most int) ([]string, error) {
+func (s *sources) History(ctx context.Context, url, commit string, paths []string, most int) ([]string, error) {
 	m, err := s.Mirror(ctx, url)
 	if errors.Is(err, errors.ErrUnsupported) {
 		return s.Earlier(url, commit), nil
@@ -184,7 +184,7 @@ func (s *sources) History(ctx context.Context, url, commit, path string, most in
 	if err != nil {
 		return nil, err
 	}
-	return m.FileHistory(ctx, commit, path, most)
+	return m.PathsHistory(ctx, commit, paths, most)
 }
 
 // Check implements reconcile.Sources.

@@ -356,6 +356,7 @@ func (c *Catalog) settleSets(prev *Catalog) {
 		c.keepGone(exp, prev)
 		c.reportSet(exp)
 	}
+	c.listSets()
 }
 
 // claim puts one application of a set among the definitions.
@@ -472,14 +473,25 @@ func (c *Catalog) heldBack(exp *expansion, gone []string) *belay.Error {
 }
 
 // Sets are the ApplicationSets that are declared, by name.
-func (c *Catalog) Sets() map[string]Set {
-	out := map[string]Set{}
+func (c *Catalog) Sets() map[string]Set { return c.setList }
+
+// listSets makes what Sets gives.
+func (c *Catalog) listSets() {
+	c.setList = make(map[string]Set, len(c.sets))
 	for name, exp := range c.sets {
 		spec, _ := exp.doc.spec.(belay.ApplicationSetSpec)
-		out[name] = Set{
+		c.setList[name] = Set{
 			ApplicationSet: belay.ApplicationSet{Name: name, Labels: exp.doc.labels, Spec: spec, Origin: c.originOf(exp.doc)},
 			Applications:   slices.Sorted(maps.Keys(exp.docs)), Held: exp.held, Hold: exp.hold, Failing: exp.failing, Elsewhere: exp.elsewhere,
 		}
+	}
+}
+
+// SetsElsewhere are trees that sets read and that were not known yet.
+func (c *Catalog) SetsElsewhere() []TreeRef {
+	var out []TreeRef
+	for _, exp := range c.sets {
+		out = append(out, exp.elsewhere...)
 	}
 	return out
 }

@@ -99,17 +99,26 @@ func (m *Mirror) grep(ctx context.Context, commit, path, expr string) (bool, err
 // FileHistory lists the commits, newest first and max at most, that changed path
 // or something below it, going back from commit.
 func (m *Mirror) FileHistory(ctx context.Context, commit, path string, max int) ([]string, error) {
-	return m.log(ctx, commit, path, "log", "--no-color", "-"+strconv.Itoa(max), "--format=%H")
+	return m.PathsHistory(ctx, commit, []string{path}, max)
+}
+
+// PathsHistory is FileHistory of several paths together.
+func (m *Mirror) PathsHistory(ctx context.Context, commit string, paths []string, max int) ([]string, error) {
+	return m.logOf(ctx, commit, paths, "log", "--no-color", "-"+strconv.Itoa(max), "--format=%H")
 }
 
 func (m *Mirror) log(ctx context.Context, commit, path string, args ...string) ([]string, error) {
+	return m.logOf(ctx, commit, []string{path}, args...)
+}
+
+func (m *Mirror) logOf(ctx context.Context, commit string, paths []string, args ...string) ([]string, error) {
 	if !validID(commit) {
 		return nil, fmt.Errorf("%q is not a commit id", commit)
 	}
 	args = append(append([]string(nil), args...), "--end-of-options", commit)
-	out, err := m.output(ctx, append(args, below(path)...)...)
+	out, err := m.output(ctx, append(args, below(paths...)...)...)
 	if err != nil {
-		return nil, fmt.Errorf("history of %s in %s: %w", path, m.display, err)
+		return nil, fmt.Errorf("history of %s in %s: %w", strings.Join(paths, ", "), m.display, err)
 	}
 	var lines []string
 	for line := range strings.SplitSeq(strings.TrimSpace(string(out)), "\n") {
@@ -120,11 +129,14 @@ func (m *Mirror) log(ctx context.Context, commit, path string, args ...string) (
 	return lines, nil
 }
 
-// below limits a command to a path; "" and "." are everything.
-func below(path string) []string {
-	path = strings.Trim(path, "/")
-	if path == "" || path == "." {
-		return []string{"--"}
+// below limits a command to paths; "" and "." are everything.
+func below(paths ...string) []string {
+	out := []string{"--"}
+	for _, p := range paths {
+		if p = strings.Trim(p, "/"); p == "" || p == "." {
+			return []string{"--"}
+		}
+		out = append(out, p)
 	}
-	return []string{"--", path}
+	return out
 }

@@ -128,7 +128,9 @@ func (f *failing) Render(context.Context, Files, RenderRequest) (Rendered, error
 	return Rendered{Reads: []belay.Read{{Path: "chart"}}}, &belay.Error{Code: belay.CodeInvalid, Message: "needs another Kubernetes"}
 }
 
-func (still) History(context.Context, string, string, string, int) ([]string, error) { return nil, nil }
+func (still) History(context.Context, string, string, []string, int) ([]string, error) {
+	return nil, nil
+}
 
 // What fails is rendered again when anything it depends on changed: a commit, the
 // definition or the cluster, and not before.

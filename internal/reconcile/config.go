@@ -34,7 +34,7 @@ func (e *Engine) loadConfig(ctx context.Context) {
 	e.mu.Lock()
 	prev, loaded := e.catalog, e.config.Commit
 	e.mu.Unlock()
-	if prev != nil && loaded == rev.Commit {
+	if prev != nil && loaded == rev.Commit && !e.setsMoved(prev) {
 		e.connectClusters(ctx, prev)
 		e.setProblem(srcErr)
 		return
@@ -70,8 +70,8 @@ func (e *Engine) readCatalog(ctx context.Context, rev belay.Revision, prev *cata
 		return nil, err
 	}
 	cat, err := e.load(ctx, files, rev.Commit, prev)
-	if err == nil && prev == nil && len(cat.Broken()) > 0 {
-		if before := e.relive(ctx, rev); before != nil {
+	if err == nil && prev == nil && damaged(cat) {
+		if before := e.relive(ctx, rev, cat); before != nil {
 			return e.load(ctx, files, rev.Commit, before)
 		}
 	}
@@ -79,7 +79,7 @@ func (e *Engine) readCatalog(ctx context.Context, rev belay.Revision, prev *cata
 }
 
 func (e *Engine) load(ctx context.Context, files Files, commit string, prev *catalog.Catalog) (*catalog.Catalog, error) {
-	return catalog.Load(ctx, files, catalog.Options{Root: e.Path, Repo: e.Repo, Ref: e.Ref, Revision: commit}, prev)
+	return catalog.Load(ctx, files, catalog.Options{Root: e.Path, Repo: e.Repo, Ref: e.Ref, Revision: commit, OpenTree: e.openTree(prev)}, prev)
 }
 
 // relived is how many commits of the definitions relive goes back at most.
@@ -88,8 +88,8 @@ const relived = 50
 // relive gives a process that starts at broken definitions the memory of one
 // that had been there all along: from the last commit at which nothing was
 // broken, through every one since. It is nil where there is no such commit.
-func (e *Engine) relive(ctx context.Context, rev belay.Revision) *catalog.Catalog {
-	commits, err := e.Sources.History(ctx, e.Repo, rev.Commit, e.Path, relived)
+func (e *Engine) relive(ctx context.Context, rev belay.Revision, now *catalog.Catalog) *catalog.Catalog {
+	commits, err := e.Sources.History(ctx, e.Repo, rev.Commit, e.setPaths(now), relived)
 	if err != nil {
 		e.Logger.Warn("history of the definitions not read", "repo", e.Repo, "error", err)
 		return nil
@@ -107,7 +107,7 @@ func (e *Engine) relive(ctx context.Context, rev belay.Revision) *catalog.Catalo
 	}
 	for i := range commits {
 		cat := at(i, nil)
-		if cat == nil || len(cat.Broken()) > 0 {
+		if cat == nil || damaged(cat) {
 			continue
 		}
 		for j := i - 1; j >= 0; j-- {
@@ -203,7 +203,7 @@ func (e *Engine) enforce(cat *catalog.Catalog, rev belay.Revision) {
 		if changed {
 			a.mark()
 		}
-		if a.dirty || projectsChanged || hadError(prev, cat, name) { // another Repository, too, may have made it so
+		if a.dirty || projectsChanged || hadError(prev, cat, name) || holdChanged(prev, cat, name) { // another Repository, too, may have made it so
 			e.wake(name)
 		}
 	}
@@ -261,6 +261,11 @@ func (e *Engine) wanted(cat *catalog.Catalog) ([]belay.Repository, map[string][]
 	for k := range e.refs {
 		if !slices.Contains(refs[k.url], k.ref) {
 			refs[k.url] = append(refs[k.url], k.ref)
+		}
+	}
+	for t := range cat.SetTrees() {
+		if !slices.Contains(refs[t.URL], t.Ref) {
+			refs[t.URL] = append(refs[t.URL], t.Ref)
 		}
 	}
 	return slices.Collect(maps.Values(cat.Repositories)), refs

@@ -141,7 +141,7 @@ const lookedBack = 20
 // the application meant at the last one that did, which is what the process
 // before it kept to.
 func (e *Engine) lastGood(ctx context.Context, t *target, facts *belay.ClusterFacts) (*desired, []belay.Object) {
-	commits, err := e.Sources.History(ctx, t.ref.url, t.rev.Commit, ".", lookedBack)
+	commits, err := e.Sources.History(ctx, t.ref.url, t.rev.Commit, []string{"."}, lookedBack)
 	if err != nil {
 		e.Logger.Warn("history not read", "repo", t.ref.url, "error", err)
 		return nil, nil

@@ -73,6 +73,7 @@ type Engine struct {
 	refs     map[refKey]*followed
 	claims   map[string]*claims // by cluster
 	released map[string]bool    // applications that left Git and whose objects are to stay
+	recalled map[string]bool    // applications that were looked for in the history of sets
 	problem  *belay.Error       // why the definitions cannot be loaded
 	windows  map[string]windows // by project
 	// dependents are the applications that depend on one; waiting those that wait
@@ -134,6 +135,7 @@ func New(o Options) *Engine {
 		Options: o, queue: newQueue(), hot: newHot(o.HotBytes),
 		apps: map[string]*app{}, clusters: map[string]*cluster{}, refs: map[refKey]*followed{}, claims: map[string]*claims{},
 		released: map[string]bool{}, waiting: map[string]bool{},
+		recalled:    map[string]bool{},
 		unreadables: map[string]string{},
 	}
 }

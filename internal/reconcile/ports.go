@@ -49,8 +49,8 @@ type Sources interface {
 	// expression below a path, and its parent, which still has the line.
 	Removal(ctx context.Context, url, commit, path, expr string) (parent string, found bool, err error)
 	// History lists up to most commits at or before a commit that changed
-	// something below a path, newest first.
-	History(ctx context.Context, url, commit, path string, most int) ([]string, error)
+	// something below any of the paths, newest first.
+	History(ctx context.Context, url, commit string, paths []string, most int) ([]string, error)
 	// Poke looks at a repository at once, or at all for "". It returns how many
 	// repositories that is, and does not wait.
 	Poke(url string) int

@@ -179,7 +179,7 @@ func (e *Engine) previewChanges(ctx context.Context, t *target, p *belay.Plan, o
 
 // teardownPlan is what becomes of an application that leaves Git.
 func (e *Engine) teardownPlan(t *target) belay.Plan {
-	if !t.def.Spec.Sync.Prune {
+	if orphaned(t.def) {
 		return belay.Plan{Application: t.def.Name, Cluster: t.cluster}
 	}
 	return plan.Build(plan.Input{Application: t.def, Project: t.project, Cluster: t.cluster, Live: t.conn.Live(t.def.Name), Lookup: t.conn.Lookup,

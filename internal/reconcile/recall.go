@@ -54,7 +54,7 @@ func (e *Engine) formerly(ctx context.Context, commit, name string) (*belay.Appl
 
 func (e *Engine) readFormer(ctx context.Context, commit string) (former, error) {
 	f := former{commit: commit, apps: map[string]belay.Application{}}
-	commits, err := e.Sources.History(ctx, e.Repo, commit, e.Path, remembered)
+	commits, err := e.Sources.History(ctx, e.Repo, commit, []string{e.Path}, remembered)
 	if err != nil {
 		return f, err
 	}

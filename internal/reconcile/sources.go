@@ -10,7 +10,7 @@ import (
 // sourceMoved finds what the new commits of a repository touch.
 func (e *Engine) sourceMoved(ctx context.Context, url string) {
 	e.tellSources()
-	if cfg, err := e.Sources.Revision(e.Repo, e.Ref); cfg.Commit != e.configCommit() || err != nil || e.hasProblem() {
+	if cfg, err := e.Sources.Revision(e.Repo, e.Ref); cfg.Commit != e.configCommit() || err != nil || e.hasProblem() || e.setsMoved(e.catalogInForce()) {
 		e.loadConfig(ctx)
 	}
 	e.mu.Lock()

@@ -178,6 +178,7 @@ func (e *Engine) settle(t *target, pending map[belay.ObjectID]string, shown *bel
 	defer e.mu.Unlock()
 	showSuspension(&s, a.def)
 	s.Repo = a.ref.url
+	e.showSet(&s, def, shown)
 	was := a.status
 	s.Revision, s.Revisions = a.commit, a.revisions()
 	s.SyncedRevision, s.SyncedAt = was.SyncedRevision, a.syncedAt
@@ -244,6 +245,7 @@ func (e *Engine) Status() belay.Status {
 		s.Clusters = append(s.Clusters, c.conn.Status())
 	}
 	s.Repositories = e.Sources.Status()
+	s.Sets = e.setStatus()
 	if e.problem != nil {
 		s.Problems = append(s.Problems, *e.problem)
 	} else if e.catalog == nil {
@@ -279,6 +281,7 @@ func (a *app) shown() belay.ApplicationStatus {
 		s.Project, s.Cluster, s.Namespace = a.def.Spec.Project, a.def.Spec.Destination.Cluster, a.def.Spec.Destination.Namespace
 		first := a.def.Spec.AllSources()[0]
 		s.Path, s.Ref, s.Repo, s.Automatic = first.Path, first.Ref, a.ref.url, a.def.Spec.Sync.Automatic
+		s.Set = a.def.Set
 	}
 	return s
 }

@@ -159,7 +159,7 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 		return len(live) + owed, err
 	}
 	def := e.lastDef(a)
-	if !def.Spec.Sync.Prune { // its objects were never to be deleted; they stay, unmanaged
+	if orphaned(def) { // its objects were never to be deleted; they stay, unmanaged
 		e.mu.Lock()
 		if a.def == nil {
 			e.released[a.name] = true
@@ -206,12 +206,16 @@ func (e *Engine) claimedByOther(clusterName string, id belay.ObjectID, but strin
 
 // mayTeardown says why an application that left Git must not be torn down (yet).
 func (e *Engine) mayTeardown(ctx context.Context, a *app, clusterName string) error {
+	if err := e.recallSets(ctx, a); err != nil {
+		return err
+	}
 	e.mu.Lock()
 	cat, rev, problem, remembered := e.catalog, e.config, e.problem, a.last != nil
+	meant := confirmedBySet(cat, a.name, a.last)
 	orphans := []string{}
 	declared := len(cat.Applications)
 	for name, other := range e.apps {
-		if _, ok := cat.Applications[name]; !ok && other.def == nil {
+		if _, ok := cat.Applications[name]; !ok && other.def == nil && !confirmedBySet(cat, name, other.last) {
 			orphans = append(orphans, name)
 		}
 	}
@@ -226,7 +230,7 @@ func (e *Engine) mayTeardown(ctx context.Context, a *app, clusterName string) er
 	if why := e.pruneBlocked(clusterName, a.name); why != "" {
 		return &belay.Error{Code: belay.CodeUnavailable, Message: why}
 	}
-	if total := declared + len(orphans); total >= removalFrom && len(orphans)*100 > removalShare*total {
+	if total := declared + len(orphans); !meant && total >= removalFrom && len(orphans)*100 > removalShare*total {
 		if !confirmed(cat, orphans) {
 			return &belay.Error{Code: belay.CodeHeld, Origin: belay.Origin{Repo: rev.Repo, Revision: rev.Commit},
 				Message: fmt.Sprintf("%d of %d applications left Git at once; none is torn down without a confirmation", len(orphans), total),
