@@ -11,7 +11,7 @@ import (
 // FuzzLoad feeds whatever bytes: no panic, no loss, bounded time, and the same
 // meaning with a memory of the same bytes as without.
 func FuzzLoad(f *testing.F) {
-	for _, dir := range []string{"testdata/valid/fleet", "testdata/invalid"} {
+	for _, dir := range []string{"testdata/valid/fleet", "testdata/invalid", "testdata/sets"} {
 		for _, text := range readAll(f, dir) {
 			f.Add([]byte(text))
 		}

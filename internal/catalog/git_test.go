@@ -92,6 +92,52 @@ func TestRealCommits(t *testing.T) {
 	}
 }
 
+// TestSetsOfRealCommits has links among what sets look into.
+func TestSetsOfRealCommits(t *testing.T) {
+	repo := gittest.NewRepo(t)
+	hub, err := source.New(source.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(hub.Close)
+	hub.SetFollowed(map[string][]string{repo.URL(): {"main"}})
+	var prev *catalog.Catalog
+	commit := func(files map[string]gittest.File, want string) {
+		t.Helper()
+		id := repo.CommitFiles("main", "edit", files)
+		if err := hub.CheckNow(t.Context(), repo.URL()); err != nil {
+			t.Fatal(err)
+		}
+		snap, err := hub.Snapshot(t.Context(), repo.URL(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opts := catalog.Options{Root: "belay", Repo: repo.URL(), Ref: "main", Revision: id}
+		c, err := catalog.Load(t.Context(), snap, opts, prev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, name := range strings.Fields(names(c.Applications)) {
+			got = append(got, name+"="+c.Applications[name].Spec.Source.Path)
+		}
+		if strings.Join(got, " ") != want || len(c.Problems) > 0 {
+			t.Errorf("applications %v, want %s, problems:\n%s", got, want, problems(c))
+		}
+		prev = c
+	}
+	commit(map[string]gittest.File{
+		"belay/set.yaml": gittest.Text(set("s", "{"+envs+"}, {"+appDirs+"}", "{{ .name | default .path.basename }}", `source: {path: '{{ .dir | default .path.path }}'}`)),
+		"envs/a.yaml":    gittest.Text("name: a\ndir: x\n"), "envs/link.yaml": gittest.Link("../shared/b.yaml"), "envs/out.yaml": gittest.Link("../../etc/passwd"),
+		"shared/b.yaml": gittest.Text("name: b\ndir: x\n"), "shared/app/x": gittest.Text(""), "apps/c/x": gittest.Text(""), "apps/d": gittest.Link("../shared/app"),
+		"apps/e": gittest.Link("nowhere"), "apps/f": gittest.Submodule(strings.Repeat("1", 40)), "apps/README": gittest.Text(""),
+	}, "a=x b=x c=apps/c d=apps/d")
+	// The ends of links change; nothing in the directories that globs look into does.
+	commit(map[string]gittest.File{"shared/b.yaml": gittest.Text("name: b\ndir: z\n")}, "a=x b=z c=apps/c d=apps/d")
+	commit(map[string]gittest.File{"shared/app": gittest.Delete()}, "a=x b=z c=apps/c")
+	commit(map[string]gittest.File{"apps/g/x": gittest.Text("")}, "a=x b=z c=apps/c g=apps/g")
+}
+
 func TestWorkingDirectory(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) {

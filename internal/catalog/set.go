@@ -521,6 +521,32 @@ func (c *Catalog) SetRoots() []string {
 	return slices.Compact(out)
 }
 
+// DamagedPaths are what sets fail over, sorted: the files with parameters that are
+// wrong, or all directories of a set in which something else is wrong.
+func (c *Catalog) DamagedPaths() []string {
+	var out []string
+	for _, exp := range c.sets {
+		all := false
+		for i := range exp.problems {
+			if p := &exp.problems[i]; p.file == "" {
+				all = true
+			} else if p.tree == (TreeRef{}) {
+				out = append(out, p.file)
+			}
+		}
+		if !all || !exp.failing {
+			continue
+		}
+		for _, in := range exp.inputs {
+			if in.tree == (TreeRef{}) {
+				out = append(out, in.roots...)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
 // FailingSets are the sets in which something is wrong, sorted.
 func (c *Catalog) FailingSets() []string {
 	var out []string

@@ -17,7 +17,7 @@ import (
 var setTexts = []string{
 	set("s", envs, "{{ .name }}", perEnv),
 	set("s", envs, "{{ .name }}", perEnv+", destination: {namespace: '{{ .name }}'}"),
-	set("s", envs+"}, {"+appDirs, `{{ .name | default .path.basename }}`, `source: {path: "{{ .path.path }}"}`),
+	set("s", "{"+envs+"}, {"+appDirs+"}", `{{ .name | default .path.basename }}`, `source: {path: "{{ .path.path }}"}`),
 	set("s", `merge: {keys: [name], generators: [{`+envs+`}, {list: {elements: [{name: one, dir: merged}]}}]}`, "{{ .name }}", perEnv),
 	set("s", `merge: {keys: [name], generators: [{list: {elements: [{name: one, dir: a}, {name: two, dir: a}]}}, {`+envs+`}]}`, "{{ .name }}", perEnv),
 	set("s", `matrix: {generators: [{as: e, `+envs+`}, {as: c, clusters: {}}]}`, "{{ .e.name }}-{{ .c.name }}", `source: {path: x}, destination: {cluster: "{{ .c.name }}"}`),

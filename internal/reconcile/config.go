@@ -89,7 +89,7 @@ const relived = 50
 // that had been there all along: from the last commit at which nothing was
 // broken, through every one since. It is nil where there is no such commit.
 func (e *Engine) relive(ctx context.Context, rev belay.Revision, now *catalog.Catalog) *catalog.Catalog {
-	commits, err := e.Sources.History(ctx, e.Repo, rev.Commit, e.setPaths(now), relived)
+	commits, err := e.Sources.History(ctx, e.Repo, rev.Commit, e.setPaths(now.DamagedPaths()), relived)
 	if err != nil {
 		e.Logger.Warn("history of the definitions not read", "repo", e.Repo, "error", err)
 		return nil

@@ -161,6 +161,9 @@ func (e *Engine) previewOne(ctx context.Context, v view, s subject) (belay.Previ
 	objs, _ = plan.SplitHooks(objs)
 	p, _ := e.plan(t, objs)
 	out.Digest, out.Unchanged, out.Held = p.Digest, p.Unchanged, p.Held
+	if h := cat.Holds[def.Name]; h != nil && out.Held == nil {
+		out.Held = h
+	}
 	e.previewChanges(ctx, t, &p, &out)
 	e.previewHooks(t, &p, &out)
 	return out, nil

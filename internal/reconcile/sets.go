@@ -62,14 +62,9 @@ func (e *Engine) catalogInForce() *catalog.Catalog {
 	return e.catalog
 }
 
-// setPaths are the directories that definitions are made of.
-func (e *Engine) setPaths(cats ...*catalog.Catalog) []string {
-	paths := []string{e.Path}
-	for _, c := range cats {
-		if c != nil {
-			paths = append(paths, c.SetRoots()...)
-		}
-	}
+// setPaths are the directory of the definitions and what sets look into.
+func (e *Engine) setPaths(roots []string) []string {
+	paths := append([]string{e.Path}, roots...)
 	slices.Sort(paths)
 	return slices.Compact(paths)
 }
@@ -212,12 +207,16 @@ func (e *Engine) hadSets(ctx context.Context, cat *catalog.Catalog, rev belay.Re
 	return found, err
 }
 
+// recalledCommits is how far reliveSets goes back at most. An application that went
+// before that is left alone: nobody knows it.
+const recalledCommits = 500
+
 // reliveSets loads the definitions at every commit of their recent history, each
 // after the one before, and gives the last one and all that sets ever made.
 func (e *Engine) reliveSets(ctx context.Context, rev belay.Revision, now *catalog.Catalog) (*catalog.Catalog, map[string]belay.Application, error) {
-	paths := e.setPaths(now)
+	paths := e.setPaths(now.SetRoots())
 	for {
-		commits, err := e.Sources.History(ctx, e.Repo, rev.Commit, paths, relived)
+		commits, err := e.Sources.History(ctx, e.Repo, rev.Commit, paths, recalledCommits)
 		if err != nil {
 			return nil, nil, err
 		}
