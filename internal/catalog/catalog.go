@@ -90,7 +90,6 @@ type Catalog struct {
 	resolved map[string]*resolution
 	env      environment
 	sets     map[string]*expansion
-	setList  map[string]Set
 	byURL    map[string][]string // normal URL -> names of the Repositories that have it, sorted
 }
 

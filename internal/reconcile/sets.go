@@ -150,39 +150,39 @@ func (e *Engine) recallSets(ctx context.Context, a *app) error {
 	}
 	e.loading.Lock()
 	defer e.loading.Unlock()
-	err := e.recallOrphans(ctx)
+	lived, err := e.recallOrphans(ctx)
 	if err != nil {
 		e.queue.addAfter(key{keyApp, a.name}, 30*time.Second)
 		return err
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if held := e.catalog.Holds[a.name]; held != nil {
+	if held := lived.Holds[a.name]; held != nil {
 		return held
 	}
 	return nil
 }
 
-// recallOrphans recalls for all applications that are not known. Called with
-// e.loading.
-func (e *Engine) recallOrphans(ctx context.Context) error {
+// recallOrphans recalls for all applications that are not known, and gives the
+// catalog as it would be had this process been there. Called with e.loading.
+func (e *Engine) recallOrphans(ctx context.Context) (lived *catalog.Catalog, err error) {
 	e.mu.Lock()
 	cat, rev := e.catalog, e.config
 	e.mu.Unlock()
 	had, err := e.hadSets(ctx, cat, rev)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var made map[string]belay.Application
 	if had {
-		var lived *catalog.Catalog
 		if lived, made, err = e.reliveSets(ctx, rev, cat); err != nil {
-			return err
+			return nil, err
 		}
-		if lived != nil && len(lived.Holds) > len(cat.Holds) {
-			e.tellProblems(cat, lived, rev)
-			e.adopt(ctx, lived, rev)
-		}
+	}
+	if lived == nil {
+		lived = cat
+	}
+	if knowsMore(lived, cat) {
+		e.tellProblems(cat, lived, rev)
+		e.adopt(ctx, lived, rev)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -190,12 +190,22 @@ func (e *Engine) recallOrphans(ctx context.Context) error {
 		if a.def != nil || a.last != nil {
 			continue
 		}
-		e.recalled[name] = true
-		if def, ok := made[name]; ok {
+		e.recalled[name] = lived.Holds[name] == nil
+		if def, ok := made[name]; ok && e.recalled[name] {
 			a.last = &def
 		}
 	}
-	return nil
+	return lived, nil
+}
+
+// knowsMore says whether a catalog declares all that another one does, and more.
+func knowsMore(lived, cat *catalog.Catalog) bool {
+	for name := range cat.Applications {
+		if _, ok := lived.Applications[name]; !ok {
+			return false
+		}
+	}
+	return len(lived.Applications) > len(cat.Applications)
 }
 
 // hadSets says whether there is or was any set.
