@@ -102,6 +102,17 @@ func TestApplicationSet(t *testing.T) {
 	s.awaitSynced("a", "b", "c", "d", "e")
 	w.awaitValue(w.ns("f"), "a", "")
 
+	// What a branch would do is told before it is merged.
+	w.repo.Branch("proposal", w.repo.Resolve("main"))
+	proposal := map[string]gittest.File{"envs/g/config.yaml": gittest.Text("app: web\n")}
+	for p := range gone("b", "c", "d") {
+		proposal[p] = gittest.Delete()
+	}
+	w.repo.CommitFiles("proposal", "Less", proposal)
+	out, stderr, _ := s.cli("plan", "--revision", "proposal")
+	if !strings.Contains(out, w.ns("g")) || !strings.Contains(out, "would no longer make 3 applications") || !strings.Contains(out, belay.TokenOf([]string{"b", "c", "d"})) {
+		t.Errorf("plan of the proposal:\n%s%s", out, stderr)
+	}
 	s.push("Most are gone", gone("b", "c", "d"))
 	set := s.awaitHeld("b", "c", "d")
 	if want := belay.TokenOf([]string{"b", "c", "d"}); !strings.Contains(set.Hint, want) {
@@ -131,7 +142,12 @@ func TestApplicationSet(t *testing.T) {
 	if got := w.uid(w.ns("c"), "a"); got != uid {
 		t.Error("an object of a held application was made anew")
 	}
-	s.push("Confirm it", map[string]string{"belay/set.yaml": envSet("  confirm: " + belay.TokenOf([]string{"b", "c", "d"}) + "\n")})
+	// Killed while it deletes, it finishes after the next start.
+	s.crashAt("deleted", 2)
+	w.commit("Confirm it", map[string]string{"belay/set.yaml": envSet("  confirm: " + belay.TokenOf([]string{"b", "c", "d"}) + "\n")})
+	_, _ = s.Push(t.Context(), "") // it may be dead before it answers
+	<-s.exited
+	s = w.serve()
 	s.awaitSynced("a", "e")
 	for _, n := range []string{"b", "c", "d"} {
 		w.awaitValue(w.ns(n), "a", "")
