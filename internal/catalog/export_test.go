@@ -1,5 +1,7 @@
 package catalog
 
+import "strings"
+
 // CheckDocument says whether one document is wrong, and whether it is so in a
 // way that a schema finds.
 func CheckDocument(text []byte) (structural, wrong bool) {
@@ -30,4 +32,14 @@ func Execute(text string, params map[string]any) (string, error) {
 		return "", err
 	}
 	return e.execute(params)
+}
+
+// Fits matches a path against a glob.
+func Fits(glob, path string) bool { return fits(strings.Split(glob, "/"), strings.Split(path, "/")) }
+
+// SetMaxGenerated changes a limit until undo is called.
+func SetMaxGenerated(n int) (undo func()) {
+	before := maxGenerated
+	maxGenerated = n
+	return func() { maxGenerated = before }
 }

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,11 +16,14 @@ import (
 const (
 	maxElements   = 10_000    // elements of a generator, and applications of a set
 	maxParameters = 1_000_000 // parameters of all elements together
-	maxSetFiles   = 32 << 20  // bytes of parameter files
-	maxSetOutput  = 64 << 20  // bytes that expressions give
+	maxSetFiles   = 16 << 20  // bytes of parameter files
+	maxSetOutput  = 64 << 20  // bytes of all its applications, about
 	maxSetDepth   = 4         // generators within generators
 	maxSetProblem = 20        // problems that are reported one by one
 )
+
+// maxGenerated bounds the applications of all sets together; tests lower it.
+var maxGenerated = 100_000
 
 // A Tree is the tree of another repository or ref that a generator looks at.
 type Tree struct {
@@ -125,11 +129,16 @@ type expander struct {
 // could not be read at all.
 func (c *Catalog) expandSets(ctx context.Context, files Files, prev *Catalog) error {
 	c.sets = map[string]*expansion{}
-	for k, d := range c.inForce {
-		if k.kind != setKind.name {
-			continue
+	var order []key
+	for k := range c.inForce {
+		if k.kind == setKind.name {
+			order = append(order, k)
 		}
-		before := prev.sets[k.name]
+	}
+	slices.SortFunc(order, func(a, b key) int { return cmp.Compare(a.name, b.name) })
+	total := 0
+	for _, k := range order {
+		d, before := c.inForce[k], prev.sets[k.name]
 		if before == nil {
 			before = &expansion{}
 		}
@@ -137,6 +146,11 @@ func (c *Catalog) expandSets(ctx context.Context, files Files, prev *Catalog) er
 			next: &expansion{doc: d, inputs: map[string]*input{}, trees: map[TreeRef]string{}}}
 		if err := x.expand(); err != nil {
 			return err
+		}
+		if total += len(x.next.names); total > maxGenerated {
+			x.next.problems = nil
+			x.fail(problem{line: d.line, message: fmt.Sprintf("all ApplicationSets together make more than %d applications", maxGenerated)}, belay.CodeInvalid)
+			x.freeze()
 		}
 		x.next.known = before.known || !x.next.unsure
 		c.sets[k.name] = x.next
@@ -213,6 +227,9 @@ func (x *expander) render(els []element) error {
 		when, _ = compile(x.spec.When) // it was checked when it was decoded
 	}
 	output := 0
+	if len(els)*t.weight > maxSetOutput {
+		return x.tooLarge()
+	}
 	told := map[string]int{} // problems that several elements have
 	for i := range els {
 		if err := x.ctx.Err(); err != nil {
@@ -236,10 +253,8 @@ func (x *expander) render(els []element) error {
 			m = t.make(x.set, el.params)
 		}
 		n.byParams[id] = m
-		if output += m.bytes; output > maxSetOutput {
-			x.fail(problem{line: x.set.lineOf("spec.template"), message: fmt.Sprintf("its applications are larger than %d MiB together", maxSetOutput>>20)}, belay.CodeInvalid)
-			x.freeze()
-			return nil
+		if output += t.weight + m.bytes; output > maxSetOutput {
+			return x.tooLarge()
 		}
 		x.take(el, m, told)
 	}
@@ -248,6 +263,12 @@ func (x *expander) render(els []element) error {
 			problem: problem{line: x.set.line, message: fmt.Sprintf("has %d more problems", hidden), hint: "mend the first ones first"}})
 	}
 	n.names = slices.Sorted(maps.Keys(n.wants))
+	return nil
+}
+
+func (x *expander) tooLarge() error {
+	x.fail(problem{line: x.set.template.before + x.set.template.line, message: fmt.Sprintf("its applications are larger than %d MiB together", maxSetOutput>>20)}, belay.CodeInvalid)
+	x.freeze()
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/catalog"
@@ -317,6 +318,35 @@ func TestSetsThatExplode(t *testing.T) {
 			}
 		})
 	}
+	t.Run("size", func(t *testing.T) {
+		broken := withDirs(files)
+		for i := range 2000 {
+			broken[fmt.Sprintf("apps/d%d/x", i)] = ""
+		}
+		broken["belay/s.yaml"] = set("s", appDirs, "s-{{ .path.basename }}", `source: {path: x, helm: {values: {a: [`+strings.Repeat("x, ", 2000)+`]}}}`)
+		broken["belay/good.yaml"] = set("good", `directories: {paths: [apps/d1]}`, "{{ .path.basename }}", perDir)
+		start := time.Now()
+		c2 := at(t, c1, "c2", broken)
+		wantProblem(t, c2, "belay/s.yaml:6: its applications are larger than 64 MiB together")
+		if d := time.Since(start); d > 20*time.Second || c2.Applications["d1"].Set != "good" {
+			t.Errorf("took %s, applications %s", d, names(c2.Applications))
+		}
+	})
+	t.Run("globs", func(t *testing.T) {
+		broken := withDirs(files)
+		broken["belay/s.yaml"] = set("s", `directories: {paths: ["`+strings.Repeat("**/", 70)+`a"]}`, "s-{{ .path.basename }}", perDir)
+		wantProblem(t, at(t, c1, "c2", broken), "belay/s.yaml:5: has more than 100 globs, or one with more than 64 names")
+	})
+	t.Run("all sets", func(t *testing.T) {
+		defer catalog.SetMaxGenerated(5)()
+		more := withDirs(files)
+		more["belay/z.yaml"] = set("z", appDirs, "z-{{ .path.basename }}", perDir)
+		c2 := at(t, c1, "c2", more)
+		wantProblem(t, c2, "belay/z.yaml:1: all ApplicationSets together make more than 5 applications")
+		if names(c2.Applications) != "a b s-a s-b" {
+			t.Errorf("applications %s", names(c2.Applications))
+		}
+	})
 	t.Run("directories", func(t *testing.T) {
 		broken := withDirs(files)
 		for i := range 10_001 {

@@ -118,10 +118,18 @@ func roots(globs []string) []string {
 // find looks for the paths that globs fit. An error of reading the own tree is one
 // of the load, any other one of the set.
 func (x *expander) find(in *input, files Files, paths, exclude []string, directories bool, before *input, path []any) error {
-	g := &globber{ctx: x.ctx, files: files, exclude: exclude, directories: directories, left: maxElements}
+	g := &globber{ctx: x.ctx, files: files, directories: directories, left: maxElements}
 	g.trees, _ = files.(Trees)
+	for _, p := range slices.Concat(paths, exclude) {
+		if strings.Count(p, "/") >= maxGlobSegments || len(paths)+len(exclude) > maxGlobs {
+			return failure(path, "has more than %d globs, or one with more than %d names", maxGlobs, maxGlobSegments)
+		}
+	}
 	for _, p := range paths {
 		g.globs = append(g.globs, strings.Split(cleanPath(p), "/"))
+	}
+	for _, p := range exclude {
+		g.exclude = append(g.exclude, strings.Split(cleanPath(p), "/"))
 	}
 	in.roots = roots(paths)
 	var known *globDir

@@ -45,6 +45,8 @@ type setTemplate struct {
 	expressions map[*yaml.Node]placedExpression
 	// changing are the nodes with an expression in them.
 	changing map[*yaml.Node]bool
+	// weight is about the bytes of one application without what expressions give.
+	weight int
 	// generators is where spec.generators stands, for lines.
 	generators *yaml.Node
 }
@@ -145,28 +147,30 @@ func (d *decoder) typed(n *yaml.Node, k reflect.Kind, path string) (_ *yaml.Node
 	return n, true
 }
 
-// mark finds the nodes that have an expression in them.
+// mark finds the nodes that have an expression in them, and what all weigh.
 func (t *setTemplate) mark() {
 	t.changing = map[*yaml.Node]bool{}
-	seen := map[*yaml.Node]bool{}
-	var walk func(n *yaml.Node) bool
-	walk = func(n *yaml.Node) bool {
+	weights := map[*yaml.Node]int{} // of what aliases name as often as they do
+	var walk func(n *yaml.Node) (change bool, weight int)
+	walk = func(n *yaml.Node) (change bool, weight int) {
 		if n == nil {
-			return false
+			return false, 0
 		}
-		if seen[n] {
-			return t.changing[n]
+		if w, seen := weights[n]; seen {
+			return t.changing[n], w
 		}
-		seen[n] = true
-		_, change := t.expressions[n]
-		change = walk(n.Alias) || change
-		for _, c := range n.Content {
-			change = walk(c) || change
+		weights[n] = 0
+		_, change = t.expressions[n]
+		weight = 32 + len(n.Value)
+		for _, c := range append([]*yaml.Node{n.Alias}, n.Content...) {
+			ch, w := walk(c)
+			change = change || ch
+			weight = min(weight+w, maxSetOutput)
 		}
-		t.changing[n] = change
-		return change
+		t.changing[n], weights[n] = change, weight
+		return change, weight
 	}
-	walk(t.node)
+	_, t.weight = walk(t.node)
 }
 
 // A filler makes a template without expressions.
