@@ -74,7 +74,7 @@ type expansion struct {
 	// failing: something is wrong, so that what is not wanted any more stays. unsure:
 	// the name of something that it wants cannot be told.
 	failing, unsure bool
-	// whole: nothing could be made at all, and everything stays as it is.
+	// frozen: nothing could be made at all, and everything stays as it is.
 	frozen bool
 
 	// What came of it among all definitions.
@@ -169,7 +169,7 @@ func (x *expander) expand() error {
 	if err == nil {
 		err = bounded(els)
 	}
-	if fatal, ok := errors.AsType[*setFailure](err); ok {
+	if fatal, ok := errors.AsType[*setError](err); ok {
 		x.fail(problem{line: x.line(fatal.path...), message: fatal.message, hint: fatal.hint}, fatal.code)
 		x.freeze()
 		return nil
@@ -228,7 +228,8 @@ func (x *expander) render(els []element) error {
 	}
 	output := 0
 	if len(els)*t.weight > maxSetOutput {
-		return x.tooLarge()
+		x.tooLarge()
+		return nil
 	}
 	told := map[string]int{} // problems that several elements have
 	for i := range els {
@@ -254,7 +255,8 @@ func (x *expander) render(els []element) error {
 		}
 		n.byParams[id] = m
 		if output += t.weight + m.bytes; output > maxSetOutput {
-			return x.tooLarge()
+			x.tooLarge()
+			return nil
 		}
 		x.take(el, m, told)
 	}
@@ -266,10 +268,10 @@ func (x *expander) render(els []element) error {
 	return nil
 }
 
-func (x *expander) tooLarge() error {
+// tooLarge gives up on a set that would fill the memory.
+func (x *expander) tooLarge() {
 	x.fail(problem{line: x.set.template.before + x.set.template.line, message: fmt.Sprintf("its applications are larger than %d MiB together", maxSetOutput>>20)}, belay.CodeInvalid)
 	x.freeze()
-	return nil
 }
 
 // holds says whether a condition is met.

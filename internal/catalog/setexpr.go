@@ -143,11 +143,11 @@ func callable(n template.Node) bool {
 	return ok
 }
 
-// missing stands for a parameter that is not there: has and default may look at
+// missingError stands for a parameter that is not there: has and default may look at
 // it, everything else makes an error of it.
-type missing struct{ path, hint string }
+type missingError struct{ path, hint string }
 
-func (m missing) Error() string {
+func (m missingError) Error() string {
 	s := fmt.Sprintf("there is no parameter %q", m.path)
 	if m.hint != "" {
 		s += ", " + m.hint
@@ -166,12 +166,16 @@ func (e *expression) execute(params map[string]any) (string, error) {
 
 // value is the value of an expression that is whole, with its type.
 func (e *expression) value(params map[string]any) (any, error) {
-	v, err := evalPipe(e.nodes[0].(*template.ActionNode).Pipe, params) //nolint:forcetypeassert // whole says so
+	action, ok := e.nodes[0].(*template.ActionNode)
+	if !ok {
+		return e.execute(params)
+	}
+	v, err := evalPipe(action.Pipe, params)
 	return v, present(v, err)
 }
 
 func present(v any, err error) error {
-	if m, ok := v.(missing); ok && err == nil {
+	if m, ok := v.(missingError); ok && err == nil {
 		return m
 	}
 	return err
@@ -289,12 +293,12 @@ func follow(v any, names []string, at string) any {
 	for i, name := range names {
 		m, ok := v.(map[string]any)
 		if !ok {
-			return missing{path: strings.TrimPrefix(at+"."+strings.Join(names[:i+1], "."), "."),
+			return missingError{path: strings.TrimPrefix(at+"."+strings.Join(names[:i+1], "."), "."),
 				hint: fmt.Sprintf("%s is %s", orParameters(strings.TrimPrefix(at+"."+strings.Join(names[:i], "."), ".")), typeWord(v))}
 		}
 		next, ok := m[name]
 		if !ok {
-			return missing{path: strings.TrimPrefix(at+"."+strings.Join(names[:i+1], "."), "."), hint: instead(name, m)}
+			return missingError{path: strings.TrimPrefix(at+"."+strings.Join(names[:i+1], "."), "."), hint: instead(name, m)}
 		}
 		v = next
 	}

@@ -40,7 +40,7 @@ func (x *expander) tree(repo, ref string, path []any) (at TreeRef, files Files, 
 		case c.env.docs[key{"Repository", repo}] != nil:
 			return at, nil, "", failure(path, "Repository %q is declared, but wrong (%s)", repo, c.originOf(c.env.docs[key{"Repository", repo}]))
 		default:
-			return at, nil, "", &setFailure{path: path, code: belay.CodeNotFound, message: c.missing("Repository", repo), hint: "declare it, or write the repository's URL"}
+			return at, nil, "", &setError{path: path, code: belay.CodeNotFound, message: c.missing("Repository", repo), hint: "declare it, or write the repository's URL"}
 		}
 	}
 	own := normalURL(url) == normalURL(c.opts.Repo)
@@ -205,7 +205,7 @@ func (x *expander) later(before *input, err error) (*input, error) {
 		x.next.failing = true
 		return before, nil
 	}
-	return &input{hole: true, problems: nil}, nil
+	return &input{hole: true}, nil
 }
 
 func (x *expander) parameterFiles(g *belay.Generator, before *input, path []any) (*input, error) {

@@ -36,7 +36,7 @@ var functions = map[string]function{
 	"join":       {2, 2, false, joined, `join "-" .path.segments`},
 	"index":      {2, 2, false, index, `index .labels "example.com/tier", index .path.segments 1`},
 	"default":    {2, 2, true, orDefault, `default "main" .ref: where the parameter is missing or empty`},
-	"has":        {1, 1, true, func(a []any) (any, error) { _, no := a[0].(missing); return !no, nil }, "whether the parameter is there"},
+	"has":        {1, 1, true, func(a []any) (any, error) { _, no := a[0].(missingError); return !no, nil }, "whether the parameter is there"},
 	"eq":         {2, 2, false, func(a []any) (any, error) { return same(a[0], a[1]) }, "eq .a .b"},
 	"ne": {2, 2, false, func(a []any) (any, error) {
 		v, err := same(a[0], a[1])
@@ -62,14 +62,14 @@ func call(name string, args []any) (any, error) {
 	}
 	if !f.lenient {
 		for _, a := range args {
-			if m, ok := a.(missing); ok {
+			if m, ok := a.(missingError); ok {
 				return nil, m
 			}
 		}
 	}
 	v, err := f.do(args)
 	if err != nil {
-		if _, ok := err.(missing); ok { //nolint:errorlint // never wrapped
+		if _, ok := errors.AsType[missingError](err); ok {
 			return nil, err
 		}
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -167,7 +167,7 @@ func index(args []any) (any, error) {
 		if out, ok := v[k]; ok {
 			return out, nil
 		}
-		return missing{path: k, hint: instead(k, v)}, nil
+		return missingError{path: k, hint: instead(k, v)}, nil
 	case []any:
 		i, ok := args[1].(int64)
 		if !ok {
@@ -177,7 +177,7 @@ func index(args []any) (any, error) {
 			i += int64(len(v)) // from the end
 		}
 		if i < 0 || i >= int64(len(v)) {
-			return missing{path: fmt.Sprint(args[1]), hint: fmt.Sprintf("the list has %d items", len(v))}, nil
+			return missingError{path: fmt.Sprint(args[1]), hint: fmt.Sprintf("the list has %d items", len(v))}, nil
 		}
 		return v[i], nil
 	}
@@ -185,11 +185,11 @@ func index(args []any) (any, error) {
 }
 
 func orDefault(args []any) (any, error) {
-	if m, ok := args[0].(missing); ok {
+	if m, ok := args[0].(missingError); ok {
 		return nil, m
 	}
 	switch v := args[1].(type) {
-	case missing, nil:
+	case missingError, nil:
 		return args[0], nil
 	case string:
 		if v == "" {

@@ -26,24 +26,23 @@ type input struct {
 	roots    []string
 	found    *globDir
 	files    map[string]*paramFile
-	clusters string // identifies them
 	elements []element
 	problems []setProblem
 	// hole: it yields less than it should, and nobody knows what is missing.
 	hole bool
 }
 
-// A setFailure stops a set as a whole. path leads to the generator.
-type setFailure struct {
+// A setError stops a set as a whole. path leads to the generator.
+type setError struct {
 	path          []any
 	code          belay.Code
 	message, hint string
 }
 
-func (f *setFailure) Error() string { return f.message }
+func (f *setError) Error() string { return f.message }
 
-func failure(path []any, format string, args ...any) *setFailure {
-	return &setFailure{path: path, code: belay.CodeInvalid, message: fmt.Sprintf(format, args...)}
+func failure(path []any, format string, args ...any) *setError {
+	return &setError{path: path, code: belay.CodeInvalid, message: fmt.Sprintf(format, args...)}
 }
 
 // bounded refuses more elements, or larger ones, than a set may have.
@@ -244,7 +243,7 @@ func joinParams(a, b element, path []any) (element, error) {
 	}
 	for k, v := range b.params {
 		if have, ok := out.params[k]; ok && !reflect.DeepEqual(have, v) {
-			return out, &setFailure{path: path, code: belay.CodeInvalid, message: fmt.Sprintf("%s and %s both have a parameter %q", a.from, b.from, k),
+			return out, &setError{path: path, code: belay.CodeInvalid, message: fmt.Sprintf("%s and %s both have a parameter %q", a.from, b.from, k),
 				hint: "put those of one generator below a name with as: NAME"}
 		}
 		out.params[k] = v
@@ -298,7 +297,7 @@ func mergeKey(keys []string, el element, path []any) (string, error) {
 	var b strings.Builder
 	for _, k := range keys {
 		v := follow(el.params, strings.Split(k, "."), "")
-		if m, ok := v.(missing); ok {
+		if m, ok := v.(missingError); ok {
 			return "", failure(path, "%s cannot be merged: %s", el.from, m)
 		}
 		s, err := asText(v)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -221,7 +222,7 @@ func (f *filler) fill(n *yaml.Node, e placedExpression) {
 	if err != nil {
 		message := fmt.Sprintf("%s in %s: %s", quote(e.text), e.path, err)
 		hint := ""
-		if _, ok := errors.AsType[missing](err); ok {
+		if _, ok := errors.AsType[missingError](err); ok {
 			hint = `if it may be missing, write {{ .NAME | default "…" }} or {{ if has .NAME }}`
 		}
 		f.problems = append(f.problems, problem{line: n.Line, message: message, hint: hint})
@@ -315,7 +316,7 @@ func (t *setTemplate) make(set *document, params map[string]any) made {
 		}
 		d.problems = nil
 	}
-	out.problems = append(f.problems, d.problems...)
+	out.problems = slices.Concat(f.problems, d.problems)
 	app, _ := reflect.TypeAssert[belay.ApplicationTemplate](v)
 	if formatName.structural(app.Metadata.Name) {
 		out.name = app.Metadata.Name
