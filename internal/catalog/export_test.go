@@ -43,3 +43,6 @@ func SetMaxGenerated(n int) (undo func()) {
 	maxGenerated = n
 	return func() { maxGenerated = before }
 }
+
+// Functions are the names of the functions of expressions.
+func Functions() []string { return functionNames() }

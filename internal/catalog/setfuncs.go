@@ -15,7 +15,7 @@ type function struct {
 	// lenient functions are given what is missing.
 	lenient bool
 	do      func(args []any) (any, error)
-	// about is for the guide.
+	// about shows its use.
 	about string
 }
 
@@ -58,7 +58,7 @@ func call(name string, args []any) (any, error) {
 		if f.max > f.min {
 			want = fmt.Sprintf("%d to %d", f.min, f.max)
 		}
-		return nil, fmt.Errorf("%s takes %s arguments, not %d", name, want, len(args))
+		return nil, fmt.Errorf("%s takes %s arguments, not %d (%s)", name, want, len(args), f.about)
 	}
 	if !f.lenient {
 		for _, a := range args {

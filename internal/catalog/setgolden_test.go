@@ -3,13 +3,12 @@ package catalog_test
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-
-	"maps"
 
 	"github.com/belaydev/belay/internal/catalog"
 )
@@ -67,4 +66,17 @@ func described(c *catalog.Catalog) string {
 		fmt.Fprintf(&b, "problem: %s\n", &c.Problems[i])
 	}
 	return b.String()
+}
+
+// TestGuideNamesEveryFunction keeps the guide complete.
+func TestGuideNamesEveryFunction(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/guides/applicationsets.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range catalog.Functions() {
+		if !strings.Contains(string(guide), "`"+name+"`") && !strings.Contains(string(guide), "`"+name+" ") {
+			t.Errorf("%s is not in the guide", name)
+		}
+	}
 }

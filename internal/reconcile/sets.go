@@ -56,6 +56,17 @@ func (e *Engine) setsMoved(cat *catalog.Catalog) bool {
 	return false
 }
 
+// setsReady says which tree that a set reads was not looked at yet. Called with e.mu.
+func (e *Engine) setsReady() error {
+	for _, t := range e.catalog.SetsElsewhere() {
+		if !e.Sources.Looked(t.URL) {
+			return &belay.Error{Code: belay.CodeUnavailable, Origin: belay.Origin{Repo: t.URL},
+				Message: "an ApplicationSet waits for the repository " + t.URL, Hint: "it is being fetched; nothing to do"}
+		}
+	}
+	return nil
+}
+
 func (e *Engine) catalogInForce() *catalog.Catalog {
 	e.mu.Lock()
 	defer e.mu.Unlock()

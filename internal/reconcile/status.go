@@ -420,6 +420,9 @@ func (e *Engine) Ready() error {
 		}
 		return unread()
 	}
+	if err := e.setsReady(); err != nil {
+		return err
+	}
 	var missing []error
 	tried := true
 	for _, name := range slices.Sorted(maps.Keys(e.clusters)) {
