@@ -75,7 +75,7 @@ type PatchTarget struct {
 	Version            string `json:"version,omitempty" doc:"API version."`
 	Kind               string `json:"kind,omitempty" doc:"Kind."`
 	Name               string `json:"name,omitempty" doc:"Name of the object."`
-	Namespace          string `json:"namespace,omitempty" doc:"Namespace of the object, as rendered."`
+	Namespace          string `json:"namespace,omitempty" doc:"Namespace of the object as rendered; the destination's where it names none."`
 	LabelSelector      string `json:"labelSelector,omitempty" doc:"Label selector over the rendered labels."`
 	AnnotationSelector string `json:"annotationSelector,omitempty" doc:"Selector over the rendered annotations."`
 }

@@ -29,6 +29,9 @@ const (
 	AnnotationWave = "belay.dev/wave"
 	// AnnotationArgoWave is Argo CD's name for the same; AnnotationWave wins.
 	AnnotationArgoWave = "argocd.argoproj.io/sync-wave"
+	// AnnotationVariables, set to "disabled", keeps the variables of the application
+	// out of an object, for texts that have a ${NAME} of their own.
+	AnnotationVariables = "belay.dev/variables"
 	// AnnotationPrune, set to "disabled", keeps an object from being deleted by Belay.
 	AnnotationPrune = "belay.dev/prune"
 	// AnnotationHook makes an object a hook: a comma-separated list of phases.

@@ -199,7 +199,8 @@ type renderer struct {
 // Render implements reconcile.Renderer.
 func (r *renderer) Render(ctx context.Context, files reconcile.Files, req reconcile.RenderRequest) (reconcile.Rendered, error) {
 	rr := render.Request{Application: req.Application, Source: req.Source, Namespace: req.Namespace, KubeVersion: req.KubeVersion,
-		APIVersions: req.APIVersions, Repo: req.Repo, Revision: req.Revision}
+		APIVersions: req.APIVersions, Repo: req.Repo, Revision: req.Revision,
+		Patches: req.Patches, Variables: req.Variables, Definition: req.Definition}
 	if res, ok, err := r.cache.Get(ctx, files, rr); err == nil && ok && (!req.Full || !res.Partial) {
 		return rendered(res, true), nil
 	}
@@ -213,7 +214,7 @@ func (r *renderer) Render(ctx context.Context, files reconcile.Files, req reconc
 }
 
 func rendered(r render.Result, cached bool) reconcile.Rendered {
-	return reconcile.Rendered{Objects: r.Objects, Reads: r.Reads, UsesCapabilities: r.UsesCapabilities, Warnings: r.Warnings, Cached: cached}
+	return reconcile.Rendered{Objects: r.Objects, Reads: r.Reads, UsesCapabilities: r.UsesCapabilities, Warnings: r.Warnings, Unfit: r.Unfit, Cached: cached}
 }
 
 // connector makes cluster adapters.

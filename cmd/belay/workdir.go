@@ -162,23 +162,29 @@ func (w *workdir) render(ctx context.Context, pool *render.Pool, app *belay.Appl
 	}
 	var all render.Result
 	var errs []error
+	var unfit [][]int
 	for i, src := range app.Spec.AllSources() {
 		if !app.Spec.Renders(i) {
 			continue
 		}
 		tree := reconcile.NewTree(w.files, mount)
 		res, err := pool.Render(ctx, tree, render.Request{Application: app.Name, Source: src,
-			Namespace: app.Spec.Destination.Namespace, KubeVersion: f.Version, APIVersions: f.APIVersions})
+			Namespace: app.Spec.Destination.Namespace, KubeVersion: f.Version, APIVersions: f.APIVersions,
+			Patches: app.Spec.Patches, Variables: app.Spec.Variables, Definition: app.Origin})
 		if err = tree.Explain(err); err != nil {
 			errs = append(errs, err)
 		}
+		unfit = append(unfit, res.Unfit)
 		for j := range res.Objects {
 			tree.Locate(&res.Objects[j].Origin)
 		}
 		all.Objects = append(all.Objects, res.Objects...)
 		all.Warnings = append(all.Warnings, res.Warnings...)
 	}
-	if len(errs) == 1 {
+	switch len(errs) {
+	case 0:
+		return all, belay.UnfitPatch(app, unfit...)
+	case 1:
 		return all, errs[0]
 	}
 	return all, errors.Join(errs...)

@@ -30,6 +30,7 @@ func (e *Engine) renderSources(ctx context.Context, t *target, facts *belay.Clus
 	t.reads, t.found = nil, nil
 	all := Rendered{Cached: true}
 	var errs []error
+	var unfit [][]int
 	for i, src := range sources {
 		if !t.def.Spec.Renders(i) {
 			continue
@@ -41,6 +42,7 @@ func (e *Engine) renderSources(ctx context.Context, t *target, facts *belay.Clus
 			errs = append(errs, err)
 			continue
 		}
+		unfit = append(unfit, out.Unfit)
 		all.Objects = append(all.Objects, out.Objects...)
 		all.Warnings = append(all.Warnings, out.Warnings...)
 		all.UsesCapabilities = all.UsesCapabilities || out.UsesCapabilities
@@ -56,6 +58,9 @@ func (e *Engine) renderSources(ctx context.Context, t *target, facts *belay.Clus
 		return all, errs[0]
 	case len(errs) > 1:
 		return all, errors.Join(errs...)
+	}
+	if err := belay.UnfitPatch(t.def, unfit...); err != nil {
+		return all, err
 	}
 	return all, once(t.def, all.Objects)
 }
@@ -73,6 +78,7 @@ func (e *Engine) renderSource(ctx context.Context, t *target, cat *catalog.Catal
 	out, err := e.Renderer.Render(ctx, tree, RenderRequest{
 		Application: t.def.Name, Source: src, Namespace: t.def.Spec.Destination.Namespace,
 		KubeVersion: facts.Version, APIVersions: facts.APIVersions, Repo: rev.Repo, Revision: rev.Commit, Full: full,
+		Patches: t.def.Spec.Patches, Variables: t.def.Spec.Variables, Definition: t.def.Origin,
 	})
 	for i := range out.Objects {
 		tree.Locate(&out.Objects[i].Origin)

@@ -230,7 +230,9 @@ func (t *target) specDigest() string {
 		R []belay.SourceRule `json:",omitempty"`
 		N string
 		C string
-	}{def.Spec.AllSources(), rules, def.Spec.Destination.Namespace, def.Spec.Destination.Cluster})
+		P []belay.Patch
+		V *belay.Variables
+	}{def.Spec.AllSources(), rules, def.Spec.Destination.Namespace, def.Spec.Destination.Cluster, def.Spec.Patches, def.Spec.Variables})
 	if err != nil {
 		return fmt.Sprint(err) // values of YAML always encode
 	}

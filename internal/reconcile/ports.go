@@ -68,12 +68,17 @@ type Index interface {
 
 // RenderRequest is everything a render depends on beside the files.
 type RenderRequest struct {
-	Application    string
-	Source         belay.Source
-	Namespace      string
-	KubeVersion    string
-	APIVersions    []string
+	Application string
+	Source      belay.Source
+	Namespace   string
+	KubeVersion string
+	APIVersions []string
+	// Patches and Variables of the application change what was rendered.
+	Patches        []belay.Patch
+	Variables      *belay.Variables
 	Repo, Revision string
+	// Definition is where the application is declared.
+	Definition belay.Origin
 	// Full asks for manifests with their secret values; without it a cache may
 	// return redacted ones.
 	Full bool
@@ -86,6 +91,8 @@ type Rendered struct {
 	// UsesCapabilities is true when the output depends on the cluster's API versions.
 	UsesCapabilities bool
 	Warnings         []string
+	// Unfit are the indexes of patches that fit no object.
+	Unfit []int
 	// Cached is true when nothing was rendered.
 	Cached bool
 }

@@ -109,6 +109,9 @@ func (a *assembler) take(out *wire.Output) error {
 		if e.Code == "" {
 			e.Code = belay.CodeInvalid
 		}
+		if p.Definition {
+			e.Origin = a.req.Definition
+		}
 		a.fail(e)
 	}
 	return a.err()

@@ -58,6 +58,7 @@ type entry struct {
 	Reads        []belay.Read   `json:"reads"`
 	Warnings     []string       `json:"warnings,omitempty"`
 	Partial      bool           `json:"partial,omitempty"`
+	Unfit        []int          `json:"unfit,omitempty"`
 }
 
 // OpenCache opens or makes a cache in dir that keeps about maxBytes. key must be
@@ -161,8 +162,10 @@ func (c *Cache) home(req Request) (string, error) {
 		Source      belay.Source
 		Namespace   string
 		Version     string
+		Patches     []belay.Patch
+		Variables   *belay.Variables
 		Key         string
-	}{req.Application, req.Source, req.Namespace, c.version, belay.KeyedDigest(c.key, []byte("render cache"))})
+	}{req.Application, req.Source, req.Namespace, c.version, req.Patches, req.Variables, belay.KeyedDigest(c.key, []byte("render cache"))})
 	if err != nil {
 		return "", fmt.Errorf("name the cache entry of %s: %w", req.Application, err)
 	}
@@ -192,7 +195,7 @@ func (c *Cache) Get(ctx context.Context, files Files, req Request) (Result, bool
 		}
 		c.touch(name)
 		res := Result{Objects: e.Objects, Reads: e.Reads, Kind: e.Kind, Warnings: e.Warnings,
-			UsesCapabilities: e.Capabilities != "", Partial: e.Partial}
+			UsesCapabilities: e.Capabilities != "", Partial: e.Partial, Unfit: e.Unfit}
 		for i := range res.Objects {
 			res.Objects[i].Origin.Repo, res.Objects[i].Origin.Revision = req.Repo, req.Revision
 		}
@@ -264,7 +267,7 @@ func (c *Cache) Put(req Request, res Result) error {
 	if res.Partial || slices.ContainsFunc(res.Reads, func(r belay.Read) bool { return r.Digest == unknowable }) {
 		return nil
 	}
-	e := entry{Kind: res.Kind, Objects: slices.Clone(res.Objects), Reads: res.Reads, Warnings: res.Warnings}
+	e := entry{Kind: res.Kind, Objects: slices.Clone(res.Objects), Reads: res.Reads, Warnings: res.Warnings, Unfit: res.Unfit}
 	if res.UsesCapabilities {
 		e.Capabilities = capabilities(req)
 	}

@@ -146,7 +146,7 @@ func (p *Pool) Render(ctx context.Context, files Files, req Request) (Result, er
 	defer p.work.Done()
 
 	job := wire.Job{Application: req.Application, Source: req.Source, Namespace: req.Namespace,
-		KubeVersion: req.KubeVersion, APIVersions: req.APIVersions}
+		KubeVersion: req.KubeVersion, APIVersions: req.APIVersions, Patches: req.Patches, Variables: req.Variables}
 	for attempt := 0; ; attempt++ {
 		w, err := p.acquire(ctx)
 		if err != nil {
@@ -157,7 +157,7 @@ func (p *Pool) Render(ctx context.Context, files Files, req Request) (Result, er
 		out, err := w.render(ctx, p.opts.Deadline, job, srv, p.opts.Output)
 		if err == nil {
 			p.release(w, out.Retire)
-			res := Result{Reads: srv.readSet(), UsesCapabilities: out.UsesCapabilities, Kind: out.Kind, Warnings: out.Warnings}
+			res := Result{Reads: srv.readSet(), UsesCapabilities: out.UsesCapabilities, Kind: out.Kind, Warnings: out.Warnings, Unfit: out.Unfit}
 			if err := a.take(out); err != nil {
 				return res, err
 			}

@@ -53,8 +53,13 @@ type Request struct {
 	// it is not known, which means some recent Kubernetes.
 	KubeVersion string
 	APIVersions []string
+	// Patches and Variables of the application change what was rendered.
+	Patches   []belay.Patch
+	Variables *belay.Variables
 	// Repo and Revision go into the origin of objects and errors.
 	Repo, Revision string
+	// Definition is where the application is declared, for errors in its patches and variables.
+	Definition belay.Origin
 }
 
 // Result is what a source renders to.
@@ -70,6 +75,9 @@ type Result struct {
 	Kind string
 	// Warnings are for people; they hold no secret values.
 	Warnings []string
+	// Unfit are the indexes of patches that fit no object of this source. One that
+	// fits none of any source of its application is an error; see [belay.UnfitPatch].
+	Unfit []int
 	// Partial is true when it comes from the cache and has Secrets, which are
 	// redacted then: values are not stored. Their Digest is right.
 	Partial bool

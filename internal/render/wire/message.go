@@ -34,6 +34,9 @@ type Job struct {
 	Namespace   string       `json:"namespace,omitempty"`
 	KubeVersion string       `json:"kubeVersion,omitempty"`
 	APIVersions []string     `json:"apiVersions,omitempty"`
+	// Patches and Variables change what was rendered, in that order.
+	Patches   []belay.Patch    `json:"patches,omitempty"`
+	Variables *belay.Variables `json:"variables,omitempty"`
 }
 
 // Op is what a Question asks about each of its paths.
@@ -106,6 +109,9 @@ type Problem struct {
 	Object  string     `json:"object,omitempty"`
 	Message string     `json:"message"`
 	Hint    string     `json:"hint,omitempty"`
+	// Definition is set when the place is the definition of the application, which
+	// the worker does not know.
+	Definition bool `json:"definition,omitempty"`
 }
 
 // Output is the outcome of a render. With any Problem the Docs are incomplete.
@@ -116,6 +122,8 @@ type Output struct {
 	Problems         []Problem `json:"problems,omitempty"`
 	Warnings         []string  `json:"warnings,omitempty"`
 	UsesCapabilities bool      `json:"usesCapabilities,omitempty"`
+	// Unfit are the indexes of the job's patches that fit no object.
+	Unfit []int `json:"unfit,omitempty"`
 	// Retire is set when the process must not render anything else.
 	Retire bool `json:"retire,omitempty"`
 }

@@ -23,7 +23,9 @@ import (
 	"github.com/belaydev/belay/internal/render"
 	"github.com/belaydev/belay/internal/render/helm"
 	"github.com/belaydev/belay/internal/render/kustomize"
+	"github.com/belaydev/belay/internal/render/patch"
 	"github.com/belaydev/belay/internal/render/plain"
+	"github.com/belaydev/belay/internal/render/variable"
 	"github.com/belaydev/belay/internal/render/wire"
 )
 
@@ -112,8 +114,21 @@ func protect(tree wire.Tree, job wire.Job) (out *wire.Output, err error) {
 	return Render(tree, job), nil
 }
 
-// Render finds out what the source of a job is and renders it.
+// Render renders the source of a job and changes the objects as the application
+// says: first its patches, then its variables, so that patches may use them.
 func Render(tree wire.Tree, job wire.Job) *wire.Output {
+	out := renderSource(tree, job)
+	if len(out.Problems) == 0 {
+		patch.Apply(tree, job, out)
+	}
+	if len(out.Problems) == 0 {
+		variable.Apply(tree, job, out)
+	}
+	return out
+}
+
+// renderSource finds out what the source of a job is and renders it.
+func renderSource(tree wire.Tree, job wire.Job) *wire.Output {
 	src := job.Source
 	switch {
 	case src.Helm != nil:
