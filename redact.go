@@ -15,6 +15,13 @@ import (
 // RedactedPrefix begins what stands in place of a secret value.
 const RedactedPrefix = "redacted:"
 
+// SealedPrefix begins the mark that stands for an encrypted value while its file is
+// rendered; 32 hexadecimal digits follow. A mark is no base64, and needs no quotes.
+const SealedPrefix = "belay-sops-"
+
+// EncryptedValue stands in place of an encrypted value where there are no keys.
+const EncryptedValue = "<encrypted>"
+
 // RedactSecret returns a Secret's manifest with each value of data and
 // stringData replaced by a keyed digest, so that a change shows and the value
 // does not. stringData is folded into data, as the API server does. It also
@@ -57,6 +64,9 @@ func RedactSecret(manifest, key []byte) (json.RawMessage, error) {
 }
 
 func keyedDigest(key, value []byte) string {
+	if bytes.Contains(value, []byte(EncryptedValue)) {
+		return EncryptedValue // nobody here knows more of it
+	}
 	return RedactedPrefix + KeyedDigest(key, value)[:12]
 }
 

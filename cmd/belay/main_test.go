@@ -15,6 +15,9 @@ func TestMain(m *testing.M) {
 		worker.Main()
 		return
 	}
+	if len(os.Args) > 2 && os.Args[1] == recorderArgument {
+		os.Exit(recordWorker(os.Args[2]))
+	}
 	if code, ok := e2eProcess(); ok {
 		os.Exit(code)
 	}

@@ -44,6 +44,8 @@ type partsOptions struct {
 	log           *slog.Logger
 	bus           *events.Bus
 	sourceChanged func(url string)
+	// lenient lets encrypted values be unknown where the keys cannot be had.
+	lenient bool
 }
 
 func newParts(o partsOptions) (*parts, error) {
@@ -68,7 +70,8 @@ func newParts(o partsOptions) (*parts, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.pool, err = render.NewPool(render.Options{Key: o.data.key}); err != nil {
+	conn := &connector{instance: o.instance, kubeconfig: o.kubeconfig, log: o.log}
+	if p.pool, err = render.NewPool(render.Options{Key: o.data.key, Sealer: &sealer{own: conn.ownSecret, lenient: o.lenient}}); err != nil {
 		p.hub.Close()
 		return nil, err
 	}
@@ -77,7 +80,6 @@ func newParts(o partsOptions) (*parts, error) {
 		p.close()
 		return nil, err
 	}
-	conn := &connector{instance: o.instance, kubeconfig: o.kubeconfig, log: o.log}
 	p.sources = &sources{Hub: p.hub, interval: o.interval, own: conn.ownSecret}
 	p.renderer = &renderer{pool: p.pool, cache: cache}
 	p.connector = conn
@@ -200,7 +202,7 @@ type renderer struct {
 func (r *renderer) Render(ctx context.Context, files reconcile.Files, req reconcile.RenderRequest) (reconcile.Rendered, error) {
 	rr := render.Request{Application: req.Application, Source: req.Source, Namespace: req.Namespace, KubeVersion: req.KubeVersion,
 		APIVersions: req.APIVersions, Repo: req.Repo, Revision: req.Revision,
-		Patches: req.Patches, Variables: req.Variables, Definition: req.Definition}
+		Patches: req.Patches, Variables: req.Variables, Definition: req.Definition, Project: req.Project, Decryption: req.Decryption}
 	if res, ok, err := r.cache.Get(ctx, files, rr); err == nil && ok && (!req.Full || !res.Partial) {
 		return rendered(res, true), nil
 	}

@@ -54,6 +54,8 @@ var rules = []rule{
 		" (internal/source may use internal/git and internal/registry: a source is made of what they bring.)"},
 	{pkg: "internal/render/...", imports: []string{"internal/render/..."}, kubernetes: true, why: whyAdapter + " What renders sees the content of strangers: it must not even be able to reach a cluster or a repository."},
 	{pkg: "internal/render/rendertest", imports: []string{"internal/render/..."}, kubernetes: true, tests: true, why: "Test helpers stay out of the binary."},
+	{pkg: "internal/sops", why: whyAdapter + " What holds keys for a moment must not know what is rendered from the files it opens, nor where the keys came from."},
+	{pkg: "internal/sops/sopstest", tests: true, why: "Test helpers stay out of the binary."},
 	{pkg: "internal/kube/...", imports: []string{"internal/kube/..."}, kubernetes: true, why: whyAdapter},
 	{pkg: "internal/terraform/...", imports: []string{"internal/terraform/..."}, why: whyAdapter},
 	{pkg: "internal/ledger/...", imports: []string{"internal/ledger/..."}, why: whyAdapter},

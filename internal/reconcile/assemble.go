@@ -79,6 +79,7 @@ func (e *Engine) renderSource(ctx context.Context, t *target, cat *catalog.Catal
 		Application: t.def.Name, Source: src, Namespace: t.def.Spec.Destination.Namespace,
 		KubeVersion: facts.Version, APIVersions: facts.APIVersions, Repo: rev.Repo, Revision: rev.Commit, Full: full,
 		Patches: t.def.Spec.Patches, Variables: t.def.Spec.Variables, Definition: t.def.Origin,
+		Project: t.project.Name, Decryption: t.project.Spec.Decryption,
 	})
 	for i := range out.Objects {
 		tree.Locate(&out.Objects[i].Origin)

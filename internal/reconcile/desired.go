@@ -222,6 +222,10 @@ func (e *Engine) objects(ctx context.Context, t *target, full bool) ([]belay.Obj
 func (t *target) specDigest() string {
 	def := t.def
 	var rules []belay.SourceRule
+	var keys *belay.Decryption
+	if t.project != nil {
+		keys = t.project.Spec.Decryption
+	}
 	if len(t.app.also) > 0 && t.project != nil {
 		rules = t.project.Spec.Sources
 	}
@@ -232,7 +236,8 @@ func (t *target) specDigest() string {
 		C string
 		P []belay.Patch
 		V *belay.Variables
-	}{def.Spec.AllSources(), rules, def.Spec.Destination.Namespace, def.Spec.Destination.Cluster, def.Spec.Patches, def.Spec.Variables})
+		D *belay.Decryption
+	}{def.Spec.AllSources(), rules, def.Spec.Destination.Namespace, def.Spec.Destination.Cluster, def.Spec.Patches, def.Spec.Variables, keys})
 	if err != nil {
 		return fmt.Sprint(err) // values of YAML always encode
 	}

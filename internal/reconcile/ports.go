@@ -73,6 +73,9 @@ type RenderRequest struct {
 	Namespace   string
 	KubeVersion string
 	APIVersions []string
+	// Project is named in errors; Decryption are its keys, if it has any.
+	Project    string
+	Decryption *belay.Decryption
 	// Patches and Variables of the application change what was rendered.
 	Patches        []belay.Patch
 	Variables      *belay.Variables

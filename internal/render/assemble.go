@@ -23,6 +23,8 @@ type assembler struct {
 	kind    string
 	objects []belay.Object
 	errs    []*belay.Error
+	// unsealer puts decrypted values into Secrets; nil when nothing is encrypted.
+	unsealer *unsealer
 }
 
 func (a *assembler) origin(file string, line int) belay.Origin {
@@ -80,6 +82,9 @@ func (a *assembler) take(out *wire.Output) error {
 			a.fail(&belay.Error{Code: belay.CodeInvalid, Message: err.Error(), Hint: a.hint(), Origin: at})
 			continue
 		}
+		if !a.unseal(&o) {
+			continue
+		}
 		if o.Sensitive() {
 			if len(out.Problems) > 0 {
 				secrets = append(secrets, belay.SecretValues(o.Raw)...)
@@ -115,6 +120,31 @@ func (a *assembler) take(out *wire.Output) error {
 		a.fail(e)
 	}
 	return a.err()
+}
+
+// unseal puts decrypted values into a Secret. An error of a file is told once.
+func (a *assembler) unseal(o *belay.Object) bool {
+	if a.unsealer == nil {
+		return true
+	}
+	raw, err := a.unsealer.apply(o)
+	if err == nil {
+		o.Raw = raw
+		return true
+	}
+	if fe, ok := errors.AsType[*fieldError](err); ok {
+		a.fail(&belay.Error{Code: belay.CodeInvalid, Object: o.ID.String(), Origin: o.Origin, Message: fe.Error(), Hint: fe.hint})
+		return false
+	}
+	e := belay.Error{Code: belay.CodeInternal, Message: "an encrypted file cannot be decrypted", Err: err}
+	if be, ok := errors.AsType[*belay.Error](err); ok {
+		e = *be
+	}
+	e.Origin = a.origin(e.Origin.File, e.Origin.Line)
+	if !slices.ContainsFunc(a.errs, func(x *belay.Error) bool { return x.Message == e.Message && x.Origin == e.Origin }) {
+		a.fail(&e)
+	}
+	return false
 }
 
 func (a *assembler) hint() string {

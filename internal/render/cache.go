@@ -164,8 +164,9 @@ func (c *Cache) home(req Request) (string, error) {
 		Version     string
 		Patches     []belay.Patch
 		Variables   *belay.Variables
+		Decryption  *belay.Decryption
 		Key         string
-	}{req.Application, req.Source, req.Namespace, c.version, req.Patches, req.Variables, belay.KeyedDigest(c.key, []byte("render cache"))})
+	}{req.Application, req.Source, req.Namespace, c.version, req.Patches, req.Variables, req.Decryption, belay.KeyedDigest(c.key, []byte("render cache"))})
 	if err != nil {
 		return "", fmt.Errorf("name the cache entry of %s: %w", req.Application, err)
 	}

@@ -22,6 +22,8 @@ type Options struct {
 	// Key makes the digests of Secrets, at least 16 bytes. It must be the same
 	// in every life of a server, or every Secret looks changed.
 	Key []byte
+	// Sealer takes encrypted files apart. Without one they are files like any other.
+	Sealer Sealer
 	// Workers is how many renders run at once. Default: one per core.
 	Workers int
 	// Deadline of one render. Default 30 s.
@@ -154,10 +156,14 @@ func (p *Pool) Render(ctx context.Context, files Files, req Request) (Result, er
 		}
 		used := w.renders > 0
 		srv := newServer(files, p.opts.Input)
+		srv.sealer = p.opts.Sealer
 		out, err := w.render(ctx, p.opts.Deadline, job, srv, p.opts.Output)
 		if err == nil {
 			p.release(w, out.Retire)
 			res := Result{Reads: srv.readSet(), UsesCapabilities: out.UsesCapabilities, Kind: out.Kind, Warnings: out.Warnings, Unfit: out.Unfit}
+			if srv.sealer != nil {
+				a.unsealer = newUnsealer(ctx, srv.sealer, &a.req, srv.sealed)
+			}
 			if err := a.take(out); err != nil {
 				return res, err
 			}

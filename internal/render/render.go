@@ -56,6 +56,9 @@ type Request struct {
 	// Patches and Variables of the application change what was rendered.
 	Patches   []belay.Patch
 	Variables *belay.Variables
+	// Project is named in errors; Decryption are its keys, nil when it has none.
+	Project    string
+	Decryption *belay.Decryption
 	// Repo and Revision go into the origin of objects and errors.
 	Repo, Revision string
 	// Definition is where the application is declared, for errors in its patches and variables.

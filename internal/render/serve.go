@@ -18,6 +18,9 @@ type server struct {
 	left  int64
 	limit int64
 	reads map[readKey]string
+	// sealer takes encrypted files apart, if there is one; sealed are those read.
+	sealer Sealer
+	sealed map[string]Sealed
 }
 
 type readKey struct {
@@ -30,7 +33,7 @@ type readKey struct {
 const unknowable = "unknown"
 
 func newServer(files Files, limit int64) *server {
-	return &server{files: files, left: limit, limit: limit, reads: map[readKey]string{}}
+	return &server{files: files, left: limit, limit: limit, reads: map[readKey]string{}, sealed: map[string]Sealed{}}
 }
 
 // inputLimitError is a render that wants to read more than it may.
@@ -113,6 +116,15 @@ func (s *server) read(p string) (wire.Item, []byte, error) {
 	s.note(belay.ReadFile, p)
 	if s.left -= int64(len(b)); s.left < 0 {
 		return wire.Item{}, nil, &inputLimitError{s.limit}
+	}
+	if s.sealer != nil {
+		switch sealed, err := s.sealer.Seal(p, b); {
+		case err != nil:
+			return s.failed(p, err), nil, nil
+		case sealed != nil: // the worker never sees the file itself
+			s.sealed[p] = sealed
+			b = sealed.Text()
+		}
 	}
 	return wire.Item{Size: int64(len(b))}, b, nil
 }
