@@ -123,6 +123,8 @@ func TestSecretsStaySecret(t *testing.T) {
 	locked := gittest.ServeHTTP(t, root, gittest.HTTPOptions{User: "ada", Password: "another one"})
 	write(t, filepath.Join(root, "password"), p.value("the password of a repository"))
 	files, good, bad := secretFleet(p, "0")
+	sealed := newSealedFleet(t, w, p)
+	sealed.add(t, w, p, files, &good, &bad)
 	files["belay/locked.yaml"] = "apiVersion: belay.dev/v1alpha1\nkind: Repository\nmetadata: {name: locked}\nspec:\n  url: " + locked.URL +
 		"/locked.git\n  auth: {username: ada, password: {file: " + filepath.Join(root, "password") + "}}\n---\n" +
 		strings.Replace(application("locked", "x", "NS-locked"), "source:\n", "source:\n    repo: locked\n", 1)
@@ -201,6 +203,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	if st := s.state(); !slices.ContainsFunc(st.Applications, func(a belay.ApplicationStatus) bool { return a.Name == "plain" && a.Objects == 2 }) {
 		t.Errorf("the application plain has not both its objects")
 	}
+	sealed.check(t, w)
 	look(s, "after the first sync")
 	cli(s, "sync", "manual", "--wait", "--timeout", "30s")
 
@@ -218,10 +221,12 @@ func TestSecretsStaySecret(t *testing.T) {
 
 	// Every value changes; the immutable one cannot.
 	files, _, _ = secretFleet(p, "1")
+	sealed.add(t, w, p, files, new([]string), new([]string))
 	bad = append(bad, "fixed")
 	good = slices.DeleteFunc(good, func(n string) bool { return n == "fixed" })
 	s.push("Rotate", files)
 	settled()
+	sealed.check(t, w)
 	look(s, "after a rotation")
 	s.stop()
 	p.check(t, "the log at the end", s.log.String())

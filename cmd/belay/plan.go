@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -132,6 +135,7 @@ func (e *env) plan(ctx context.Context, f *planFlags, names []string) ([]belay.P
 			req.Applications = slices.DeleteFunc(req.Applications, func(n string) bool { return n == a.Name })
 			continue
 		}
+		e.tellEncrypted(a.Name, results[i].Objects)
 		req.Rendered = append(req.Rendered, belay.RenderedApplication{Application: *a, Objects: results[i].Objects})
 	}
 	if len(req.Rendered) == 0 {
@@ -145,6 +149,17 @@ func (e *env) plan(ctx context.Context, f *planFlags, names []string) ([]belay.P
 func (e *env) tellDefinitions(w *workdir) {
 	for i := range w.catalog.Problems {
 		e.printError(&w.catalog.Problems[i])
+	}
+}
+
+// tellEncrypted says that a plan is silent about values that nobody here can decrypt.
+func (e *env) tellEncrypted(app string, objects []belay.Object) {
+	marker, _ := json.Marshal(belay.EncryptedValue) // a text always encodes
+	encoded := base64.StdEncoding.EncodeToString([]byte(belay.EncryptedValue))
+	if slices.ContainsFunc(objects, func(o belay.Object) bool {
+		return o.Sensitive() && (bytes.Contains(o.Raw, bytes.Trim(marker, `"`)) || bytes.Contains(o.Raw, []byte(encoded)))
+	}) {
+		fmt.Fprintf(e.stderr, "%s: values of encrypted files are not compared; --revision compares them where the keys are\n", app)
 	}
 }
 

@@ -250,6 +250,7 @@ func (e *Engine) previewChange(ctx context.Context, t *target, act belay.Action)
 	}
 	if act.ID.GroupKind() == (belay.Kind{Kind: "Secret"}) {
 		before, after = redact(before, e.SecretKey), redact(after, e.SecretKey)
+		after = unknownAsBefore(before, after)
 	}
 	c.Diff = e.Diff(before, after)
 	return c
