@@ -26,8 +26,13 @@ type Opened struct {
 
 // Open decrypts the file and verifies that nobody changed it. The error repeats no
 // value. It is CodeUnavailable when no key fits: one may be added.
-func (f *File) Open(ctx context.Context, keys Keys) (*Opened, error) {
-	tree, err := f.format.store().LoadEncryptedFile(f.data) // decryption changes it
+func (f *File) Open(ctx context.Context, keys Keys) (o *Opened, err error) {
+	defer func() {
+		if r := recover(); r != nil { // its text may repeat values
+			o, err = nil, f.wrong(belay.CodeInvalid, fmt.Sprintf("it cannot be decrypted: the library gave up on it (%T)", r), "")
+		}
+	}()
+	tree, err := f.format.load(f.data) // decryption changes it
 	if err != nil {
 		return nil, f.wrong(belay.CodeInvalid, "it cannot be read as a SOPS file", "")
 	}

@@ -3,6 +3,7 @@ package sops
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"regexp"
 	"slices"
 
@@ -17,7 +18,12 @@ import (
 func mark(encrypted string) string { return belay.SealedPrefix + belay.Digest([]byte(encrypted)) }
 
 // seal makes the text and the marks.
-func (f *File) seal() error {
+func (f *File) seal() (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the library gave up on it (%T)", r)
+		}
+	}()
 	for _, l := range leaves(f.tree.Branches) {
 		m := ""
 		if s, ok := l.(string); ok && value.MatchString(s) {
@@ -113,7 +119,8 @@ func (f *File) emit() (err error) {
 	if !ok {
 		return errors.New("not a tree")
 	}
-	f.text, err = f.format.store().EmitPlainFile(branches)
+	text, err := f.format.store().EmitPlainFile(branches)
+	f.text = f.marked(text) // comments, too
 	return err
 }
 

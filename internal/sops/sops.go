@@ -98,10 +98,10 @@ func Parse(file string, data []byte) (*File, error) {
 		return nil, &belay.Error{Code: belay.CodeInvalid, Message: fmt.Sprintf("it is encrypted with SOPS and larger than %d MiB", maxSize>>20),
 			Hint: "split it; a Secret holds 1 MiB at most", Origin: belay.Origin{File: file}}
 	}
-	if fm == formatYAML && !plainYAML(data) {
+	if fm == formatYAML && !plainYAML(data) || (fm == formatDotenv || fm == formatINI) && !plainLines(data) {
 		return nil, nil
 	}
-	tree, err := fm.store().LoadEncryptedFile(data)
+	tree, err := fm.load(data)
 	if err != nil || len(tree.Branches) == 0 || tree.Metadata.MessageAuthenticationCode == "" {
 		return nil, nil //nolint:nilerr // SOPS did not make it, so it is some other file
 	}
@@ -114,6 +114,17 @@ func Parse(file string, data []byte) (*File, error) {
 		return nil, nil //nolint:nilerr // as above
 	}
 	return f, nil
+}
+
+// load reads a file. A panic of the library, which was made for files of friends, is
+// an error.
+func (f format) load(data []byte) (tree sops.Tree, err error) {
+	defer func() {
+		if r := recover(); r != nil { // its text may repeat values
+			err = fmt.Errorf("the library gave up on it (%T)", r)
+		}
+	}()
+	return f.store().LoadEncryptedFile(data)
 }
 
 var (
@@ -167,6 +178,16 @@ func plainYAML(data []byte) bool {
 			return false
 		}
 	}
+}
+
+// nested is a name that stands for something deep, in formats that know no depth.
+var nested = regexp.MustCompile(`(__(map|list)_[^\n=]*){10}`)
+
+// plainLines reports whether the lines that SOPS adds to an env or INI file are as
+// many and as simple as it makes them: the library takes them apart with an effort
+// that grows faster than they do.
+func plainLines(data []byte) bool {
+	return bytes.Count(data, []byte("\nsops_"))+bytes.Count(data, []byte("__map_")) <= 20*maxKeys && !nested.Match(data)
 }
 
 func aliased(n *yaml3.Node) bool {
