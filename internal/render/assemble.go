@@ -82,7 +82,7 @@ func (a *assembler) take(out *wire.Output) error {
 			a.fail(&belay.Error{Code: belay.CodeInvalid, Message: err.Error(), Hint: a.hint(), Origin: at})
 			continue
 		}
-		if !a.unseal(&o) {
+		if len(out.Problems) == 0 && !a.unseal(&o) {
 			continue
 		}
 		if o.Sensitive() {
