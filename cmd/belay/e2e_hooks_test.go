@@ -506,3 +506,49 @@ func TestHooksWaitToBeAskedFor(t *testing.T) {
 		t.Errorf("the object is %q although its hook is in conflict", v)
 	}
 }
+
+// A failed hook counts as a failed attempt, and one that never ends as a sync that
+// takes too long.
+func TestHooksEndWithTheirSync(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.commit("Failing hooks", map[string]string{
+		"belay/fails.yaml":  application("fails", "apps/fails", "NS-fails", "  sync: {retry: {limit: 1}}\n"),
+		"apps/fails/a.yaml": documents(configMap("a", "1"), hookJob("migrate", "PreSync", "fail")),
+		"belay/hangs.yaml":  application("hangs", "apps/hangs", "NS-hangs", "  sync: {timeout: 5s}\n"),
+		"apps/hangs/a.yaml": documents(configMap("a", "1"), hookJob("migrate", "PreSync", "hold"), hookJob("tell", "SyncFail", "")),
+	})
+	mark := w.cp.Mark(t)
+	s := w.serve()
+	s.awaitMessage("fails", "PreSync hook failed", "tried 2 times, and not again")
+	s.awaitMessage("hangs", "was not finished within 5s", "PreSync hook Job.batch "+w.ns("hangs")+"/migrate")
+	s.awaitEvent(belay.EventHook, "tell", "SyncFail hook succeeded")
+	for _, ns := range []string{"fails", "hangs"} {
+		if _, ok := w.value(w.ns(ns), "a"); ok {
+			t.Errorf("%s was written", ns)
+		}
+	}
+	started := func(ns string) (n int) {
+		for _, r := range w.writes(mark) {
+			if r.Verb == "patch" && r.Name == "migrate" && r.Namespace == w.ns(ns) && r.Code < 300 {
+				n++
+			}
+		}
+		return n
+	}
+	if f, h := started("fails"), started("hangs"); f != 2 || h != 1 {
+		t.Errorf("the hook that fails was started %d times, the one that hangs %d times", f, h)
+	}
+	_, _, _ = s.cli("sync", "fails") // it fails again
+	devtest.Await(t, e2ePatience, "the hook to be tried again", func() error {
+		if n := started("fails"); n < 3 {
+			return fmt.Errorf("it was started %d times", n)
+		}
+		return nil
+	})
+	s.push("Mend both", map[string]string{
+		"apps/fails/a.yaml": documents(configMap("a", "1"), hookJob("migrate", "PreSync", "")),
+		"apps/hangs/a.yaml": documents(configMap("a", "1"), hookJob("migrate", "PreSync", ""), hookJob("tell", "SyncFail", "")),
+	})
+	s.awaitSynced("fails", "hangs")
+}

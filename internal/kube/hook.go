@@ -31,8 +31,8 @@ func sameHook(a, b *belay.LiveHook) bool {
 }
 
 // hookHealth is the health of something that is to end. It is that of any object,
-// which is given, but for pods: one that runs is well, and not done. Of a Job the reason of its
-// failure is told.
+// which is given, but for pods: one that runs is well, and not done. Of a Job the
+// reason of its failure is told.
 func hookHealth(u *unstructured.Unstructured, health belay.Health, message string) (belay.Health, string) {
 	gvk := u.GroupVersionKind()
 	switch {

@@ -16,21 +16,21 @@ type left struct {
 	ref     refKey
 	commit  string // of the ref, the last that it was known for, if any
 	parent  string // of the definitions, the last commit that declares it
-	leaving *leaving
+	ending  *ending
 }
 
-// leaving are the hooks of an application that left Git, where it has such that
+// ending are the hooks of an application that left Git, where it has such that
 // run for that.
-type leaving struct {
+type ending struct {
 	hooks []belay.Object
 	run   string
 	over  bool // nothing is left to run; the rest may go
 }
 
-// leaving finds out which hooks an application that left Git has to run in a
+// ending finds out which hooks an application that left Git has to run in a
 // cluster; nil for none. They are those of its last meaning. Where that cannot be
 // rendered any more the application goes without, and that is told.
-func (e *Engine) leaving(ctx context.Context, t *target) (*leaving, error) {
+func (e *Engine) ending(ctx context.Context, t *target) (*ending, error) {
 	a := t.app
 	e.mu.Lock()
 	gone := a.def == nil
@@ -42,8 +42,8 @@ func (e *Engine) leaving(ctx context.Context, t *target) (*leaving, error) {
 	if !gone || t.def.Spec.Destination.Cluster != t.cluster {
 		return nil, nil
 	}
-	if l.leaving != nil {
-		return l.leaving, nil
+	if l.ending != nil {
+		return l.ending, nil
 	}
 	a.hooks.load(e.Runs, t.cluster, a.name)
 	if l.desired != nil && !l.desired.runsAtEnd() || l.desired == nil && a.hooks.known && !a.hooks.rec.AtEnd {
@@ -64,7 +64,7 @@ func (e *Engine) leaving(ctx context.Context, t *target) (*leaving, error) {
 		objects, d = nil, &desired{}
 	}
 	_, hooks := plan.SplitHooks(objects)
-	lv := &leaving{run: "delete-" + d.run}
+	lv := &ending{run: "delete-" + d.run}
 	for _, h := range hooks {
 		if runsAtEnd(h.Hook) {
 			lv.hooks = append(lv.hooks, h)
@@ -76,7 +76,7 @@ func (e *Engine) leaving(ctx context.Context, t *target) (*leaving, error) {
 		return nil, &belay.Error{Code: belay.CodeUnavailable, Message: "looking at what the cluster has"}
 	}
 	e.mu.Lock()
-	l.leaving = lv
+	l.ending = lv
 	e.mu.Unlock()
 	return lv, nil
 }
@@ -130,7 +130,7 @@ func (e *Engine) lastMeaning(ctx context.Context, t *target, l *left) ([]belay.O
 
 // teardownStep is what may be done now to delete an application. build plans the
 // deletion of objects.
-func (e *Engine) teardownStep(t *target, lv *leaving, build func([]belay.Live) belay.Plan, gate plan.Gate) (belay.Plan, plan.Step) {
+func (e *Engine) teardownStep(t *target, lv *ending, build func([]belay.Live) belay.Plan, gate plan.Gate) (belay.Plan, plan.Step) {
 	live := t.conn.Live(t.app.name)
 	if lv == nil || lv.over {
 		p := build(live)
@@ -171,7 +171,7 @@ func (e *Engine) teardownStep(t *target, lv *leaving, build func([]belay.Live) b
 // stays says whether an object is needed until the last hook has run: the objects
 // of hooks, which tell that they have, and the namespaces that PostDelete hooks
 // stand in.
-func (lv *leaving) stays(l *belay.Live) bool {
+func (lv *ending) stays(l *belay.Live) bool {
 	return slices.ContainsFunc(lv.hooks, func(o belay.Object) bool {
 		return o.ID == l.ID || (o.Hook.In(belay.PostDelete) && l.ID.GroupKind() == belay.Kind{Kind: "Namespace"} && l.ID.Name == o.ID.Namespace)
 	})
@@ -182,7 +182,7 @@ func (lv *leaving) stays(l *belay.Live) bool {
 func (e *Engine) owed(a *app, clusterName string) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.Runs == nil || a.def != nil || (a.left != nil && a.left.leaving != nil && a.left.leaving.over) {
+	if e.Runs == nil || a.def != nil || (a.left != nil && a.left.ending != nil && a.left.ending.over) {
 		return 0
 	}
 	if r, ok := e.Runs.Known(clusterName, a.name); ok && r.Leaving {

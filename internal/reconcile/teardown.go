@@ -172,7 +172,7 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 	project, over := projectOf(e.catalog, def), a.override
 	e.mu.Unlock()
 	t := &target{app: a, def: def, project: &project, cluster: clusterName, conn: conn, desired: &desired{}, ordered: true, override: over}
-	lv, err := e.leaving(ctx, t)
+	lv, err := e.ending(ctx, t)
 	if err != nil {
 		return len(live) + owed, err
 	}
