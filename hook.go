@@ -95,9 +95,9 @@ const (
 
 // hookNames are how one tool calls what a hook is.
 type hookNames struct {
-	phase, delete string // the annotations
-	phases        map[string]HookPhase
-	policies      map[string]HookDelete
+	phase, deletion string // the annotations
+	phases          map[string]HookPhase
+	policies        map[string]HookDelete
 	// ignored are phases that exist and are not for a sync.
 	ignored []string
 	// plain are values that stand for no hook at all.
@@ -109,9 +109,9 @@ var ownPolicies = map[string]HookDelete{
 }
 
 var hookDialects = []hookNames{
-	{phase: AnnotationHook, delete: AnnotationHookDelete, phases: ownPhases(), policies: ownPolicies},
-	{phase: argoHook, delete: argoHookDelete, phases: ownPhases(), policies: ownPolicies, ignored: []string{"Skip"}},
-	{phase: helmHook, delete: helmHookDelete,
+	{phase: AnnotationHook, deletion: AnnotationHookDelete, phases: ownPhases(), policies: ownPolicies},
+	{phase: argoHook, deletion: argoHookDelete, phases: ownPhases(), policies: ownPolicies, ignored: []string{"Skip"}},
+	{phase: helmHook, deletion: helmHookDelete,
 		phases: map[string]HookPhase{"pre-install": PreSync, "pre-upgrade": PreSync, "post-install": PostSync, "post-upgrade": PostSync,
 			"pre-delete": PreDelete, "post-delete": PostDelete},
 		policies: map[string]HookDelete{"before-hook-creation": HookBeforeCreation, "hook-succeeded": HookOnSuccess, "hook-failed": HookOnFailure},
@@ -147,7 +147,7 @@ func parseHook(annotations map[string]string) (*Hook, error) {
 		// A policy may be written in another tool's words than the phase.
 		for j := range hookDialects {
 			d := &hookDialects[j]
-			value, ok := annotations[d.delete]
+			value, ok := annotations[d.deletion]
 			if !ok {
 				continue
 			}
@@ -207,7 +207,7 @@ func (d *hookNames) policy(value string) ([]HookDelete, error) {
 				out = append(out, p)
 			}
 		default:
-			return nil, fmt.Errorf("annotation %s: %q is no delete policy; use %s", d.delete, word, choices(d.policies, nil))
+			return nil, fmt.Errorf("annotation %s: %q is no delete policy; use %s", d.deletion, word, choices(d.policies, nil))
 		}
 	}
 	return out, nil

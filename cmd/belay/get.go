@@ -31,6 +31,8 @@ Use it to find out which object keeps an application from being Synced or Health
 const getAppLong = `Shows an application and each object that it declares: whether the object equals
 Git, whether it works, the file it comes from, and its last error. Objects stand
 in the order in which they are applied, grouped by wave where there are several.
+Hooks show the moments at which they run, and how far they are for the present
+state of Git; "-" is for those that have no part in it.
 
 Use it when "belay status" shows that something is not right.
 

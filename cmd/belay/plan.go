@@ -22,8 +22,8 @@ import (
 )
 
 const planLong = `Shows what would change in the clusters now, object by object, and changes
-nothing: creations, updates, heals of drift, deletions, what a limit would hold
-back and what the API server would refuse. Values of Secrets never show; that
+nothing: creations, updates, heals of drift, deletions, hooks that would run, what
+a limit would hold back and what the API server would refuse. Values of Secrets never show; that
 they change does.
 
 What is compared with the clusters is

@@ -139,13 +139,13 @@ func (e *Engine) ranUnseen(t *target, p *belay.Plan) bool {
 			return false
 		}
 	}
-	begun, absent, any := false, false, false
+	begun, absent, runs := false, false, false
 	for _, h := range t.desired.hooks {
 		main := mainPhases(h.hook)
 		if len(main) == 0 {
 			continue
 		}
-		any = true
+		runs = true
 		l, ok := t.conn.Lookup(h.id)
 		if !ok || l.Hook == nil || l.Application != t.def.Name {
 			absent = absent || !h.hook.Deletes(belay.HookOnSuccess)
@@ -160,7 +160,7 @@ func (e *Engine) ranUnseen(t *target, p *belay.Plan) bool {
 	if begun && absent {
 		return false
 	}
-	return begun || len(t.desired.objects) > 0 || !any
+	return begun || len(t.desired.objects) > 0 || !runs
 }
 
 // mainPhases are those that a sync goes through when nothing fails.
