@@ -88,7 +88,7 @@ func FuzzMatchGlob(f *testing.F) {
 	f.Add("[", "[")
 	f.Add(strings.Repeat("**/", 8), strings.Repeat("a/", 8))
 	f.Fuzz(func(t *testing.T, pattern, s string) {
-		if len(pattern) > 200 || len(s) > 200 || strings.Count(pattern, "**") > 8 {
+		if len(pattern) > 200 || len(s) > 200 {
 			return
 		}
 		belay.MatchGlob(pattern, s)

@@ -236,26 +236,22 @@ func MatchGlob(pattern, s string) bool {
 	return matchSegments(strings.Split(pattern, "/"), strings.Split(s, "/"))
 }
 
+// matchSegments takes a time that is bounded by the product of the lengths.
 func matchSegments(pat, s []string) bool {
-	for len(pat) > 0 {
-		if pat[0] == "**" {
-			if len(pat) == 1 {
-				return true
+	at := make([]bool, len(s)+1) // whether what was looked at of the pattern fits the first n segments
+	at[0] = true
+	for _, p := range pat {
+		next := make([]bool, len(s)+1)
+		for n := range at {
+			switch {
+			case p == "**":
+				next[n] = at[n] || n > 0 && next[n-1]
+			case n > 0 && at[n-1]:
+				ok, err := path.Match(p, s[n-1])
+				next[n] = ok && err == nil
 			}
-			for i := 0; i <= len(s); i++ {
-				if matchSegments(pat[1:], s[i:]) {
-					return true
-				}
-			}
-			return false
 		}
-		if len(s) == 0 {
-			return false
-		}
-		if ok, err := path.Match(pat[0], s[0]); err != nil || !ok {
-			return false
-		}
-		pat, s = pat[1:], s[1:]
+		at = next
 	}
-	return len(s) == 0
+	return at[len(s)]
 }

@@ -1,6 +1,7 @@
 package belay_test
 
 import (
+	"path"
 	"strings"
 	"testing"
 
@@ -8,6 +9,45 @@ import (
 
 	"github.com/belaydev/belay"
 )
+
+// fitsSlowly is what a pattern means, said plainly.
+func fitsSlowly(pat, s []string) bool {
+	if len(pat) == 0 {
+		return len(s) == 0
+	}
+	if pat[0] == "**" {
+		return fitsSlowly(pat[1:], s) || len(s) > 0 && fitsSlowly(pat, s[1:])
+	}
+	if len(s) == 0 {
+		return false
+	}
+	ok, err := path.Match(pat[0], s[0])
+	return err == nil && ok && fitsSlowly(pat[1:], s[1:])
+}
+
+func TestMatchGlobMeansWhatItSays(t *testing.T) {
+	matched := 0
+	rapid.Check(t, func(t *rapid.T) {
+		glob := rapid.SliceOfN(rapid.SampledFrom([]string{"**", "*", "a", "b", "a*", "?", "["}), 1, 6).Draw(t, "glob")
+		p := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "ab"}), 1, 6).Draw(t, "path")
+		want := fitsSlowly(glob, p)
+		if got := belay.MatchGlob(strings.Join(glob, "/"), strings.Join(p, "/")); got != want {
+			t.Fatalf("%q matches %q: %t, want %t", glob, p, got, want)
+		}
+		if want {
+			matched++
+		}
+	})
+	if matched == 0 {
+		t.Error("nothing matched")
+	}
+}
+
+func TestMatchGlobEndsSoon(t *testing.T) {
+	if belay.MatchGlob(strings.Repeat("**/a/", 30)+"b", strings.Repeat("a/", 200)+"c") {
+		t.Error("it matches")
+	}
+}
 
 func TestMatchGlob(t *testing.T) {
 	for _, tc := range []struct {

@@ -1,7 +1,5 @@
 package catalog
 
-import "strings"
-
 // CheckDocument says whether one document is wrong, and whether it is so in a
 // way that a schema finds.
 func CheckDocument(text []byte) (structural, wrong bool) {
@@ -33,9 +31,6 @@ func Execute(text string, params map[string]any) (string, error) {
 	}
 	return e.execute(params)
 }
-
-// Fits matches a path against a glob.
-func Fits(glob, path string) bool { return fits(strings.Split(glob, "/"), strings.Split(path, "/")) }
 
 // SetMaxGenerated changes a limit until undo is called.
 func SetMaxGenerated(n int) (undo func()) {

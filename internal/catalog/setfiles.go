@@ -129,7 +129,7 @@ func (x *expander) find(in *input, files Files, paths, exclude []string, directo
 		g.globs = append(g.globs, strings.Split(cleanPath(p), "/"))
 	}
 	for _, p := range exclude {
-		g.exclude = append(g.exclude, strings.Split(cleanPath(p), "/"))
+		g.exclude = append(g.exclude, cleanPath(p))
 	}
 	in.roots = roots(paths)
 	var known *globDir

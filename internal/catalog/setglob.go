@@ -39,7 +39,7 @@ type globber struct {
 	files   Files
 	trees   Trees // nil if files has none
 	globs   [][]string
-	exclude [][]string
+	exclude []string
 	// directories: those are wanted, not files.
 	directories bool
 	left        int // matches until it is too many
@@ -191,29 +191,7 @@ func (g *globber) entry(d *globDir, p string, e fs.DirEntry, states map[place]bo
 }
 
 func (g *globber) excluded(p string) bool {
-	names := strings.Split(p, "/")
-	return slices.ContainsFunc(g.exclude, func(x []string) bool { return fits(x, names) })
-}
-
-// fits says whether a glob fits the names of a path, in a time that is bounded by
-// the product of their numbers.
-func fits(glob, names []string) bool {
-	at := make([]bool, len(names)+1) // whether what was looked at of the glob fits the first n names
-	at[0] = true
-	for _, seg := range glob {
-		next := make([]bool, len(names)+1)
-		for n := range at {
-			switch {
-			case seg == "**":
-				next[n] = at[n] || n > 0 && next[n-1]
-			case n > 0 && at[n-1]:
-				ok, err := path.Match(seg, names[n-1])
-				next[n] = ok && err == nil
-			}
-		}
-		at = next
-	}
-	return at[len(names)]
+	return slices.ContainsFunc(g.exclude, func(x string) bool { return belay.MatchGlob(x, p) })
 }
 
 func (d *globDir) count() int {

@@ -222,22 +222,3 @@ func TestClusterSelectors(t *testing.T) {
 		}
 	}
 }
-
-// The quick way to match a glob agrees with the one of projects.
-func TestGlobsAgree(t *testing.T) {
-	matched := 0
-	rapid.Check(t, func(t *rapid.T) {
-		glob := strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{"**", "*", "a", "b", "a*", "?"}), 1, 6).Draw(t, "glob"), "/")
-		p := strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "ab"}), 1, 6).Draw(t, "path"), "/")
-		want := belay.MatchGlob(glob, p)
-		if got := catalog.Fits(glob, p); got != want {
-			t.Fatalf("%s fits %s: %t, want %t", glob, p, got, want)
-		}
-		if want {
-			matched++
-		}
-	})
-	if matched == 0 {
-		t.Error("nothing matched")
-	}
-}
