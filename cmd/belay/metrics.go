@@ -32,8 +32,11 @@ func counter(name, help string) *prometheus.Desc {
 	return prometheus.NewDesc("belay_"+name, help, nil, nil)
 }
 
-func newRegistry(engine *reconcile.Engine) *prometheus.Registry {
+// newRegistry makes the registry; standingBy is nil while the engine works.
+func newRegistry(engine *reconcile.Engine, standingBy func() *belay.Error) *prometheus.Registry {
 	r := prometheus.NewRegistry()
+	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "belay_leading", Help: "Whether this process does the work, and does not stand by."},
+		func() float64 { return asFloat(standingBy() == nil) }))
 	r.MustRegister(metrics{engine}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }

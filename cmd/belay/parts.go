@@ -38,6 +38,11 @@ type parts struct {
 
 type partsOptions struct {
 	repo, instance, kubeconfig string
+	// plugins are the programs that kubeconfigs may run; ownCredentials reaches
+	// every cluster with the server's own.
+	plugins        []string
+	ownCredentials bool
+	lease          *kube.Lease
 
 	interval      time.Duration
 	data          *dataDir
@@ -70,7 +75,7 @@ func newParts(o partsOptions) (*parts, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn := &connector{instance: o.instance, kubeconfig: o.kubeconfig, log: o.log}
+	conn := &connector{instance: o.instance, kubeconfig: o.kubeconfig, plugins: o.plugins, ownCredentials: o.ownCredentials, lease: o.lease, log: o.log}
 	if p.pool, err = render.NewPool(render.Options{Key: o.data.key, Sealer: &sealer{own: conn.ownSecret, lenient: o.lenient}}); err != nil {
 		p.hub.Close()
 		return nil, err
@@ -217,41 +222,4 @@ func (r *renderer) Render(ctx context.Context, files reconcile.Files, req reconc
 
 func rendered(r render.Result, cached bool) reconcile.Rendered {
 	return reconcile.Rendered{Objects: r.Objects, Reads: r.Reads, UsesCapabilities: r.UsesCapabilities, Warnings: r.Warnings, Unfit: r.Unfit, Cached: cached}
-}
-
-// connector makes cluster adapters.
-type connector struct {
-	instance, kubeconfig string
-	log                  *slog.Logger
-}
-
-// Connect implements reconcile.Connector.
-func (c *connector) Connect(ctx context.Context, def belay.Cluster, interactive []string, notify func([]string, bool)) (reconcile.Cluster, error) {
-	o := kube.Options{Name: def.Name, Instance: c.instance, Logger: c.log, Interactive: interactive, Notify: notify}
-	var err error
-	if def.Spec.Kubeconfig == nil {
-		o.Config, err = kube.OwnConfig(c.kubeconfig, def.Spec.Context)
-	} else {
-		var data []byte
-		if data, err = resolve(ctx, def.Spec.Kubeconfig, c.ownSecret); err == nil {
-			o.Config, err = kube.ConfigFromKubeconfig(data, def.Spec.Context)
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cluster %q: %w", def.Name, err)
-	}
-	return kube.New(o)
-}
-
-// ownSecret reads a Secret of the server's own cluster.
-func (c *connector) ownSecret(ctx context.Context, ref belay.SecretReference) ([]byte, error) {
-	cfg, err := kube.OwnConfig(c.kubeconfig, "")
-	if err != nil {
-		return nil, err
-	}
-	own, err := kube.New(kube.Options{Name: "own", Config: cfg, Logger: c.log})
-	if err != nil {
-		return nil, err
-	}
-	return own.SecretValue(ctx, ref)
 }

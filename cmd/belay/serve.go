@@ -40,7 +40,12 @@ metrics and health checks are served on --listen.
 
 Clusters are reached with --kubeconfig (or KUBECONFIG, ~/.kube/config, or the
 service account it runs as), unless a Cluster definition says otherwise. What it
-keeps in --data are caches; losing them loses nothing.`,
+keeps in --data are caches; losing them loses nothing.
+
+With --leader-elect several processes stand by for one another: one holds a lease
+in the server's own cluster and works, and another takes over when it ends or is
+silent. With --only-cluster NAME --own-credentials the process delivers to the
+cluster it runs in, and needs nobody else.`,
 		Example: `  belay serve --repo https://git.example.com/platform/fleet.git
   belay serve --repo git@git.example.com:platform/fleet.git --ref main --path belay/
   belay serve --repo /srv/fleet --kubeconfig ~/.kube/test --data /tmp/belay`,
@@ -65,6 +70,10 @@ keeps in --data are caches; losing them loses nothing.`,
 	f.StringVar(&o.onlyCluster, "only-cluster", "", "deliver to this cluster alone")
 	f.StringVar(&o.instance, "instance", "", "name of this Belay, if several deliver to one cluster")
 	f.DurationVar(&o.interval, "interval", 30*time.Second, "time between polls of a repository that sets none")
+	f.BoolVar(&o.ownCredentials, "own-credentials", false, "with --only-cluster: reach that cluster with the server's own credentials, whatever its definition says")
+	f.StringArrayVar(&o.plugins, "allow-exec-plugin", nil, "program that kubeconfigs of Cluster definitions may run to get credentials: its name in PATH, or its path (may be repeated)")
+	o.election.addFlags(f)
+	o.open.addFlags(f)
 	_ = cmd.MarkFlagRequired("repo") // the flag is defined above
 	return cmd
 }
@@ -72,6 +81,11 @@ keeps in --data are caches; losing them loses nothing.`,
 // serveOptions are what a server is started with.
 type serveOptions struct {
 	repo, ref, path, kubeconfig, data, listen, onlyCluster, instance string
+
+	ownCredentials bool
+	plugins        []string
+	election       electionOptions
+	open           openOptions
 
 	interval   time.Duration
 	log        *slog.Logger
@@ -86,6 +100,8 @@ type serving struct {
 	log      *slog.Logger
 	listener net.Listener
 	http     *server.Server
+	open     []openServer
+	lease    *kube.Lease // nil without leader election
 	parts    *parts
 	data     *dataDir
 	runs     *runlog.Log
@@ -94,15 +110,26 @@ type serving struct {
 // newServing opens the data directory and the listener and wires the parts; on
 // an error nothing is left open.
 func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
+	if o.ownCredentials && o.onlyCluster == "" {
+		return nil, usageError("--own-credentials needs --only-cluster: they are those of one cluster")
+	}
+	if err := kube.CheckPlugins(o.plugins); err != nil {
+		return nil, err
+	}
 	l, err := server.Listen(ctx, o.listen)
 	if err != nil {
 		return nil, err
 	}
+	open, err := o.open.listen(ctx)
 	defer func() {
 		if err != nil {
 			_ = l.Close() // nobody was told of it
+			open.close()
 		}
 	}()
+	if err != nil {
+		return nil, err
+	}
 	data, err := openData(cmp.Or(o.data, defaultDataDir()))
 	if err != nil {
 		return nil, err
@@ -121,8 +148,11 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 			_ = s.runs.Close() // nothing was written
 		}
 	}()
+	if s.lease, err = o.election.lease(&o, open.hook); err != nil {
+		return nil, err
+	}
 	s.parts, err = newParts(partsOptions{
-		repo: o.repo, instance: o.instance, kubeconfig: o.kubeconfig, interval: o.interval, data: data, log: o.log, bus: s.bus,
+		plugins: o.plugins, ownCredentials: o.ownCredentials, lease: s.lease, repo: o.repo, instance: o.instance, kubeconfig: o.kubeconfig, interval: o.interval, data: data, log: o.log, bus: s.bus,
 		sourceChanged: func(url string) { s.engine.SourceChanged(url) },
 	})
 	if err != nil {
@@ -133,8 +163,10 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 		Sources: s.parts.sources, Renderer: s.parts.renderer, Connector: s.parts.connector, NewIndex: newIndex,
 		Recorder: s.bus, Logger: o.log, Diff: manifestdiff.Unified, SecretKey: data.key, Runs: s.runs, Checkpoint: o.checkpoint,
 	})
-	s.http = server.New(server.Config{Engine: s.engine, Events: s.bus, Metrics: newRegistry(s.engine), Schemas: catalog.Schema,
+	shown := electing{s.engine, s.lease}
+	s.http = server.New(server.Config{Engine: shown, Events: s.bus, Metrics: newRegistry(s.engine, shown.standingBy), Schemas: catalog.Schema,
 		Build: version.Get(), Log: o.log})
+	s.open = s.servers(&o.open, open)
 	return s, nil
 }
 
@@ -149,11 +181,13 @@ func (s *serving) run(ctx context.Context) error {
 	defer stop()
 	s.log.Info("serving", "url", s.url, "repo", s.engine.Repo, "ref", s.engine.Ref, "path", s.engine.Path, "data", s.data.path,
 		"sandbox", s.parts.pool.Sandbox(), "version", version.Get().Version)
+	runs := []func(context.Context) error{s.lead, s.parts.hub.Run, func(ctx context.Context) error { return s.http.Serve(ctx, s.listener) }}
+	for _, o := range s.open {
+		runs = append(runs, func(ctx context.Context) error { return server.ServeOpen(ctx, o.listener, o.handler, s.log) })
+	}
 	var wg sync.WaitGroup
-	errs := make([]error, 3)
-	for i, run := range []func(context.Context) error{
-		s.engine.Run, s.parts.hub.Run, func(ctx context.Context) error { return s.http.Serve(ctx, s.listener) },
-	} {
+	errs := make([]error, len(runs))
+	for i, run := range runs {
 		wg.Go(func() {
 			errs[i] = run(ctx)
 			stop() // none of them is of use without the others

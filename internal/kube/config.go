@@ -7,7 +7,6 @@ import (
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/belaydev/belay"
 )
@@ -15,16 +14,27 @@ import (
 // A ConfigOption changes what [ConfigFromKubeconfig] accepts.
 type ConfigOption func(*configRules)
 
-type configRules struct{ local bool }
+type configRules struct {
+	local   bool
+	plugins []string
+}
 
 // Trusted accepts what reaches into the machine: programs that fetch
 // credentials, and files. It is for a kubeconfig of the operator's own.
 func Trusted() ConfigOption { return func(r *configRules) { r.local = true } }
 
+// AllowExec accepts programs that fetch credentials: those named, and no other.
+// A name without a slash is looked for in PATH; one with a slash is a whole path.
+func AllowExec(names ...string) ConfigOption {
+	return func(r *configRules) { r.plugins = append(r.plugins, names...) }
+}
+
 // ConfigFromKubeconfig reads a kubeconfig and picks a context, by default its
 // current one. A kubeconfig may name programs to run and files to send to the
 // server it also names; whoever can edit it would gain both, so they are
-// refused unless it is [Trusted]. Errors do not repeat its contents.
+// refused unless it is [Trusted] or the program is one of [AllowExec]. So is a
+// connection on which anybody could read the credentials. Errors do not repeat
+// its contents.
 func ConfigFromKubeconfig(data []byte, context string, opts ...ConfigOption) (*rest.Config, error) {
 	var rules configRules
 	for _, o := range opts {
@@ -44,7 +54,7 @@ func ConfigFromKubeconfig(data []byte, context string, opts ...ConfigOption) (*r
 			Hint: "name one of its contexts, or set current-context"}
 	}
 	if !rules.local {
-		if err := refuseLocal(parsed, entry, context); err != nil {
+		if err := rules.check(parsed, entry, context); err != nil {
 			return nil, err
 		}
 	}
@@ -54,26 +64,6 @@ func ConfigFromKubeconfig(data []byte, context string, opts ...ConfigOption) (*r
 			Message: fmt.Sprintf("context %q of the kubeconfig is not complete: its cluster or user is missing or empty", context)}
 	}
 	return cfg, nil
-}
-
-func refuseLocal(parsed *api.Config, entry *api.Context, context string) error {
-	refuse := func(what, hint string) error {
-		return &belay.Error{Code: belay.CodeInvalid, Message: fmt.Sprintf("context %q of the kubeconfig %s, which is not allowed here", context, what), Hint: hint}
-	}
-	if u := parsed.AuthInfos[entry.AuthInfo]; u != nil {
-		switch {
-		case u.Exec != nil:
-			return refuse("runs a program to get credentials", "use a token or a client certificate, such as a ServiceAccount's token")
-		case u.AuthProvider != nil:
-			return refuse("uses an auth provider", "use a token or a client certificate, such as a ServiceAccount's token")
-		case u.TokenFile != "" || u.ClientCertificate != "" || u.ClientKey != "":
-			return refuse("names files of this machine", "put the data into the kubeconfig: kubectl config view --flatten --minify")
-		}
-	}
-	if cl := parsed.Clusters[entry.Cluster]; cl != nil && cl.CertificateAuthority != "" {
-		return refuse("names files of this machine", "put the data into the kubeconfig: kubectl config view --flatten --minify")
-	}
-	return nil
 }
 
 // OwnConfig is the configuration of the process itself: of the kubeconfig file

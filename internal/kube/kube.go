@@ -31,13 +31,22 @@ import (
 	"github.com/belaydev/belay/internal/version"
 )
 
+// Config says how an API server is reached.
+type Config = rest.Config
+
 // Options are what a [Cluster] is made from.
 type Options struct {
 	// Name of the cluster as applications name it.
 	Name string
 	// Config says how the API server is reached. It is copied. Its UserAgent
 	// defaults to "belay/VERSION"; its limits of requests and time are not used.
-	Config *rest.Config
+	Config *Config
+	// Renew reads the configuration again from where it is kept. It is asked when
+	// the API server refuses the credentials or does not answer; nil means that
+	// they stay what they are.
+	Renew func(context.Context) (*Config, error)
+	// Lease, if there is one, must be held for every write.
+	Lease *Lease
 	// Instance separates several Belays in one cluster; empty for the unnamed one.
 	Instance string
 	// Logger defaults to none.
@@ -63,6 +72,7 @@ type Cluster struct {
 	host     string
 	selector string
 	log      *slog.Logger
+	lease    *Lease
 	sweeping time.Duration
 	patience time.Duration // with a list that does not come
 
@@ -77,6 +87,10 @@ type Cluster struct {
 	notes       *notifier
 	objects     *store
 	events      *eventLog
+
+	// moved is closed when the credentials name another server.
+	moved     chan struct{}
+	movedOnce sync.Once
 
 	// rediscover asks for a look at what the cluster serves.
 	rediscover chan struct{}
@@ -115,9 +129,9 @@ func New(o Options) (*Cluster, error) {
 	}
 	c := &Cluster{
 		name: o.Name, instance: o.Instance, selector: selector, sweeping: o.SweepInterval, patience: listPatience,
-		log: o.Logger, interactive: o.Interactive,
+		log: o.Logger, interactive: o.Interactive, lease: o.Lease,
 		writes: newLimiter(maxInFlight), objects: newStore(), events: newEventLog(),
-		rediscover: make(chan struct{}, 1), resweep: make(chan struct{}, 1), looked: map[belay.Kind]bool{}, unlisted: map[belay.Kind]string{},
+		moved: make(chan struct{}), rediscover: make(chan struct{}, 1), resweep: make(chan struct{}, 1), looked: map[belay.Kind]bool{}, unlisted: map[belay.Kind]string{},
 		watches: map[belay.Kind]*watch{}, control: map[string]*watch{}, wanted: map[belay.VersionKind]bool{},
 	}
 	if c.sweeping <= 0 {
@@ -129,15 +143,12 @@ func New(o Options) (*Cluster, error) {
 	c.log = c.log.With("cluster", o.Name)
 	c.notes = newNotifier(o.Notify)
 
-	cfg := rest.CopyConfig(o.Config)
-	if cfg.UserAgent == "" {
-		cfg.UserAgent = "belay/" + version.Get().Version
+	cfg := prepared(o.Config)
+	if cfg.Insecure {
+		c.log.Warn("the API server's certificate is not checked: whoever stands between can read the credentials")
 	}
-	cfg.QPS, cfg.Burst, cfg.RateLimiter = -1, 0, nil // the API server's own fairness is the limit
-	cfg.Timeout = 0                                  // a watch has none; everything else sets its own
-	cfg.WarningHandler = rest.NoWarnings{}
 	c.host = hostOf(cfg.Host)
-	if err := c.connectors(cfg); err != nil {
+	if err := c.connectors(cfg, o.Renew); err != nil {
 		return nil, &belay.Error{Code: belay.CodeInvalid, Err: err,
 			Message: fmt.Sprintf("the credentials of cluster %q cannot be used: %s", o.Name, plainCause(err)),
 			Hint:    "check the kubeconfig"}
@@ -145,11 +156,25 @@ func New(o Options) (*Cluster, error) {
 	return c, nil
 }
 
+// prepared is a copy of a configuration with what every connection of Belay has.
+func prepared(from *rest.Config) *rest.Config {
+	cfg := rest.CopyConfig(from)
+	if cfg.UserAgent == "" {
+		cfg.UserAgent = "belay/" + version.Get().Version
+	}
+	cfg.QPS, cfg.Burst, cfg.RateLimiter = -1, 0, nil // the API server's own fairness is the limit
+	cfg.Timeout = 0                                  // a watch has none; everything else sets its own
+	cfg.WarningHandler = rest.NoWarnings{}
+	return cfg
+}
+
 // connectors makes the clients, all over one connection pool.
-func (c *Cluster) connectors(cfg *rest.Config) (err error) {
-	if c.http, err = rest.HTTPClientFor(cfg); err != nil {
+func (c *Cluster) connectors(cfg *rest.Config, renew func(context.Context) (*rest.Config, error)) error {
+	transport, err := newRenewing(cfg, renew, func() { c.movedOnce.Do(func() { close(c.moved) }) }, c.log)
+	if err != nil {
 		return err
 	}
+	c.http = &http.Client{Transport: transport}
 	if c.metadata, err = metadata.NewForConfigAndClient(cfg, c.http); err != nil {
 		return err
 	}

@@ -67,6 +67,14 @@ func (c *Cluster) do(ctx context.Context, r call) ([]byte, error) {
 }
 
 func (c *Cluster) send(ctx context.Context, r call) ([]byte, error) {
+	if r.verb != http.MethodGet {
+		guarded, done, err := c.lease.guard(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+		ctx = guarded
+	}
 	path := []string{"/api", r.resource.gvr.Version}
 	if r.resource.gvr.Group != "" {
 		path = []string{"/apis", r.resource.gvr.Group, r.resource.gvr.Version}

@@ -21,10 +21,19 @@ var settling = []time.Duration{100 * time.Millisecond, 500 * time.Millisecond, 2
 var patience = []time.Duration{15 * time.Second, 30 * time.Second, time.Minute, 3 * time.Minute}
 
 // Run connects, and keeps observing until ctx ends, however often the
-// connection is lost. It returns ctx's error.
+// connection is lost. It returns ctx's error, or a [belay.Error] with
+// [belay.CodeUnavailable] when the credentials name another server now, which
+// takes another Cluster.
 func (c *Cluster) Run(ctx context.Context) error {
 	run, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
+	wg.Go(func() {
+		select {
+		case <-c.moved:
+			cancel()
+		case <-run.Done():
+		}
+	})
 	wg.Go(func() { c.notes.run(run) })
 	c.mu.Lock()
 	c.running = run
@@ -37,6 +46,9 @@ func (c *Cluster) Run(ctx context.Context) error {
 	wg.Wait()
 	c.awaitWatchers()
 	c.http.CloseIdleConnections()
+	if ctx.Err() == nil {
+		return c.errMoved()
+	}
 	return ctx.Err()
 }
 

@@ -440,11 +440,64 @@ func TestConfigFromKubeconfig(t *testing.T) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
+	for _, names := range [][]string{{"sh"}, {"other", "sh"}} {
+		cfg, err := ConfigFromKubeconfig([]byte(kubeconfig), "exec", AllowExec(names...))
+		if err != nil || cfg.ExecProvider == nil || cfg.ExecProvider.InteractiveMode != "Never" {
+			t.Errorf("allowed by %q: %v", names, err)
+		}
+	}
 	if _, err := ConfigFromKubeconfig([]byte(kubeconfig), "exec", Trusted()); err != nil {
 		t.Errorf("trusted: %v", err)
 	}
 	_, err := ConfigFromKubeconfig([]byte("hunter2: ["), "")
 	if belay.CodeOf(err) != belay.CodeInvalid || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("broken: %v", err)
+	}
+}
+
+func TestWhatAKubeconfigMayNotDo(t *testing.T) {
+	config := func(cluster, user string) []byte {
+		return fmt.Appendf(nil, `{"apiVersion":"v1","kind":"Config","current-context":"x","clusters":[{"name":"c","cluster":%s}],
+			"users":[{"name":"u","user":%s}],"contexts":[{"name":"x","context":{"cluster":"c","user":"u"}}]}`, cluster, user)
+	}
+	run := func(command, more string) string {
+		return fmt.Sprintf(`{"exec":{"apiVersion":"client.authentication.k8s.io/v1","command":%q,"interactiveMode":"IfAvailable"%s}}`, command, more)
+	}
+	const good, token = `{"server":"https://example.com"}`, `{"token":"hunter2"}`
+	for _, test := range []struct {
+		cluster, user string
+		allowed       []string
+		want          string // "" is accepted
+	}{
+		{good, token, nil, ""},
+		{good, run("aws", ""), []string{"aws"}, ""},
+		{good, run("/opt/bin/aws", ""), []string{"/opt/bin/aws"}, ""},
+		{good, run("aws", `,"args":["eks"]`), []string{"aws"}, ""},
+		{good, run("aws", ""), nil, "runs a program"},
+		{good, run("aws", ""), []string{"kubelogin"}, "runs a program"},
+		// The name of an allowed program does not allow another file of that name,
+		// nor the path of one whatever is first in PATH.
+		{good, run("/tmp/evil/aws", ""), []string{"aws"}, "runs a program"},
+		{good, run("./aws", ""), []string{"aws"}, "runs a program"},
+		{good, run("./aws", ""), []string{"./aws"}, "runs a program"},
+		{good, run("aws", ""), []string{"/opt/bin/aws"}, "runs a program"},
+		{good, run("aws", `,"env":[{"name":"LD_PRELOAD","value":"/tmp/x.so"}]`), []string{"aws"}, "sets the environment"},
+		{good, `{"exec":{"apiVersion":"client.authentication.k8s.io/v1","command":"aws","interactiveMode":"Never"},"tokenFile":"/etc/hosts"}`, []string{"aws"}, "names files"},
+		{good, `{"auth-provider":{"name":"oidc"}}`, []string{"oidc"}, "auth provider"},
+		{`{"server":"https://example.com","insecure-skip-tls-verify":true}`, token, nil, "does not check"},
+		{`{"server":"http://example.com"}`, token, nil, "without TLS"},
+		{`{"server":"http://127.0.0.1:8001"}`, token, nil, ""},
+		{`{"server":"https://example.com","proxy-url":"http://proxy:3128"}`, token, nil, ""},
+	} {
+		_, err := ConfigFromKubeconfig(config(test.cluster, test.user), "", AllowExec(test.allowed...))
+		switch {
+		case test.want == "" && err != nil, test.want != "" && !strings.Contains(fmt.Sprint(err), test.want):
+			t.Errorf("%s %s, allowed %q: %v, want %q", test.cluster, test.user, test.allowed, err, test.want)
+		case strings.Contains(fmt.Sprint(err), "hunter2"):
+			t.Errorf("it repeats the token: %v", err)
+		}
+	}
+	if CheckPlugins([]string{"aws", "/opt/bin/aws"}) != nil || CheckPlugins([]string{"bin/aws"}) == nil || CheckPlugins([]string{""}) == nil {
+		t.Error("CheckPlugins")
 	}
 }

@@ -327,7 +327,7 @@ func (e *Engine) takeIn(name string, c *cluster) {
 	c.cancel = cancel
 	e.running.Go(func() {
 		if err := c.conn.Run(runCtx); err != nil && runCtx.Err() == nil {
-			e.Logger.Error("cluster connection ended", "cluster", name, "error", err)
+			e.reconnect(name, c, err)
 		}
 	})
 }
