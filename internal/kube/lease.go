@@ -116,7 +116,7 @@ func (l *Lease) Lead(ctx context.Context, lead func(context.Context) error) erro
 	t := &term{lease: l, ctx: ctx, stop: stop, lead: lead, ended: make(chan struct{})}
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock: l.lock, Name: l.describe, ReleaseOnCancel: true,
-		LeaseDuration: l.duration, RenewDeadline: l.held, RetryPeriod: l.duration * 2 / 15,
+		LeaseDuration: l.duration, RenewDeadline: l.held, RetryPeriod: min(l.duration*2/15, 2*time.Second),
 		Callbacks: leaderelection.LeaderCallbacks{OnStartedLeading: t.begin, OnStoppedLeading: func() {}, OnNewLeader: l.saw},
 	})
 	if err != nil {
