@@ -13,7 +13,7 @@ import (
 // connector makes cluster adapters.
 type connector struct {
 	instance, kubeconfig string
-	plugins              []string
+	namespaces, plugins  []string
 	ownCredentials       bool
 	lease                *kube.Lease
 	log                  *slog.Logger
@@ -21,7 +21,7 @@ type connector struct {
 
 // Connect implements reconcile.Connector.
 func (c *connector) Connect(ctx context.Context, def belay.Cluster, interactive []string, notify func([]string, bool)) (reconcile.Cluster, error) {
-	o := kube.Options{Name: def.Name, Instance: c.instance, Logger: c.log, Interactive: interactive, Notify: notify, Lease: c.lease,
+	o := kube.Options{Name: def.Name, Instance: c.instance, Logger: c.log, Interactive: interactive, Notify: notify, Lease: c.lease, Namespaces: c.namespaces,
 		Renew: c.credentials(def)}
 	var err error
 	if o.Config, err = o.Renew(ctx); err != nil {

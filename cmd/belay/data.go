@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -78,4 +80,24 @@ func secretKey(path string) ([]byte, error) {
 		return nil, err
 	}
 	return key, os.Rename(tmp, path)
+}
+
+// shortestKey is the least length of a key that people make.
+const shortestKey = 32
+
+// sharedKey reads a key of Secret digests that people made. With one of its own, a
+// process that takes over from another would apply each Secret once.
+func sharedKey(path string) ([]byte, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("the key of Secret digests %s cannot be read: %v", path, unwrapPath(err)),
+			Hint: "check --digest-key-file", Err: err}
+	}
+	text := bytes.TrimSpace(b)
+	if len(text) < shortestKey {
+		return nil, &belay.Error{Code: belay.CodeInvalid, Message: fmt.Sprintf("the key of Secret digests %s is shorter than %d characters", path, shortestKey),
+			Hint: "make one with: openssl rand -hex 32"}
+	}
+	sum := sha256.Sum256(append([]byte("belay secret digests\n"), text...))
+	return sum[:], nil
 }

@@ -41,6 +41,7 @@ type partsOptions struct {
 	// plugins are the programs that kubeconfigs may run; ownCredentials reaches
 	// every cluster with the server's own.
 	plugins        []string
+	namespaces     []string // none for whole clusters
 	ownCredentials bool
 	lease          *kube.Lease
 
@@ -75,7 +76,7 @@ func newParts(o partsOptions) (*parts, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn := &connector{instance: o.instance, kubeconfig: o.kubeconfig, plugins: o.plugins, ownCredentials: o.ownCredentials, lease: o.lease, log: o.log}
+	conn := &connector{instance: o.instance, kubeconfig: o.kubeconfig, plugins: o.plugins, namespaces: o.namespaces, ownCredentials: o.ownCredentials, lease: o.lease, log: o.log}
 	if p.pool, err = render.NewPool(render.Options{Key: o.data.key, Sealer: &sealer{own: conn.ownSecret, lenient: o.lenient}}); err != nil {
 		p.hub.Close()
 		return nil, err

@@ -72,6 +72,8 @@ cluster it runs in, and needs nobody else.`,
 	f.DurationVar(&o.interval, "interval", 30*time.Second, "time between polls of a repository that sets none")
 	f.BoolVar(&o.ownCredentials, "own-credentials", false, "with --only-cluster: reach that cluster with the server's own credentials, whatever its definition says")
 	f.StringArrayVar(&o.plugins, "allow-exec-plugin", nil, "program that kubeconfigs of Cluster definitions may run to get credentials: its name in PATH, or its path (may be repeated)")
+	f.StringArrayVar(&o.namespaces, "namespace", nil, "look at and deliver to this namespace alone, in every cluster (may be repeated)")
+	f.StringVar(&o.digestKey, "digest-key-file", "", "file with the key of the digests that stand for Secrets, shared by processes that stand by for one another (default: made in --data)")
 	o.election.addFlags(f)
 	o.open.addFlags(f)
 	_ = cmd.MarkFlagRequired("repo") // the flag is defined above
@@ -84,6 +86,8 @@ type serveOptions struct {
 
 	ownCredentials bool
 	plugins        []string
+	namespaces     []string
+	digestKey      string
 	election       electionOptions
 	open           openOptions
 
@@ -139,6 +143,11 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 			_ = data.Close()
 		}
 	}()
+	if o.digestKey != "" {
+		if data.key, err = sharedKey(o.digestKey); err != nil {
+			return nil, err
+		}
+	}
 	s := &serving{url: "http://" + l.Addr().String(), bus: events.New(keptEvents), log: o.log, listener: l, data: data}
 	if s.runs, err = runlog.Open(filepath.Join(data.path, "runs")); err != nil {
 		return nil, err
@@ -152,7 +161,7 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 		return nil, err
 	}
 	s.parts, err = newParts(partsOptions{
-		plugins: o.plugins, ownCredentials: o.ownCredentials, lease: s.lease, repo: o.repo, instance: o.instance, kubeconfig: o.kubeconfig, interval: o.interval, data: data, log: o.log, bus: s.bus,
+		plugins: o.plugins, namespaces: o.namespaces, ownCredentials: o.ownCredentials, lease: s.lease, repo: o.repo, instance: o.instance, kubeconfig: o.kubeconfig, interval: o.interval, data: data, log: o.log, bus: s.bus,
 		sourceChanged: func(url string) { s.engine.SourceChanged(url) },
 	})
 	if err != nil {

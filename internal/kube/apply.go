@@ -43,7 +43,7 @@ func (c *Cluster) Apply(ctx context.Context, permit belay.Permit, a belay.Action
 		return belay.Live{}, err
 	}
 	c.mu.Lock()
-	if w := c.ensureWatch(r.kind); w != nil {
+	for _, w := range c.ensureWatches(r.kind) {
 		w.wanted = true
 	}
 	c.mu.Unlock()
@@ -110,7 +110,7 @@ func (c *Cluster) checkPermit(permit belay.Permit, id belay.ObjectID) error {
 	if permit.ID() != id || permit.Cluster() != c.name {
 		return c.defect(id, fmt.Sprintf("a write with a permit for %s in cluster %q", permit.ID(), permit.Cluster()))
 	}
-	return nil
+	return c.checkPlace(id)
 }
 
 func (c *Cluster) defect(id belay.ObjectID, what string) error {

@@ -18,21 +18,21 @@ func (c *Cluster) SetHealthRules(checks belay.HealthChecks) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.checks = checks
-	for kind, w := range c.watches {
-		check := c.checkFor(kind)
+	for at, w := range c.watches {
+		check := c.checkFor(at.kind)
 		if check.Digest == w.check.Digest {
 			continue
 		}
 		w.cancel()
-		delete(c.watches, kind)
-		nw := c.ensureWatch(kind)
+		delete(c.watches, at)
+		nw := c.ensureWatch(at)
 		if nw == nil {
 			continue
 		}
 		// The objects stay known with the health that they had; there is nothing that
 		// anybody would have to wait for.
 		nw.wanted, nw.delivered, nw.refused, nw.late = w.wanted, w.delivered, w.refused, w.late
-		c.log.Info("health is told anew", "kind", kind.String())
+		c.log.Info("health is told anew", "kind", at.String())
 	}
 }
 
@@ -51,8 +51,10 @@ func (c *Cluster) checkFor(k belay.Kind) belay.HealthCheck {
 func (c *Cluster) watchedWhole(k belay.Kind) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if w := c.watches[k]; w != nil {
-		return w.whole
+	for at, w := range c.watches {
+		if at.kind == k {
+			return w.whole
+		}
 	}
 	return !metadataOnly[k]
 }

@@ -105,6 +105,10 @@ func (c *Cluster) EnsureNamespace(ctx context.Context, permit belay.Permit) erro
 	if permit.Cluster() != c.name || id.GroupKind() != (belay.Kind{Kind: "Namespace"}) {
 		return c.defect(id, "a namespace to make with a permit for something else")
 	}
+	if len(c.namespaces) > 0 {
+		return &belay.Error{Code: belay.CodeNoNamespace, Object: id.String(), Message: fmt.Sprintf("namespace %q does not exist, and this Belay makes none", id.Name),
+			Hint: "have it made by whoever looks after the cluster"}
+	}
 	body, err := json.Marshal(map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": id.Name}})
 	if err != nil {
 		return c.apiError(err, id, nil)

@@ -47,6 +47,9 @@ type Options struct {
 	Renew func(context.Context) (*Config, error)
 	// Lease, if there is one, must be held for every write.
 	Lease *Lease
+	// Namespaces limit what is observed and written to some namespaces; none means
+	// the whole cluster.
+	Namespaces []string
 	// Instance separates several Belays in one cluster; empty for the unnamed one.
 	Instance string
 	// Logger defaults to none.
@@ -73,8 +76,10 @@ type Cluster struct {
 	selector string
 	log      *slog.Logger
 	lease    *Lease
-	sweeping time.Duration
-	patience time.Duration // with a list that does not come
+	// namespaces are the only ones that are looked at; none for the whole cluster.
+	namespaces []string
+	sweeping   time.Duration
+	patience   time.Duration // with a list that does not come
 
 	http      *http.Client
 	rest      *rest.RESTClient
@@ -102,20 +107,21 @@ type Cluster struct {
 	watchers sync.WaitGroup
 	known    *catalogue // nil until discovered
 	control  map[string]*watch
-	watches  map[belay.Kind]*watch
+	watches  map[place]*watch
 	wanted   map[belay.VersionKind]bool
 	checks   belay.HealthChecks // nil until told
 	swept    bool
-	blind    bool                // the last sweep saw nothing
-	looked   map[belay.Kind]bool // kinds that a sweep has seen
+	blind    bool           // the last sweep saw nothing
+	seen     bool           // some sweep saw something
+	looked   map[place]bool // what a sweep has seen
 	// complete is set once everything has been delivered for the first time.
 	complete bool
 	// awaited is set when Observe said no.
 	awaited bool
 	// offline says why the API server cannot be reached; empty while it can.
 	offline string
-	// unlisted are the kinds that the last sweep could not look at, and why.
-	unlisted map[belay.Kind]string
+	// unlisted is what the last sweep could not look at, and why.
+	unlisted map[place]unlisted
 }
 
 // New makes a Cluster. It sends no request.
@@ -129,10 +135,10 @@ func New(o Options) (*Cluster, error) {
 	}
 	c := &Cluster{
 		name: o.Name, instance: o.Instance, selector: selector, sweeping: o.SweepInterval, patience: listPatience,
-		log: o.Logger, interactive: o.Interactive, lease: o.Lease,
+		log: o.Logger, interactive: o.Interactive, lease: o.Lease, namespaces: slices.Sorted(slices.Values(o.Namespaces)),
 		writes: newLimiter(maxInFlight), objects: newStore(), events: newEventLog(),
-		moved: make(chan struct{}), rediscover: make(chan struct{}, 1), resweep: make(chan struct{}, 1), looked: map[belay.Kind]bool{}, unlisted: map[belay.Kind]string{},
-		watches: map[belay.Kind]*watch{}, control: map[string]*watch{}, wanted: map[belay.VersionKind]bool{},
+		moved: make(chan struct{}), rediscover: make(chan struct{}, 1), resweep: make(chan struct{}, 1), looked: map[place]bool{}, unlisted: map[place]unlisted{},
+		watches: map[place]*watch{}, control: map[string]*watch{}, wanted: map[belay.VersionKind]bool{},
 	}
 	if c.sweeping <= 0 {
 		c.sweeping = time.Hour
@@ -241,8 +247,8 @@ func (c *Cluster) missing() string {
 	case c.known == nil:
 		return "connecting to " + c.host
 	case !c.swept:
-		for _, why := range c.unlisted {
-			return "cannot look for objects applied earlier: " + why
+		for _, u := range c.unlisted {
+			return "cannot look for objects applied earlier: " + u.why
 		}
 		return "looking for objects applied earlier"
 	case !c.complete:
@@ -287,8 +293,11 @@ func (c *Cluster) complaints() string {
 	for gv, why := range c.known.failed {
 		out = append(out, fmt.Sprintf("API %s does not answer: %s", gv, why))
 	}
-	for k, why := range c.unlisted {
-		out = append(out, fmt.Sprintf("cannot look for %s: %s", k, why))
+	for p, u := range c.unlisted {
+		// That most kinds are none of its business is how its user was meant to be.
+		if !u.forbidden || !c.seen || c.wants(p.kind) {
+			out = append(out, fmt.Sprintf("cannot look for %s: %s", p, u.why))
+		}
 	}
 	for k, w := range c.watches {
 		if w.err != "" {
@@ -337,6 +346,7 @@ func (c *Cluster) Verified(id belay.ObjectID, fingerprint string) {
 func (c *Cluster) Observe(kinds []belay.VersionKind) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	guessing := c.known != nil && c.guessing()
 	for _, k := range kinds {
 		c.wanted[k] = true
 	}
@@ -344,13 +354,16 @@ func (c *Cluster) Observe(kinds []belay.VersionKind) bool {
 		c.awaited = true
 		return false
 	}
+	if !guessing && c.guessing() {
+		c.askDiscovery()
+	}
 	all := true
 	for _, k := range kinds {
 		r, ok := c.known.served[k]
 		if !ok {
 			continue
 		}
-		if w := c.ensureWatch(r.kind); w != nil {
+		for _, w := range c.ensureWatches(r.kind) {
 			w.wanted = true
 			all = all && w.settled()
 		}

@@ -28,6 +28,9 @@ func (c *Cluster) Preview(ctx context.Context, a belay.Action) (before, after js
 	if a.Desired != nil && a.Desired.Sensitive() {
 		secrets = belay.SecretValues(a.Desired.Raw)
 	}
+	if err := c.checkPlace(a.ID); err != nil {
+		return nil, nil, err
+	}
 	r, err := c.resolveAction(a)
 	if err != nil {
 		return nil, nil, err

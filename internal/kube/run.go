@@ -125,24 +125,24 @@ func (c *Cluster) learn(k *catalogue) {
 	if !changed && !troubles {
 		return
 	}
-	for kind, w := range c.watches {
-		r, served := k.preferred[kind]
+	for at, w := range c.watches {
+		r, served := k.preferred[at.kind]
 		switch {
 		case !served:
 			w.cancel()
-			delete(c.watches, kind)
-			c.notes.application(c.objects.forget(kind)...)
+			delete(c.watches, at)
+			c.notes.application(c.objects.forget(at.kind)...)
 		case r.gvr != w.resource.gvr:
 			w.cancel()
-			delete(c.watches, kind)
-			if nw := c.ensureWatch(kind); nw != nil {
+			delete(c.watches, at)
+			if nw := c.ensureWatch(at); nw != nil {
 				nw.wanted = w.wanted
 			}
 		}
 	}
 	for vk := range c.wanted {
 		if r, ok := k.served[vk]; ok {
-			if w := c.ensureWatch(r.kind); w != nil {
+			for _, w := range c.ensureWatches(r.kind) {
 				w.wanted = true
 			}
 		}
@@ -205,9 +205,14 @@ func (c *Cluster) followDiscovery(ctx context.Context) {
 		step++
 		if step < len(settling) || (step < len(schedule) && (err != nil || c.anyUnserved(k))) {
 			timer.Reset(max(0, time.Until(began.Add(schedule[step]))))
-		} else {
-			step = len(schedule)
+			continue
 		}
+		step = len(schedule)
+		c.mu.Lock()
+		if c.guessing() {
+			timer.Reset(time.Minute)
+		}
+		c.mu.Unlock()
 	}
 }
 

@@ -204,8 +204,8 @@ func (s *store) terminating(id belay.ObjectID, uid string) {
 	}
 }
 
-// replace takes in a complete list of one kind as of a version.
-func (s *store) replace(kind belay.Kind, items []*trimmed, version uint64) []string {
+// replace takes in a complete list of one place as of a version.
+func (s *store) replace(of place, items []*trimmed, version uint64) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var touched []string
@@ -214,8 +214,8 @@ func (s *store) replace(kind belay.Kind, items []*trimmed, version uint64) []str
 		listed[t.live.ID] = true
 		touched = append(touched, s.take(t)...)
 	}
-	for id, r := range s.kinds[kind] {
-		if !listed[id] && (version == 0 || r.version <= version) {
+	for id, r := range s.kinds[of.kind] {
+		if (of.namespace == "" || of.namespace == id.Namespace) && !listed[id] && (version == 0 || r.version <= version) {
 			touched = append(touched, s.tell(id, s.remove(r))...)
 		}
 	}

@@ -44,11 +44,23 @@ func (c *Cluster) sweepForever(ctx context.Context) {
 	}
 }
 
-// outcome is what a sweep found of one kind.
+// spot is a resource in one namespace, or with "" in the whole cluster.
+type spot struct {
+	resource
+	namespace string
+}
+
+// outcome is what a sweep found of one kind in one place.
 type outcome struct {
-	resource resource
-	used     bool
-	err      error
+	spot spot
+	used bool
+	err  error
+}
+
+// unlisted is why something could not be looked at.
+type unlisted struct {
+	why       string
+	forbidden bool
 }
 
 // sweep lists metadata of every kind that can be listed and deleted, and is not
@@ -60,19 +72,21 @@ func (c *Cluster) sweep(ctx context.Context, full bool) (passing bool) {
 	if full {
 		clear(c.looked)
 	}
-	var todo []resource
+	var todo []spot
 	for _, r := range c.known.preferred {
-		if !r.deletable || isEvent(r.kind) || c.looked[r.kind] {
+		if !r.deletable || isEvent(r.kind) {
 			continue
 		}
-		if w := c.watches[r.kind]; w != nil && !w.refused {
-			continue
+		for _, ns := range c.namespacesOf(r) {
+			at := place{r.kind, ns}
+			if w := c.watches[at]; !c.looked[at] && (w == nil || w.refused) {
+				todo = append(todo, spot{r, ns})
+			}
 		}
-		todo = append(todo, r)
 	}
 	c.mu.Unlock()
 
-	queue := make(chan resource)
+	queue := make(chan spot)
 	results := make(chan outcome)
 	var wg sync.WaitGroup
 	for range sweepWorkers {
@@ -107,33 +121,33 @@ func (c *Cluster) finishSweep(found []outcome) (passing bool) {
 	defer c.mu.Unlock()
 	failed, forbidden := 0, 0
 	for _, o := range found {
-		kind := o.resource.kind
-		old := c.watches[kind]
-		delete(c.unlisted, kind)
-		c.looked[kind] = o.err == nil || lasting(o.err)
+		at := place{o.spot.kind, o.spot.namespace}
+		old := c.watches[at]
+		delete(c.unlisted, at)
+		c.looked[at] = o.err == nil || lasting(o.err)
 		switch {
 		case o.err != nil && lasting(o.err):
 			if apierrors.IsForbidden(o.err) {
 				forbidden++
 			}
 			if !apierrors.IsNotFound(o.err) && !apierrors.IsMethodNotSupported(o.err) {
-				c.unlisted[kind] = plainCause(o.err)
+				c.unlisted[at] = unlisted{plainCause(o.err), apierrors.IsForbidden(o.err)}
 			}
 		case o.err != nil:
-			c.unlisted[kind] = plainCause(o.err)
+			c.unlisted[at] = unlisted{why: plainCause(o.err)}
 			failed++
 		case old != nil && old.refused: // it was refused, and no longer is
 			old.cancel()
-			delete(c.watches, kind)
-			if w := c.ensureWatch(kind); w != nil {
+			delete(c.watches, at)
+			if w := c.ensureWatch(at); w != nil {
 				w.wanted = old.wanted
 			}
 		case o.used:
-			c.ensureWatch(kind)
+			c.ensureWatch(at)
 		}
 	}
-	maps.DeleteFunc(c.watches, func(k belay.Kind, w *watch) bool {
-		idle := w.delivered && !w.wanted && c.objects.count(k) == 0
+	maps.DeleteFunc(c.watches, func(at place, w *watch) bool {
+		idle := w.delivered && !w.wanted && c.objects.count(at.kind) == 0
 		if idle {
 			w.cancel()
 		}
@@ -142,6 +156,7 @@ func (c *Cluster) finishSweep(found []outcome) (passing bool) {
 	// With nothing found out, nothing is known: the connection was lost meanwhile,
 	// or an API server that has just started does not know our rights yet. If it
 	// forbids everything a second time, that is how it is.
+	c.seen = c.seen || failed+forbidden < len(found)
 	blind := len(found) > 0 && failed+forbidden == len(found)
 	if again := blind && failed == 0 && c.blind; !blind || again {
 		c.swept, blind = true, false
@@ -167,13 +182,13 @@ func isEvent(k belay.Kind) bool {
 
 // inUse reports whether anything of a kind is ours. Copies of our label on
 // objects of others, such as the EndpointSlices of a Service, do not count.
-func (c *Cluster) inUse(ctx context.Context, r resource) (bool, error) {
+func (c *Cluster) inUse(ctx context.Context, r spot) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
 	defer cancel()
-	t := trimmer{resource: r, instance: c.instance}
+	t := trimmer{resource: r.resource, instance: c.instance}
 	o := metav1.ListOptions{LabelSelector: c.selector, Limit: sweepPage}
 	for {
-		list, err := c.metadata.Resource(r.gvr).List(ctx, o)
+		list, err := c.metadata.Resource(r.gvr).Namespace(r.namespace).List(ctx, o)
 		if err != nil {
 			return false, err
 		}

@@ -216,7 +216,7 @@ func TestStoreKeepsWhatIsNewest(t *testing.T) {
 	if got := s.gone(at(5, "a")); got != nil {
 		t.Error("an old deletion counts")
 	}
-	if got := s.replace(id.GroupKind(), nil, 5); got != nil {
+	if got := s.replace(place{kind: id.GroupKind()}, nil, 5); got != nil {
 		t.Error("an old list counts")
 	}
 	if got := s.observed(at(7, "b")); got == nil {
@@ -239,7 +239,7 @@ func TestStoreKeepsWhatIsNewest(t *testing.T) {
 	if live, touched := s.written(at(8, "d"), false); live.Fingerprint != "c" || len(touched) == 0 {
 		t.Errorf("overtaken answer: %+v %v", live, touched)
 	}
-	if got := s.replace(id.GroupKind(), nil, 9); !slices.Equal(got, []string{"shop"}) {
+	if got := s.replace(place{kind: id.GroupKind()}, nil, 9); !slices.Equal(got, []string{"shop"}) {
 		t.Errorf("gone from the list: %v", got)
 	}
 	if len(s.kinds)+len(s.apps)+len(s.writing) != 0 {

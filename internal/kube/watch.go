@@ -31,8 +31,9 @@ import (
 // watch keeps one kind observed. Its fields but cancel and resource belong to
 // the Cluster's mutex.
 type watch struct {
-	resource resource
-	cancel   context.CancelFunc
+	resource  resource
+	namespace string // the only one it covers; "" for all
+	cancel    context.CancelFunc
 	// wanted is true when an application declares the kind, so that it is watched
 	// even while nothing of it is there.
 	wanted    bool
@@ -76,10 +77,11 @@ const (
 	listPatience = 30 * time.Second
 )
 
-// ensureWatch has a kind watched, and returns nil if it cannot be. The caller
-// holds c.mu.
-func (c *Cluster) ensureWatch(k belay.Kind) *watch {
-	if w := c.watches[k]; w != nil {
+// ensureWatch has a kind watched in one place, and returns nil if it cannot be.
+// The caller holds c.mu.
+func (c *Cluster) ensureWatch(at place) *watch {
+	k := at.kind
+	if w := c.watches[at]; w != nil {
 		return w
 	}
 	if c.running == nil || c.known == nil {
@@ -89,9 +91,9 @@ func (c *Cluster) ensureWatch(k belay.Kind) *watch {
 	if !ok || !r.watchable {
 		return nil
 	}
-	w := &watch{resource: r, check: c.checkFor(k)}
+	w := &watch{resource: r, namespace: at.namespace, check: c.checkFor(k)}
 	w.whole = !metadataOnly[k] || w.check.Judge != nil
-	c.watches[k] = w
+	c.watches[at] = w
 	t := trimmer{resource: r, instance: c.instance, interactive: c.interactive, check: w.check, known: c.objects}
 	sink := &sink{trimmer: t, cluster: c, watch: w}
 	c.start(w, sink, c.selector, w.whole)
@@ -186,9 +188,9 @@ func (s *source) ListWithContext(ctx context.Context, o metav1.ListOptions) (run
 	var list runtime.Object
 	var err error
 	if s.whole {
-		list, err = s.cluster.dynamic.Resource(s.watch.resource.gvr).List(ctx, o)
+		list, err = s.cluster.dynamic.Resource(s.watch.resource.gvr).Namespace(s.watch.namespace).List(ctx, o)
 	} else {
-		list, err = s.cluster.metadata.Resource(s.watch.resource.gvr).List(ctx, o)
+		list, err = s.cluster.metadata.Resource(s.watch.resource.gvr).Namespace(s.watch.namespace).List(ctx, o)
 	}
 	s.cluster.watchAnswered(ctx, s.watch, err)
 	if err != nil {
@@ -203,9 +205,9 @@ func (s *source) WatchWithContext(ctx context.Context, o metav1.ListOptions) (ap
 	var stream apiwatch.Interface
 	var err error
 	if s.whole {
-		stream, err = s.cluster.dynamic.Resource(s.watch.resource.gvr).Watch(ctx, o)
+		stream, err = s.cluster.dynamic.Resource(s.watch.resource.gvr).Namespace(s.watch.namespace).Watch(ctx, o)
 	} else {
-		stream, err = s.cluster.metadata.Resource(s.watch.resource.gvr).Watch(ctx, o)
+		stream, err = s.cluster.metadata.Resource(s.watch.resource.gvr).Namespace(s.watch.namespace).Watch(ctx, o)
 	}
 	// A server without streaming lists refuses the parameters; a list follows.
 	streaming := o.SendInitialEvents != nil && apierrors.IsInvalid(err)
@@ -382,7 +384,7 @@ func (s *sink) Add(obj any) error {
 func (s *sink) put(change func(*store) []string) {
 	s.cluster.mu.Lock()
 	var touched []string
-	if s.cluster.watches[s.resource.kind] == s.watch {
+	if s.cluster.watches[s.watch.place()] == s.watch {
 		touched = change(s.cluster.objects)
 	}
 	s.cluster.mu.Unlock()
@@ -413,7 +415,7 @@ func (s *sink) Replace(list []any, resourceVersion string) error {
 		items = append(items, t)
 	}
 	version, _ := strconv.ParseUint(resourceVersion, 10, 64)
-	s.put(func(o *store) []string { return o.replace(s.resource.kind, items, version) })
+	s.put(func(o *store) []string { return o.replace(s.watch.place(), items, version) })
 	s.cluster.delivered(s.watch)
 	return nil
 }
