@@ -43,6 +43,10 @@ fuzz: setup ## Feed every parser of foreign input with whatever, a minute each (
 bench: build ## Measure Belay against a loop that only applies (minutes; BENCHFLAGS="--apps 500")
 	@$(GO) run ./bench $(BENCHFLAGS)
 
+.PHONY: image
+image: ## Write the container image bin/belay-image.tar (Debian's tools, or BASE=DIR)
+	@deploy/image/build.sh bin/belay-image.tar
+
 .PHONY: setup
 setup:
 	@scripts/setup.sh

@@ -81,5 +81,6 @@ var rules = []rule{
 
 	{pkg: "bench/...", imports: []string{"client"}, kubernetes: true, git: true,
 		why: "A benchmark measures the binary from outside, as a user meets it: over Git, HTTP and the API server. What it could reach inside would be measured instead."},
+	{pkg: "deploy/image", standard: true, why: "It runs on the machines of those who build releases, and what goes into an image should be easy to see: files in, archive out."},
 	{pkg: "cmd/belay", imports: []string{"client", "internal/..."}, why: "Here, and only here, the parts are put together. It holds no logic that needs Kubernetes types."},
 }

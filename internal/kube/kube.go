@@ -80,6 +80,7 @@ type Cluster struct {
 	namespaces []string
 	sweeping   time.Duration
 	patience   time.Duration // with a list that does not come
+	guess      time.Duration // between looks for a kind that nobody tells of
 
 	http      *http.Client
 	rest      *rest.RESTClient
@@ -134,7 +135,7 @@ func New(o Options) (*Cluster, error) {
 		return nil, fmt.Errorf("instance %q: %w", o.Instance, err)
 	}
 	c := &Cluster{
-		name: o.Name, instance: o.Instance, selector: selector, sweeping: o.SweepInterval, patience: listPatience,
+		name: o.Name, instance: o.Instance, selector: selector, sweeping: o.SweepInterval, patience: listPatience, guess: time.Minute,
 		log: o.Logger, interactive: o.Interactive, lease: o.Lease, namespaces: slices.Sorted(slices.Values(o.Namespaces)),
 		writes: newLimiter(maxInFlight), objects: newStore(), events: newEventLog(),
 		moved: make(chan struct{}), rediscover: make(chan struct{}, 1), resweep: make(chan struct{}, 1), looked: map[place]bool{}, unlisted: map[place]unlisted{},

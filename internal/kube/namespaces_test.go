@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -40,6 +41,7 @@ func TestOnlyNamespaces(t *testing.T) {
 			o.Config.Impersonate.UserName = user
 			o.Namespaces = []string{there, here}
 		})
+		f.GuessEvery(500 * time.Millisecond)
 		f.run()
 		f.awaitReady()
 		return f
@@ -74,6 +76,12 @@ func TestOnlyNamespaces(t *testing.T) {
 	wantError(t, f.EnsureNamespace(t.Context(), f.permit("shop", id)), belay.CodeNoNamespace, "makes none")
 	wantError(t, second(f.create("shop", f.object("shop", `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"s","namespace":"$NS"}}`))),
 		belay.CodeForbidden, "secrets")
+
+	// It may not watch the definitions, and learns of a kind nevertheless, if that is
+	// waited for.
+	widget := f.customKind("Namespaced")
+	f.Observe([]belay.VersionKind{{APIVersion: widget.group + "/v1", Kind: widget.kind}})
+	f.widgetKind("Namespaced")
 	f.end()
 
 	// A later life finds what this one applied, though nothing asks for the kind.
@@ -81,7 +89,8 @@ func TestOnlyNamespaces(t *testing.T) {
 	if got := f.Live("shop"); len(got) != 2 {
 		t.Errorf("after a restart it knows %d of 2", len(got))
 	}
-	if err := f.Delete(t.Context(), f.permit("shop", one.ID), f.Live("shop")[0]); err != nil {
+	known, _ := f.Lookup(one.ID)
+	if err := f.Delete(t.Context(), f.permit("shop", one.ID), known); err != nil {
 		t.Error(err)
 	}
 	f.await("one to be left", func() error {

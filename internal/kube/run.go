@@ -210,7 +210,7 @@ func (c *Cluster) followDiscovery(ctx context.Context) {
 		step = len(schedule)
 		c.mu.Lock()
 		if c.guessing() {
-			timer.Reset(time.Minute)
+			timer.Reset(c.guess)
 		}
 		c.mu.Unlock()
 	}

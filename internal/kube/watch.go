@@ -239,6 +239,9 @@ func (c *Cluster) watchAnswered(ctx context.Context, w *watch, err error) {
 			c.log.Warn("watch refused", "kind", w.resource.kind.String(), "error", w.err)
 		}
 		w.refused = true
+		if w.definitions != nil && c.guessing() {
+			c.askDiscovery()
+		}
 	default:
 		w.err, w.offline = plainCause(err), unanswered(err)
 	}

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/belaydev/belay"
@@ -18,6 +20,12 @@ import (
 // ListenOpen opens a TCP listener on any address, for what everybody may reach:
 // [Probes] and [Hook], never the API. flag is the option that named the address.
 func ListenOpen(ctx context.Context, flag, addr string) (net.Listener, error) {
+	// A pod's address is given to it without the brackets that IPv6 needs here.
+	if i := strings.LastIndexByte(addr, ':'); i > 0 {
+		if ip, err := netip.ParseAddr(addr[:i]); err == nil && ip.Is6() {
+			addr = net.JoinHostPort(addr[:i], addr[i+1:])
+		}
+	}
 	if _, _, err := net.SplitHostPort(addr); err != nil {
 		return nil, &belay.Error{Code: belay.CodeInvalid, Message: fmt.Sprintf("the address %q of %s is not of the form host:port", addr, flag),
 			Hint: "use for example :8181", Err: err}
