@@ -89,8 +89,7 @@ func TestLeaderDies(t *testing.T) {
 	first.hook()
 	<-first.exited
 	second.logged("leading")
-	second.hook()
-	second.awaitSynced("a")
+	second.awaitSynced("a") // at a commit of which nobody told it
 	w.awaitValue(w.ns("a"), "a", "2")
 	counts := map[string]int{}
 	for _, r := range w.writes(mark) {
@@ -338,4 +337,8 @@ func TestHookReachesTheLeader(t *testing.T) {
 	if resp.StatusCode != http.StatusNotFound {
 		t.Errorf("the API answers there: %d", resp.StatusCode)
 	}
+	if m := second.get("/metrics"); strings.Contains(m, "belay_definition_problems") || !strings.Contains(m, "belay_build_info") {
+		t.Error("the metrics of the one that stands by tell of a fleet that it does not know")
+	}
+	second.stop()
 }

@@ -86,7 +86,39 @@ func (s *serving) lead(ctx context.Context) error {
 	}
 	// What a start fetches first is there when this process takes over.
 	s.parts.sources.Configure(nil, map[string][]string{s.engine.Repo: {s.engine.Ref}})
-	return s.lease.Lead(ctx, s.engine.Run)
+	return s.lease.Lead(ctx, func(ctx context.Context) error {
+		close(s.elected)
+		select {
+		case <-s.ready:
+			return s.engine.Run(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	})
+}
+
+// fetch follows the repositories. When this process begins to lead, what it found
+// before that may be older than what the last leader delivered, and would be a step
+// back: so it begins anew, with what it fetched.
+func (s *serving) fetch(ctx context.Context) error {
+	if s.lease == nil {
+		return s.parts.hub.Run(ctx)
+	}
+	standby, end := context.WithCancel(ctx)
+	defer end()
+	go func() {
+		select {
+		case <-s.elected:
+			end()
+		case <-standby.Done():
+		}
+	}()
+	if err := s.parts.hub.Run(standby); err != nil || ctx.Err() != nil {
+		return err
+	}
+	s.parts.hub.Forget()
+	close(s.ready)
+	return s.parts.hub.Run(ctx)
 }
 
 // leader tells where hooks are answered by the process that leads.

@@ -11,7 +11,12 @@ import (
 
 // metrics reads the engine when it is scraped, so there is no second account of
 // anything that could differ from the first.
-type metrics struct{ engine *reconcile.Engine }
+type metrics struct {
+	engine *reconcile.Engine
+	// standingBy is nil while the engine works. Before that it knows of no fleet,
+	// which must not look as if there were none.
+	standingBy func() *belay.Error
+}
 
 var (
 	descApplications = prometheus.NewDesc("belay_applications", "Applications by sync state and health.", []string{"sync", "health"}, nil)
@@ -37,7 +42,7 @@ func newRegistry(engine *reconcile.Engine, standingBy func() *belay.Error) *prom
 	r := prometheus.NewRegistry()
 	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "belay_leading", Help: "Whether this process does the work, and does not stand by."},
 		func() float64 { return asFloat(standingBy() == nil) }))
-	r.MustRegister(metrics{engine}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(metrics{engine, standingBy}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }
 
@@ -48,6 +53,11 @@ func (m metrics) Describe(chan<- *prometheus.Desc) {}
 func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	b := version.Get()
+	gauge(descBuild, 1, b.Version, b.Commit, b.Go)
+	if m.standingBy() != nil {
+		return
 	}
 	st := m.engine.Status()
 	type state struct {
@@ -68,8 +78,6 @@ func (m metrics) Collect(ch chan<- prometheus.Metric) {
 	for _, r := range st.Repositories {
 		gauge(descRepository, asFloat(r.Message == ""), r.URL)
 	}
-	b := version.Get()
-	gauge(descBuild, 1, b.Version, b.Commit, b.Go)
 	s := m.engine.Stats()
 	for d, v := range map[*prometheus.Desc]int64{descRenders: s.Renders.Load(), descCacheHits: s.CacheHits.Load(), descApplies: s.Applies.Load(),
 		descDeletes: s.Deletes.Load(), descHeals: s.Heals.Load(), descFailures: s.Failures.Load(), descPasses: s.Passes.Load()} {

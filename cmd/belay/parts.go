@@ -67,7 +67,7 @@ func newParts(o partsOptions) (*parts, error) {
 	p := &parts{repo: repo}
 	p.hub, err = source.New(source.Options{
 		Dir: filepath.Join(o.data.path, "repos"), Logger: o.log, Interval: o.interval, Notify: o.sourceChanged,
-		UserAgent: "belay/" + version.Get().Version,
+		UserAgent: "belay/" + version.Get().Version, Fresh: o.lease != nil,
 		Rewritten: func(r source.Rewrite) {
 			o.bus.Publish(belay.Event{Type: belay.EventRewritten, Repo: r.Repo, Revision: r.New,
 				Message: fmt.Sprintf("%s was rewritten: %.10s is not a descendant of %.10s", r.Ref, r.New, r.Old)})

@@ -106,9 +106,12 @@ type serving struct {
 	http     *server.Server
 	open     []openServer
 	lease    *kube.Lease // nil without leader election
-	parts    *parts
-	data     *dataDir
-	runs     *runlog.Log
+	// elected is closed when the lease is held, ready when what was fetched before
+	// that counts no more.
+	elected, ready chan struct{}
+	parts          *parts
+	data           *dataDir
+	runs           *runlog.Log
 }
 
 // newServing opens the data directory and the listener and wires the parts; on
@@ -148,7 +151,8 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 			return nil, err
 		}
 	}
-	s := &serving{url: "http://" + l.Addr().String(), bus: events.New(keptEvents), log: o.log, listener: l, data: data}
+	s := &serving{url: "http://" + l.Addr().String(), bus: events.New(keptEvents), log: o.log, listener: l, data: data,
+		elected: make(chan struct{}), ready: make(chan struct{})}
 	if s.runs, err = runlog.Open(filepath.Join(data.path, "runs")); err != nil {
 		return nil, err
 	}
@@ -161,7 +165,8 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 		return nil, err
 	}
 	s.parts, err = newParts(partsOptions{
-		plugins: o.plugins, namespaces: o.namespaces, ownCredentials: o.ownCredentials, lease: s.lease, repo: o.repo, instance: o.instance, kubeconfig: o.kubeconfig, interval: o.interval, data: data, log: o.log, bus: s.bus,
+		repo: o.repo, instance: o.instance, kubeconfig: o.kubeconfig, plugins: o.plugins, namespaces: o.namespaces,
+		ownCredentials: o.ownCredentials, lease: s.lease, interval: o.interval, data: data, log: o.log, bus: s.bus,
 		sourceChanged: func(url string) { s.engine.SourceChanged(url) },
 	})
 	if err != nil {
@@ -190,7 +195,7 @@ func (s *serving) run(ctx context.Context) error {
 	defer stop()
 	s.log.Info("serving", "url", s.url, "repo", s.engine.Repo, "ref", s.engine.Ref, "path", s.engine.Path, "data", s.data.path,
 		"sandbox", s.parts.pool.Sandbox(), "version", version.Get().Version)
-	runs := []func(context.Context) error{s.lead, s.parts.hub.Run, func(ctx context.Context) error { return s.http.Serve(ctx, s.listener) }}
+	runs := []func(context.Context) error{s.lead, s.fetch, func(ctx context.Context) error { return s.http.Serve(ctx, s.listener) }}
 	for _, o := range s.open {
 		runs = append(runs, func(ctx context.Context) error { return server.ServeOpen(ctx, o.listener, o.handler, s.log) })
 	}

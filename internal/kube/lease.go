@@ -183,7 +183,7 @@ func (t *term) outcome() error {
 	t.over = true
 	t.mu.Unlock()
 	if !began {
-		return t.ctx.Err()
+		return nil // told to end
 	}
 	<-t.ended
 	if t.lease.expired.Err() != nil {

@@ -170,7 +170,7 @@ func (a *artifacts) setFollowed(refs map[string]bool, spellings []string) {
 			continue
 		}
 		a.nudge()
-		if s, ok := a.saved[ref]; ok && a.found[ref] == nil {
+		if s, ok := a.saved[ref]; ok && a.found[ref] == nil && !a.h.o.Fresh {
 			a.found[ref] = &release{name: s.Name, digest: s.Digest}
 		}
 	}

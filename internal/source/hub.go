@@ -57,6 +57,10 @@ type Options struct {
 	// CacheBytes bounds the memory for trees and small files; 256 MiB by default.
 	CacheBytes int64
 	Clock      Clock
+	// Fresh has nothing believed of what an earlier life found: a ref means nothing
+	// until the remote was asked. It is for processes that stand by for one another,
+	// of which another may have gone on since.
+	Fresh bool
 	// ListTimeout bounds one question to a remote; 30 seconds by default.
 	ListTimeout time.Duration
 	// UserAgent is how registries know this program.
@@ -103,6 +107,7 @@ type follower interface {
 	start(ctx context.Context)
 	stop()
 	close()
+	forget()
 	poke()
 	checkNow(ctx context.Context) error
 	hasLooked() bool

@@ -114,6 +114,9 @@ func (r *repo) open(ctx context.Context) (*git.Mirror, error) {
 // recall fills in a followed ref that is not known from the state, and failing
 // that from the mirror. What cannot be had is asked of the remote before long.
 func (r *repo) recall(ctx context.Context, m *git.Mirror, ref string) {
+	if r.h.o.Fresh {
+		return
+	}
 	r.mu.Lock()
 	f, s, followed, local := r.found[ref], r.saved[ref], r.refs[ref], r.local
 	r.mu.Unlock()
