@@ -47,6 +47,10 @@ bench: build ## Measure Belay against a loop that only applies (minutes; BENCHFL
 image: ## Write the container image bin/belay-image.tar (Debian's tools, or BASE=DIR)
 	@deploy/image/build.sh bin/belay-image.tar
 
+.PHONY: image-check
+image-check: ## Run what is in the image in a chroot (Linux, as root)
+	@deploy/image/check.sh bin/belay-image.tar
+
 .PHONY: setup
 setup:
 	@scripts/setup.sh

@@ -29,10 +29,15 @@ APP
 git -C "$root/fs/work/repo" add -A
 git -C "$root/fs/work/repo" -c user.name=check -c user.email=check@example.com commit -qm "One application"
 chown -R 65532:65532 "$root/fs/work"
-# Programs look there; a pod has it too.
-: >"$root/fs/dev/null"
-mount --bind /dev/null "$root/fs/dev/null" 2>/dev/null && trap 'umount "$root/fs/dev/null"; rm -rf "$root"' EXIT
-inside() { env -i PATH=/usr/local/bin:/usr/bin:/bin HOME=/home/belay setpriv --bounding-set=-all --inh-caps=-all --no-new-privs chroot --userspec=65532:65532 "$root/fs" "$@"; }
+# A pod has these.
+trap 'umount "$root/fs/proc" || true; for d in null zero urandom random; do umount "$root/fs/dev/$d" || true; done; rm -rf --one-file-system "$root"' EXIT
+mount -t proc proc "$root/fs/proc"
+for d in null zero urandom random; do
+	: >"$root/fs/dev/$d"
+	mount --bind "/dev/$d" "$root/fs/dev/$d"
+done
+# Changing to that user leaves no capability, and none can be gained again.
+inside() { env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/bin HOME=/home/belay setpriv --no-new-privs chroot --userspec=65532:65532 "$root/fs" "$@"; }
 want() { grep -q -- "$1" "$root/out" || { echo "check.sh: no \"$1\" in:" >&2; cat "$root/out" >&2; exit 1; }; }
 
 inside /usr/bin/tini -s -- /usr/local/bin/belay version --client >"$root/out"; want "belay:"
@@ -40,10 +45,13 @@ inside /usr/bin/git clone -q file:///work/repo /tmp/clone
 inside /bin/sh -c 'cd /tmp/clone && git log --oneline' >"$root/out"; want "One application"
 inside /usr/bin/ssh -V 2>"$root/out"; want OpenSSH
 inside /usr/bin/git ls-remote https://127.0.0.1:1/x 2>"$root/out" || true; want "127.0.0.1"
-inside /bin/sh -c 'test "$(id 2>/dev/null || echo none)" = none; test -s /etc/ssl/certs/ca-certificates.crt'
+inside /bin/sh -c 'test -s /etc/ssl/certs/ca-certificates.crt'
 # Worker processes of belay lock themselves down, which must work without privileges.
 inside /usr/local/bin/belay render --dir /work/repo app >"$root/out"; want "name: rendered-app"
-timeout 10 sh -c "$(printf 'exec "$@"')" sh env -i PATH=/usr/local/bin:/usr/bin:/bin HOME=/home/belay setpriv --bounding-set=-all --inh-caps=-all --no-new-privs \
-	chroot --userspec=65532:65532 "$root/fs" /usr/local/bin/belay serve --repo /work/repo --data /var/lib/belay --listen 127.0.0.1:0 >"$root/out" 2>&1 || true
+inside /usr/local/bin/belay serve --repo /work/repo --data /var/lib/belay --listen 127.0.0.1:0 >"$root/out" 2>&1 &
+server=$!
+for _ in $(seq 60); do grep -q "One application" "$root/out" && break; sleep 1; done
+kill $server 2>/dev/null || true
+wait $server 2>/dev/null || true
 want "msg=serving"; want "Landlock"; want "seccomp"; want "One application"
 echo "the image works: $(sed -n 's/.*sandbox="\([^"]*\)".*/\1/p' "$root/out")"

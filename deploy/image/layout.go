@@ -99,7 +99,7 @@ func (l *layout) image(arch string, layers ...tree) error {
 		if err := t.tar(&plain, l.created); err != nil {
 			return err
 		}
-		z, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
+		z, err := gzip.NewWriterLevel(&packed, gzip.DefaultCompression)
 		if err != nil {
 			return err
 		}
