@@ -191,11 +191,11 @@ func (e electing) Ready() error {
 }
 
 // Sync implements server.Engine.
-func (e electing) Sync(ctx context.Context, names []string, actor string) error {
+func (e electing) Sync(ctx context.Context, req belay.SyncRequest, actor string) ([]string, []belay.Error, error) {
 	if err := e.standingBy(); err != nil {
-		return err
+		return nil, nil, err
 	}
-	return e.Engine.Sync(ctx, names, actor)
+	return e.Engine.Sync(ctx, req, actor)
 }
 
 // Plan implements server.Engine.
