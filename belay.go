@@ -32,7 +32,8 @@ const (
 	// AnnotationVariables, set to "disabled", keeps the variables of the application
 	// out of an object, for texts that have a ${NAME} of their own.
 	AnnotationVariables = "belay.dev/variables"
-	// AnnotationPrune, set to "disabled", keeps an object from being deleted by Belay.
+	// AnnotationPrune, set to "disabled", keeps an object from being deleted by Belay;
+	// "enabled" wins over what other tools' annotations say about deletion.
 	AnnotationPrune = "belay.dev/prune"
 	// AnnotationHook makes an object a hook: a comma-separated list of phases.
 	AnnotationHook = "belay.dev/hook"
@@ -55,6 +56,15 @@ const (
 	AnnotationSet = "belay.dev/applicationset"
 	// AnnotationDeletion is the set's spec.deletion where that is not the default.
 	AnnotationDeletion = "belay.dev/deletion"
+)
+
+// Names on the namespaces that Belay makes. They carry no [LabelManaged]: nothing
+// deletes them.
+const (
+	// AnnotationCreatedFor names the application whose destination it was made for.
+	AnnotationCreatedFor = "belay.dev/created-for"
+	// NamespaceManager is the field manager of what sync.namespaceMetadata declares.
+	NamespaceManager = "belay-namespace"
 )
 
 // APIVersion is the version of the definitions this build understands.

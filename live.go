@@ -22,8 +22,14 @@ type Live struct {
 	// Managers are the managedFields. They are dropped (nil) once Fingerprint
 	// was found right, and come back with any other fingerprint.
 	Managers []FieldEntry
-	// PruneDisabled is true when the object says "belay.dev/prune: disabled".
-	PruneDisabled bool
+	// PruneDisabled is true when the object says that it stays when Git no longer
+	// declares it, TeardownDisabled when its application is removed. See [OptionsOf].
+	PruneDisabled, TeardownDisabled bool
+	// ConfirmPrune and ConfirmTeardown are true when the object says that such a
+	// deletion has to be confirmed.
+	ConfirmPrune, ConfirmTeardown bool
+	// Wave is the object's place in the order; deletions go the other way round.
+	Wave int
 	// Hook is set for an object that was made as a hook. Its Health is then that of
 	// something that is to end: Healthy is done, Degraded is failed.
 	Hook *LiveHook

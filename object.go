@@ -100,7 +100,8 @@ type Object struct {
 	Digest string `json:"digest"`
 	// Wave orders the object within its application. Default 0.
 	Wave int `json:"wave,omitempty"`
-	// PruneDisabled is true when the manifest says "belay.dev/prune: disabled".
+	// PruneDisabled is true when the manifest says that it stays when Git no longer
+	// declares it. See [OptionsOf].
 	PruneDisabled bool `json:"pruneDisabled,omitempty"`
 	// Hook is set for an object that runs at moments of a sync.
 	Hook *Hook `json:"hook,omitempty"`
@@ -187,25 +188,40 @@ func NewObject(manifest []byte, origin Origin) (Object, error) {
 		Hook:       hook,
 		Origin:     origin,
 	}
-	o.PruneDisabled = head.Metadata.Annotations[AnnotationPrune] == "disabled" && hook == nil
-	wave, ok := head.Metadata.Annotations[AnnotationWave]
-	name := AnnotationWave
-	if !ok {
-		wave, ok = head.Metadata.Annotations[AnnotationArgoWave]
-		name = AnnotationArgoWave
+	if err := checkOptions(head.Metadata.Annotations, o.ID); err != nil {
+		return Object{}, err
 	}
-	if ok {
-		n, err := strconv.Atoi(strings.TrimSpace(wave))
-		if err != nil {
-			return Object{}, fmt.Errorf("annotation %s of %s must be a whole number, not %q", name, o.ID, wave)
-		}
-		o.Wave = n
-	} else if hook != nil {
-		if o.Wave, err = hookWeight(head.Metadata.Annotations); err != nil {
-			return Object{}, fmt.Errorf("%s: %w", o.ID, err)
-		}
+	o.PruneDisabled = OptionsOf(head.Metadata.Annotations).KeepOnPrune && hook == nil
+	_, ours := head.Metadata.Annotations[AnnotationWave]
+	_, argo := head.Metadata.Annotations[AnnotationArgoWave]
+	switch {
+	case ours || argo || hook == nil:
+		o.Wave, err = WaveOf(head.Metadata.Annotations)
+	default:
+		o.Wave, err = hookWeight(head.Metadata.Annotations)
+	}
+	if err != nil {
+		return Object{}, fmt.Errorf("%s: %w", o.ID, err)
 	}
 	return o, nil
+}
+
+// WaveOf reads the wave of an object from its annotations.
+func WaveOf(annotations map[string]string) (int, error) {
+	name := AnnotationWave
+	wave, ok := annotations[name]
+	if !ok {
+		name = AnnotationArgoWave
+		wave, ok = annotations[name]
+	}
+	if !ok {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(wave))
+	if err != nil {
+		return 0, fmt.Errorf("annotation %s must be a whole number, not %q", name, wave)
+	}
+	return n, nil
 }
 
 // generatedName gives a hook with a generateName its name, which is made of the

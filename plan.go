@@ -1,6 +1,9 @@
 package belay
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Verb is what an action does to an object.
 type Verb string
@@ -11,6 +14,10 @@ const (
 	VerbUpdate Verb = "update" // Git declares something else than was applied
 	VerbHeal   Verb = "heal"   // Git declares what was applied, but somebody changed it
 	VerbDelete Verb = "delete" // Git no longer declares it
+	// No plan has these two: whether it comes to that only the cluster knows. They
+	// are what is done in place of a write that it refused.
+	VerbAdopt    Verb = "adopt"    // it is there, and Belay did not apply it
+	VerbRecreate Verb = "recreate" // a field changed that cannot be changed in place
 )
 
 // Drift says how a live object departs from what was applied, and by whom.
@@ -46,6 +53,8 @@ type Action struct {
 	// Hook is the phase for which the object of a hook is made or cleared away;
 	// empty for every other action.
 	Hook HookPhase `json:"hook,omitempty"`
+	// Manner says how the object may be written.
+	Manner Manner `json:"-"`
 	// Blocked says why the action cannot run: denied, claimed twice, unknown kind, ….
 	Blocked *Error `json:"blocked,omitempty"`
 	Origin  Origin `json:"origin,omitzero"`
@@ -79,6 +88,15 @@ type Preview struct {
 	Errors      []Error         `json:"errors,omitempty" doc:"Errors of single objects."`
 }
 
+// Outcome is what one action would do.
+type Outcome struct {
+	// Verb is the action's, or what would take its place.
+	Verb Verb
+	// Before and After are whole manifests, a Secret's values included; nil where
+	// there is none.
+	Before, After json.RawMessage
+}
+
 // PreviewChange is one object of a Preview.
 type PreviewChange struct {
 	Verb Verb     `json:"verb" doc:"What would be done."`
@@ -91,6 +109,7 @@ type PreviewChange struct {
 	Drift *Drift    `json:"drift,omitempty" doc:"How the live object departs from what was applied, and by whom."`
 	// Diff is a unified diff of YAML from live to planned, Secret values redacted.
 	Diff string `json:"diff,omitempty" doc:"Unified diff of YAML from live to planned, Secret values redacted."`
-	// Error says why the API server would refuse it.
+	// Error says why the API server would refuse it, Hint what to do about that.
 	Error string `json:"error,omitempty" doc:"Why the API server would refuse it."`
+	Hint  string `json:"hint,omitempty" doc:"What to do about that."`
 }

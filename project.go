@@ -1,6 +1,7 @@
 package belay
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -165,6 +166,8 @@ type Permit struct {
 	application string
 	cluster     string
 	id          ObjectID
+	account     *ServiceAccount
+	propagation string
 }
 
 // Application on whose behalf the permit was given.
@@ -175,6 +178,17 @@ func (p Permit) Cluster() string { return p.cluster }
 
 // ID of the only object the permit is good for.
 func (p Permit) ID() ObjectID { return p.id }
+
+// ServiceAccount as which the write has to be sent; ok is false for Belay's own identity.
+func (p Permit) ServiceAccount() (account ServiceAccount, ok bool) {
+	if p.account == nil {
+		return ServiceAccount{}, false
+	}
+	return *p.account, true
+}
+
+// Propagation is how a deletion treats the object's dependents.
+func (p Permit) Propagation() string { return cmp.Or(p.propagation, PropagationBackground) }
 
 // Permit checks one object of an application against the project. namespaced
 // comes from the cluster, not from the manifest.
@@ -203,7 +217,7 @@ func (p *Project) Permit(app *Application, cluster string, id ObjectID, namespac
 			continue
 		}
 		if ns == "" || len(d.Namespaces) == 0 || matchAny(d.Namespaces, ns) {
-			return Permit{application: app.Name, cluster: cluster, id: id}, nil
+			return Permit{application: app.Name, cluster: cluster, id: id, account: p.Spec.ServiceAccount, propagation: app.Spec.Sync.Propagation}, nil
 		}
 	}
 	if ns == "" {

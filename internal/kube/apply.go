@@ -36,6 +36,10 @@ type precondition struct {
 // in the action's Live: one that was deleted and made again by somebody else is
 // a conflict.
 //
+// An adoption takes over an object that is there and that no Belay applied. What
+// its former owner set and Git declares becomes ours, so that later removals from
+// Git remove it.
+//
 // The desired object must have been stamped for the permit's application.
 func (c *Cluster) Apply(ctx context.Context, permit belay.Permit, a belay.Action) (belay.Live, error) {
 	r, err := c.checkApply(permit, a)
@@ -52,17 +56,17 @@ func (c *Cluster) Apply(ctx context.Context, permit belay.Permit, a belay.Action
 		secrets = belay.SecretValues(a.Desired.Raw)
 	}
 	c.objects.hold(a.ID)
-	live, err := c.applied(ctx, r, permit.Application(), a)
+	live, err := c.applied(ctx, r, permit, a)
 	c.notes.application(c.objects.release(a.ID, err == nil)...)
 	if err != nil {
-		return belay.Live{}, c.apiError(err, a.ID, secrets)
+		return belay.Live{}, c.writeError(permit, err, a.ID, secrets)
 	}
 	return live, nil
 }
 
 // applied applies, and remembers the outcome.
-func (c *Cluster) applied(ctx context.Context, r resource, application string, a belay.Action) (belay.Live, error) {
-	m, err := c.apply(ctx, r, application, a)
+func (c *Cluster) applied(ctx context.Context, r resource, permit belay.Permit, a belay.Action) (belay.Live, error) {
+	m, err := c.apply(ctx, r, permit, a)
 	if err != nil {
 		return belay.Live{}, err
 	}
@@ -119,37 +123,34 @@ func (c *Cluster) defect(id belay.ObjectID, what string) error {
 
 // apply sends the write. When the API server says that its precondition does
 // not hold, it looks at what is there and decides anew.
-func (c *Cluster) apply(ctx context.Context, r resource, application string, a belay.Action) (*metav1.PartialObjectMetadata, error) {
+func (c *Cluster) apply(ctx context.Context, r resource, permit belay.Permit, a belay.Action) (*metav1.PartialObjectMetadata, error) {
 	var pre precondition
 	if a.Verb != belay.VerbCreate && a.Live != nil {
 		pre.uid = a.Live.UID
-		if len(a.TakeOver) > 0 {
-			if err := c.takeOver(ctx, r, a.ID, pre.uid, a.TakeOver); err != nil {
-				return nil, err
-			}
-		}
-		if c.handsOverReplicas(a) {
-			if err := c.reassign(ctx, r, a.ID, pre.uid, giveUpReplicas); err != nil {
-				return nil, err
-			}
-		}
 	}
-	for attempt := 1; ; attempt++ {
-		m, err := c.patch(ctx, r, a.ID, a.Desired.Raw, pre, false)
+	for attempt, foreign := 1, false; ; attempt++ {
+		raw := a.Desired.Raw
+		if pre.uid != "" {
+			var err error
+			if raw, err = c.prepare(ctx, r, permit, a, pre.uid, foreign); err != nil {
+				return nil, err
+			}
+		}
+		m, err := c.patch(ctx, r, permit, a.ID, raw, pre, false)
 		if err == nil || attempt == applyAttempts || !fails(err, pre) {
 			return m, err
 		}
 		there, getErr := c.getMetadata(ctx, r, a.ID)
 		switch {
 		case apierrors.IsNotFound(getErr):
-			pre.uid = ""
+			pre.uid, foreign = "", false
 			continue
 		case getErr != nil:
 			return nil, getErr
 		case pre.uid != "" && string(there.UID) == pre.uid:
 			return nil, err // it is what it should be; the conflict is about something else
 		}
-		if err := c.mayContinue(there, application, a); err != nil {
+		if foreign, err = c.mayContinue(there, permit.Application(), a); err != nil {
 			return nil, err
 		}
 		pre.uid = string(there.UID)
@@ -157,15 +158,16 @@ func (c *Cluster) apply(ctx context.Context, r resource, application string, a b
 }
 
 // mayContinue decides whether an object that is unexpectedly there may be
-// written over.
-func (c *Cluster) mayContinue(there *metav1.PartialObjectMetadata, application string, a belay.Action) error {
+// written over. foreign is true if that means to adopt it.
+func (c *Cluster) mayContinue(there *metav1.PartialObjectMetadata, application string, a belay.Action) (foreign bool, err error) {
 	owner, ours := ownerOf(a.ID, &there.ObjectMeta, c.instance)
-	if there.DeletionTimestamp != nil && (ours || there.Labels[belay.LabelManaged] == "true") {
-		return &belay.Error{Code: belay.CodeTerminating, Object: a.ID.String(), Message: terminating + "; it is applied again when it is gone",
+	adopt := a.Verb == belay.VerbAdopt || madeNamespace(a.ID, there.ManagedFields)
+	if there.DeletionTimestamp != nil && (ours || adopt || there.Labels[belay.LabelManaged] == "true") {
+		return false, &belay.Error{Code: belay.CodeTerminating, Object: a.ID.String(), Message: terminating + "; it is applied again when it is gone",
 			Hint: "if that does not end, look at its finalizers"}
 	}
 	if ours && (owner == application || owner == "" || (a.Live != nil && a.Live.Application == owner)) {
-		return nil
+		return false, nil
 	}
 	e := &belay.Error{Code: belay.CodeConflict, Object: a.ID.String()}
 	switch instance := there.Labels[belay.LabelInstance]; {
@@ -175,23 +177,27 @@ func (c *Cluster) mayContinue(there *metav1.PartialObjectMetadata, application s
 	case instance != c.instance && appliedByUs(there.ManagedFields):
 		e.Message = fmt.Sprintf("it belongs to the Belay instance %q", instance)
 		e.Hint = "declare it for one instance only"
+	case adopt:
+		return true, nil
 	case appliedByUs(there.ManagedFields):
 		e.Message = "Belay applied it once, but its label and annotations no longer say so"
-		e.Hint = fmt.Sprintf("to give it back, set its annotation %s=%s; else delete it, or give yours another name",
+		e.Hint = fmt.Sprintf("to give it back, set its annotation %s=%s; to take it over, set spec.sync.adopt; else delete it, or give yours another name",
 			belay.AnnotationID, belay.FormatID(application, a.ID))
 	default:
 		e.Message = fmt.Sprintf("an object of that name is there and was not applied by Belay; it is managed by %s", describeManagers(there.ManagedFields))
-		e.Hint = "delete it or give yours another name; Belay takes over nothing that it did not make"
+		e.Hint = fmt.Sprintf("to take it over, set spec.sync.adopt of the Application or annotate yours %s: %s; else delete it, or give yours another name",
+			belay.AnnotationAdopt, belay.Enabled)
 	}
-	return e
+	return false, e
 }
 
 // patch is the one request of an apply.
-func (c *Cluster) patch(ctx context.Context, r resource, id belay.ObjectID, raw []byte, pre precondition, dryRun bool) (*metav1.PartialObjectMetadata, error) {
+func (c *Cluster) patch(ctx context.Context, r resource, permit belay.Permit, id belay.ObjectID, raw []byte, pre precondition, dryRun bool) (*metav1.PartialObjectMetadata, error) {
 	p, err := applyCall(r, id, raw, pre, dryRun)
 	if err != nil {
 		return nil, err
 	}
+	p.user = userOf(permit)
 	return c.metadataCall(ctx, p)
 }
 

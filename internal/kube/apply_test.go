@@ -109,7 +109,7 @@ func TestCreateNeverOverwrites(t *testing.T) {
 			if _, known := f.Lookup(o.ID); known {
 				t.Error("it is taken for ours")
 			}
-			_, after2, err := f.Preview(t.Context(), belay.Action{Verb: belay.VerbCreate, ID: o.ID, Desired: &o})
+			_, after2, err := f.preview(belay.Action{Verb: belay.VerbCreate, ID: o.ID, Desired: &o})
 			if after2 != nil {
 				t.Errorf("preview: %s", after2)
 			}
@@ -222,7 +222,7 @@ func TestTakeOverRemovesAdditions(t *testing.T) {
 	}
 	drifted := f.awaitLive(o.ID, "the drift to be seen", func(l belay.Live) bool { return l.Fingerprint != live.Fingerprint && len(l.Managers) == 4 })
 	takeOver := []string{"kubectl-edit", "kubectl"}
-	before, after, err := f.Preview(t.Context(), belay.Action{Verb: belay.VerbHeal, ID: o.ID, Desired: &o, Live: &drifted, TakeOver: takeOver})
+	before, after, err := f.preview(belay.Action{Verb: belay.VerbHeal, ID: o.ID, Desired: &o, Live: &drifted, TakeOver: takeOver})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,7 +253,7 @@ func TestReplicasAreHandedOver(t *testing.T) {
 	}
 	live := f.mustCreate("shop", manifest(`"replicas":3,`))
 	without := manifest("")
-	_, after, err := f.Preview(t.Context(), belay.Action{Verb: belay.VerbUpdate, ID: without.ID, Desired: &without, Live: &live})
+	_, after, err := f.preview(belay.Action{Verb: belay.VerbUpdate, ID: without.ID, Desired: &without, Live: &live})
 	if err != nil || !strings.Contains(string(after), `"replicas":3`) {
 		t.Errorf("preview %s, %v", after, err)
 	}
@@ -326,7 +326,7 @@ func TestApplyChecksPermitAndStamp(t *testing.T) {
 	_, err = f.create("else", o) // stamped for another application
 	wantError(t, err, belay.CodeInternal, "stamped")
 	wantError(t, f.Delete(t.Context(), f.permit("shop", other.ID), belay.Live{ID: o.ID, Application: "shop", UID: "1"}), belay.CodeInternal, "permit")
-	wantError(t, f.EnsureNamespace(t.Context(), f.permit("shop", o.ID)), belay.CodeInternal)
+	wantError(t, f.EnsureNamespace(t.Context(), f.permit("shop", o.ID), belay.NamespaceMetadata{}), belay.CodeInternal)
 	if _, err := f.Apply(t.Context(), belay.Permit{}, belay.Action{Verb: belay.VerbCreate, ID: o.ID, Desired: &o}); belay.CodeOf(err) != belay.CodeInternal {
 		t.Errorf("without a permit: %v", err)
 	}
@@ -407,7 +407,7 @@ func TestEnsureNamespace(t *testing.T) {
 	namespaces := f.person.Resource(schema.GroupVersionResource{Version: "v1", Resource: "namespaces"})
 	t.Cleanup(func() { _ = namespaces.Delete(context.Background(), id.Name, metav1.DeleteOptions{}) })
 	for range 2 {
-		if err := f.EnsureNamespace(t.Context(), f.permit("shop", id)); err != nil {
+		if err := f.EnsureNamespace(t.Context(), f.permit("shop", id), belay.NamespaceMetadata{}); err != nil {
 			t.Fatal(err)
 		}
 	}

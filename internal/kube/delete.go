@@ -13,9 +13,9 @@ import (
 	"github.com/belaydev/belay"
 )
 
-// Delete deletes an object that is ours. Dependents are deleted in the
-// background. That it is gone already is success; that it was replaced by
-// another of the same name, too.
+// Delete deletes an object that is ours. What becomes of dependents the permit
+// says. That it is gone already is success; that it was replaced by another of the
+// same name, too.
 //
 // The deletion holds for the object in the state in which it was last seen to
 // be ours. If it changed meanwhile it is looked at again: should it have been
@@ -24,7 +24,7 @@ func (c *Cluster) Delete(ctx context.Context, permit belay.Permit, live belay.Li
 	if err := c.checkPermit(permit, live.ID); err != nil {
 		return err
 	}
-	if live.Application == "" || live.Application != permit.Application() || live.UID == "" || live.PruneDisabled {
+	if live.Application == "" || live.Application != permit.Application() || live.UID == "" || (live.PruneDisabled && live.TeardownDisabled) {
 		return c.defect(live.ID, fmt.Sprintf("a deletion for application %q of an object of application %q", permit.Application(), live.Application))
 	}
 	r, served, err := c.resolveLive(live)
@@ -35,21 +35,28 @@ func (c *Cluster) Delete(ctx context.Context, permit belay.Permit, live belay.Li
 		return nil // with its kind gone, so is the object
 	}
 	version := live.ResourceVersion
-	if now, ok := c.objects.lookup(live.ID); ok && now.UID == live.UID && now.Application == live.Application && !now.PruneDisabled {
+	if now, ok := c.objects.lookup(live.ID); ok && now.UID == live.UID && now.Application == live.Application && !guarded(live, now) {
 		version = now.ResourceVersion
 	}
 	c.objects.hold(live.ID)
-	err = c.remove(ctx, r, live, version)
+	err = c.remove(ctx, r, permit, live, version)
 	c.notes.application(c.objects.release(live.ID, err == nil)...)
 	if err != nil {
-		return c.apiError(err, live.ID, nil)
+		return c.writeError(permit, err, live.ID, nil)
 	}
 	return nil
 }
 
-func (c *Cluster) remove(ctx context.Context, r resource, live belay.Live, version string) error {
+// guarded says whether an object asks for more care now than when its deletion
+// was decided.
+func guarded(then, now belay.Live) bool {
+	return (now.PruneDisabled && !then.PruneDisabled) || (now.TeardownDisabled && !then.TeardownDisabled) ||
+		(now.ConfirmPrune && !then.ConfirmPrune) || (now.ConfirmTeardown && !then.ConfirmTeardown)
+}
+
+func (c *Cluster) remove(ctx context.Context, r resource, permit belay.Permit, live belay.Live, version string) error {
 	for attempt := 1; ; attempt++ {
-		answer, err := c.sendDelete(ctx, r, live, version)
+		answer, err := c.sendDelete(ctx, r, permit, live, version)
 		switch {
 		case apierrors.IsNotFound(err):
 			c.objects.deleted(live.ID, live.UID)
@@ -72,7 +79,7 @@ func (c *Cluster) remove(ctx context.Context, r resource, live belay.Live, versi
 			return err
 		}
 		if app, ours := ownerOf(live.ID, &m.ObjectMeta, c.instance); !ours || app != live.Application || m.Labels[belay.LabelManaged] != "true" ||
-			m.Annotations[belay.AnnotationPrune] == "disabled" {
+			guarded(live, trimmer{resource: r, instance: c.instance, interactive: c.interactive}.meta(&m.ObjectMeta).live) {
 			return &belay.Error{Code: belay.CodeConflict, Object: live.ID.String(),
 				Message: "it was to be deleted, but somebody has just taken it out of Belay's hands",
 				Hint:    "nothing was deleted"}
@@ -81,12 +88,18 @@ func (c *Cluster) remove(ctx context.Context, r resource, live belay.Live, versi
 	}
 }
 
-func (c *Cluster) sendDelete(ctx context.Context, r resource, live belay.Live, version string) (*metav1.PartialObjectMetadata, error) {
-	uid, background := types.UID(live.UID), metav1.DeletePropagationBackground
+func (c *Cluster) sendDelete(ctx context.Context, r resource, permit belay.Permit, live belay.Live, version string) (*metav1.PartialObjectMetadata, error) {
+	uid, propagation := types.UID(live.UID), metav1.DeletePropagationBackground
+	switch permit.Propagation() {
+	case belay.PropagationForeground:
+		propagation = metav1.DeletePropagationForeground
+	case belay.PropagationOrphan:
+		propagation = metav1.DeletePropagationOrphan
+	}
 	options := metav1.DeleteOptions{
 		TypeMeta:          metav1.TypeMeta{APIVersion: "v1", Kind: "DeleteOptions"},
 		Preconditions:     &metav1.Preconditions{UID: &uid},
-		PropagationPolicy: &background,
+		PropagationPolicy: &propagation,
 	}
 	if version != "" {
 		options.Preconditions.ResourceVersion = &version
@@ -95,28 +108,5 @@ func (c *Cluster) sendDelete(ctx context.Context, r resource, live belay.Live, v
 	if err != nil {
 		return nil, err
 	}
-	return c.metadataCall(ctx, call{verb: http.MethodDelete, resource: r, id: live.ID, content: contentJSON, body: body})
-}
-
-// EnsureNamespace makes the namespace that the permit is for, if it is
-// missing. It is not labelled: nothing that Belay does later deletes it.
-func (c *Cluster) EnsureNamespace(ctx context.Context, permit belay.Permit) error {
-	id := permit.ID()
-	if permit.Cluster() != c.name || id.GroupKind() != (belay.Kind{Kind: "Namespace"}) {
-		return c.defect(id, "a namespace to make with a permit for something else")
-	}
-	if len(c.namespaces) > 0 {
-		return &belay.Error{Code: belay.CodeNoNamespace, Object: id.String(), Message: fmt.Sprintf("namespace %q does not exist, and this Belay makes none", id.Name),
-			Hint: "have it made by whoever looks after the cluster"}
-	}
-	body, err := json.Marshal(map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": id.Name}})
-	if err != nil {
-		return c.apiError(err, id, nil)
-	}
-	_, err = c.metadataCall(ctx, call{verb: http.MethodPost, resource: coreResource("namespaces", "Namespace", false), id: id, collection: true,
-		content: contentJSON, body: body, query: map[string]string{"fieldManager": belay.FieldManager}})
-	if err == nil || apierrors.IsAlreadyExists(err) {
-		return nil
-	}
-	return c.apiError(err, id, nil)
+	return c.metadataCall(ctx, call{verb: http.MethodDelete, resource: r, id: live.ID, content: contentJSON, body: body, user: userOf(permit)})
 }

@@ -61,6 +61,24 @@ func (c *Cluster) apiError(err error, id belay.ObjectID, secrets []string) *bela
 	return e
 }
 
+// writeError is apiError for a write. The API server names the user and the
+// missing right; the hint says who that is, and what to do.
+func (c *Cluster) writeError(permit belay.Permit, err error, id belay.ObjectID, secrets []string) *belay.Error {
+	e := c.apiError(err, id, secrets)
+	account, ok := permit.ServiceAccount()
+	if !ok || e.Code != belay.CodeForbidden || !strings.Contains(e.Message, " cannot ") {
+		return e
+	}
+	out := *e
+	if strings.Contains(e.Message, " cannot impersonate ") {
+		out.Hint = fmt.Sprintf("the Project asks for ServiceAccount %s/%s: allow Belay's own user the verb impersonate on serviceaccounts", account.Namespace, account.Name)
+	} else {
+		out.Hint = fmt.Sprintf("the Project writes as ServiceAccount %s/%s: bind a Role with this right to it, or change spec.serviceAccount of the Project",
+			account.Namespace, account.Name)
+	}
+	return &out
+}
+
 // gotValue is how the API server repeats a value of a wrong type.
 var gotValue = regexp.MustCompile(`got &?[a-zA-Z.]*\{.*\}|got [^,;]*`)
 
@@ -79,7 +97,9 @@ func classify(err error, id belay.ObjectID) *belay.Error {
 	case apierrors.IsInvalid(err) || s.Code == http.StatusUnprocessableEntity:
 		e.Code, e.Message = belay.CodeInvalid, causes(s)
 		if immutable(s) {
-			e.Code, e.Hint = belay.CodeImmutable, "delete the object so that it is created anew, or take the change back"
+			e.Code = belay.CodeImmutable
+			e.Hint = fmt.Sprintf("if it may be deleted and made anew, set spec.sync.recreate of the Application or annotate it %s: %s; else take the change back",
+				belay.AnnotationRecreate, belay.Enabled)
 		}
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) || strings.Contains(s.Message, "because it is being terminated"):
 		e.Code, e.Message = belay.CodeTerminating, fmt.Sprintf("namespace %q is being deleted", id.Namespace)
@@ -188,7 +208,8 @@ func shortValue(m string) string {
 func immutable(s metav1.Status) bool {
 	says := func(m string) bool {
 		for _, sign := range []string{"field is immutable", "is immutable", "may not change once set", "cannot change roleRef",
-			"updates to statefulset spec for fields other than", "is immutable after creation"} {
+			"updates to statefulset spec for fields other than", "updates to parameters are forbidden", "updates to provisioner are forbidden",
+			"pod updates may not change fields other than", "may not be changed in an update"} {
 			if strings.Contains(m, sign) {
 				return true
 			}

@@ -177,6 +177,13 @@ func (f *fixture) permit(app string, id belay.ObjectID) belay.Permit {
 	return p
 }
 
+// preview is what an action of application shop would do.
+func (f *fixture) preview(a belay.Action) (before, after json.RawMessage, err error) {
+	f.t.Helper()
+	out, err := f.Preview(f.t.Context(), f.permit("shop", a.ID), a)
+	return out.Before, out.After, err
+}
+
 // create applies an object that must not be there.
 func (f *fixture) create(app string, o belay.Object) (belay.Live, error) {
 	f.t.Helper()

@@ -121,6 +121,8 @@ type Cluster struct {
 	awaited bool
 	// offline says why the API server cannot be reached; empty while it can.
 	offline string
+	// made are the namespaces that Belay made.
+	made map[string]madeFor
 	// unlisted is what the last sweep could not look at, and why.
 	unlisted map[place]unlisted
 }

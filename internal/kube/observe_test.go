@@ -324,13 +324,13 @@ func TestEventIsWrittenOnce(t *testing.T) {
 func TestPreview(t *testing.T) {
 	f := begin(t)
 	o := f.configMap("shop", "settings", "2")
-	before, after, err := f.Preview(t.Context(), belay.Action{Verb: belay.VerbCreate, ID: o.ID, Desired: &o})
+	before, after, err := f.preview(belay.Action{Verb: belay.VerbCreate, ID: o.ID, Desired: &o})
 	if err != nil || before != nil || !strings.Contains(string(after), `"key":"2"`) {
 		t.Errorf("create: %s -> %s, %v", before, after, err)
 	}
 	first := f.configMap("shop", "settings", "1")
 	live := f.mustCreate("shop", first)
-	before, after, err = f.Preview(t.Context(), belay.Action{Verb: belay.VerbUpdate, ID: o.ID, Desired: &o, Live: &live})
+	before, after, err = f.preview(belay.Action{Verb: belay.VerbUpdate, ID: o.ID, Desired: &o, Live: &live})
 	if err != nil || !strings.Contains(string(before), `"key":"1"`) || !strings.Contains(string(after), `"key":"2"`) {
 		t.Errorf("update: %s -> %s, %v", before, after, err)
 	}
@@ -339,7 +339,7 @@ func TestPreview(t *testing.T) {
 			t.Errorf("%s shows: %s -> %s", hidden, before, after)
 		}
 	}
-	before, after, err = f.Preview(t.Context(), belay.Action{Verb: belay.VerbDelete, ID: o.ID, Live: &live})
+	before, after, err = f.preview(belay.Action{Verb: belay.VerbDelete, ID: o.ID, Live: &live})
 	if err != nil || !strings.Contains(string(before), `"key":"1"`) || after != nil {
 		t.Errorf("delete: %s -> %s, %v", before, after, err)
 	}

@@ -1,7 +1,6 @@
 package kube
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -18,43 +17,84 @@ import (
 )
 
 // Preview is the live object and what the action would make of it, by the API
-// server's own word: nothing is changed. before is nil if there is none, after
-// if it would be deleted. They are whole, a Secret's values included; what the
-// server keeps for itself (status, managedFields, versions) is left out.
+// server's own word: nothing is changed. They are whole, a Secret's values
+// included; what the server keeps for itself (status, managedFields, versions) is
+// left out.
 //
-// What makes an apply fail makes a preview fail, in the same words.
-func (c *Cluster) Preview(ctx context.Context, a belay.Action) (before, after json.RawMessage, err error) {
+// What makes an apply fail makes a preview fail, in the same words; but where the
+// action's manner allows to adopt the object, or to make it anew, that is what
+// comes back. The error leaves Outcome.Before as it is known.
+func (c *Cluster) Preview(ctx context.Context, permit belay.Permit, a belay.Action) (belay.Outcome, error) {
+	out := belay.Outcome{Verb: a.Verb}
+	if err := c.checkPermit(permit, a.ID); err != nil {
+		return out, err
+	}
 	var secrets []string
 	if a.Desired != nil && a.Desired.Sensitive() {
 		secrets = belay.SecretValues(a.Desired.Raw)
 	}
 	if err := c.checkPlace(a.ID); err != nil {
-		return nil, nil, err
+		return out, err
 	}
 	r, err := c.resolveAction(a)
 	if err != nil {
-		return nil, nil, err
+		return out, err
 	}
 	there, err := c.getWhole(ctx, r, a.ID)
 	if err != nil && !apierrors.IsNotFound(err) {
-		return nil, nil, c.apiError(err, a.ID, secrets)
+		return out, c.apiError(err, a.ID, secrets)
 	}
 	if there != nil {
-		if before, err = forPeople(there); err != nil {
-			return nil, nil, c.apiError(err, a.ID, secrets)
+		if out.Before, err = forPeople(there); err != nil {
+			return out, c.apiError(err, a.ID, secrets)
 		}
 	}
 	if a.Verb == belay.VerbDelete || a.Desired == nil {
-		return before, nil, nil
+		return out, nil
 	}
-	result, err := c.dryRun(ctx, r, a, there)
+	if a.Manner.Adopt && a.Verb == belay.VerbCreate {
+		a.Verb = belay.VerbAdopt
+	}
+	result, foreign, err := c.dryRun(ctx, r, permit, a, there)
+	if foreign {
+		out.Verb = belay.VerbAdopt
+	}
 	if err != nil {
-		return before, nil, c.apiError(err, a.ID, secrets)
+		e := c.writeError(permit, err, a.ID, secrets)
+		if e.Code != belay.CodeImmutable || !a.Manner.Recreate || there == nil || foreign {
+			return out, e
+		}
+		out.Verb = belay.VerbRecreate
+		if result, err = c.dryCreate(ctx, r, permit, a); err != nil {
+			return out, c.writeError(permit, err, a.ID, secrets)
+		}
 	}
-	if after, err = forPeople(result); err != nil {
-		return before, nil, c.apiError(err, a.ID, secrets)
+	if out.After, err = forPeople(result); err != nil {
+		return out, c.apiError(err, a.ID, secrets)
 	}
-	return before, after, nil
+	return out, nil
+}
+
+// dryCreate asks what the object would be if it were made anew. While the old one
+// has the name, another one has to do.
+func (c *Cluster) dryCreate(ctx context.Context, r resource, permit belay.Permit, a belay.Action) (*unstructured.Unstructured, error) {
+	u := &unstructured.Unstructured{}
+	if err := u.UnmarshalJSON(a.Desired.Raw); err != nil {
+		return nil, fmt.Errorf("read the manifest: %w", err)
+	}
+	declared := u.DeepCopy()
+	u.SetName(shorten(a.ID.Name, 40) + "-made-anew")
+	body, err := u.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	made, err := c.whole(ctx, call{verb: http.MethodPost, resource: r, id: a.ID, collection: true, content: contentJSON, body: body, user: userOf(permit),
+		accept: acceptJSON, query: map[string]string{"fieldManager": belay.FieldManager, "dryRun": "All"}})
+	if err != nil {
+		return declared, nil // what depends on the name is seen when it is written
+	}
+	made.SetName(a.ID.Name)
+	return made, nil
 }
 
 func (c *Cluster) resolveAction(a belay.Action) (resource, error) {
@@ -72,32 +112,39 @@ func (c *Cluster) resolveAction(a belay.Action) (resource, error) {
 }
 
 // dryRun asks what an apply would make of the object there, which may be nil.
-func (c *Cluster) dryRun(ctx context.Context, r resource, a belay.Action, there *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+// foreign is true if it would be adopted.
+func (c *Cluster) dryRun(ctx context.Context, r resource, permit belay.Permit, a belay.Action, there *unstructured.Unstructured) (result *unstructured.Unstructured, foreign bool, err error) {
 	var pre precondition
+	left := left{raw: a.Desired.Raw}
 	if there != nil {
 		m := metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Labels: there.GetLabels(), Annotations: there.GetAnnotations(),
 			ManagedFields: there.GetManagedFields(), DeletionTimestamp: there.GetDeletionTimestamp()}}
 		application, _, _ := belay.ParseID(annotationOf(a.Desired))
-		if err := c.mayContinue(&m, application, a); err != nil {
-			return nil, err
+		if foreign, err = c.mayContinue(&m, application, a); err != nil {
+			return nil, false, err
 		}
 		pre.uid = string(there.GetUID())
-	}
-	p, err := applyCall(r, a.ID, a.Desired.Raw, pre, true)
-	if err != nil {
-		return nil, err
-	}
-	p.accept = acceptJSON
-	result, err := c.whole(ctx, p)
-	if err == nil && there != nil && c.handsOverReplicas(a) {
-		if n, ok, _ := unstructured.NestedInt64(there.Object, "spec", "replicas"); ok {
-			err = unstructured.SetNestedField(result.Object, n, "spec", "replicas")
+		if left, err = leave(a.Desired, m.ManagedFields, a.Manner.Ignore); err != nil {
+			return nil, foreign, err
 		}
 	}
-	if err != nil || len(a.TakeOver) == 0 {
-		return result, err
+	p, err := applyCall(r, a.ID, left.raw, pre, true)
+	if err != nil {
+		return nil, foreign, err
 	}
-	return result, dropAdditions(result, managers(a.TakeOver))
+	p.accept, p.user = acceptJSON, userOf(permit)
+	if result, err = c.whole(ctx, p); err != nil {
+		return nil, foreign, err
+	}
+	if there == nil {
+		return result, foreign, nil
+	}
+	// A dry run cannot change owners first, so this is what comes of that.
+	if c.handsOverReplicas(a) {
+		left.fields = append(left.fields, replicas)
+	}
+	restore(result, there, left.fields)
+	return result, foreign, dropAdditions(result, c.takesOver(a, foreign), sparing(a.Manner.Replace || foreign, left.fields))
 }
 
 func annotationOf(o *belay.Object) string {
@@ -138,25 +185,22 @@ func forPeople(u *unstructured.Unstructured) (json.RawMessage, error) {
 	return json.Marshal(u.Object)
 }
 
-// dropAdditions removes what only the given managers own. A dry run cannot take
-// their entries over first, so this is what the apply after that would do.
-func dropAdditions(u *unstructured.Unstructured, from managers) error {
+// dropAdditions removes what only those own whose entries would be taken over, but
+// for what is spared.
+func dropAdditions(u *unstructured.Unstructured, fits func(*metav1.ManagedFieldsEntry) bool, spared func(*fieldpath.Set) *fieldpath.Set) error {
 	theirs, others := fieldpath.NewSet(), fieldpath.NewSet()
 	for _, e := range u.GetManagedFields() {
-		if e.FieldsV1 == nil {
-			continue
+		s, err := fieldsOf(&e)
+		if err != nil {
+			return err
 		}
-		var s fieldpath.Set
-		if err := s.FromJSON(bytes.NewReader(e.FieldsV1.GetRawBytes())); err != nil {
-			return fmt.Errorf("read the fields of manager %q: %w", e.Manager, err)
-		}
-		if e.Subresource == "" && from.has(e.Manager) {
-			theirs = theirs.Union(&s)
+		if e.Subresource == "" && !isOurs(&e) && fits(&e) {
+			theirs = theirs.Union(s)
 		} else {
-			others = others.Union(&s)
+			others = others.Union(s)
 		}
 	}
-	theirs.Difference(others).Difference(untouchable(theirs)).Iterate(func(p fieldpath.Path) { removePath(u.Object, p) })
+	theirs.Difference(others).Difference(spared(theirs)).Iterate(func(p fieldpath.Path) { removePath(u.Object, p) })
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/transport"
 
 	"github.com/belaydev/belay"
 )
@@ -41,6 +42,17 @@ type call struct {
 	accept     string
 	content    string
 	body       []byte
+	// user is impersonated; empty for Belay's own identity.
+	user string
+}
+
+// userOf is the user as whom the writes of a permit are sent. One connection pool
+// serves them all: who it is stands in a header of the request.
+func userOf(permit belay.Permit) string {
+	if account, ok := permit.ServiceAccount(); ok {
+		return account.User()
+	}
+	return ""
 }
 
 // do sends a request and returns the body of its answer. When the API server
@@ -88,6 +100,9 @@ func (c *Cluster) send(ctx context.Context, r call) ([]byte, error) {
 		req = req.Param(k, v)
 	}
 	req = req.SetHeader("Accept", r.accept)
+	if r.user != "" {
+		req = req.SetHeader(transport.ImpersonateUserHeader, r.user)
+	}
 	if r.body != nil {
 		req = req.Body(r.body).SetHeader("Content-Type", r.content)
 	}

@@ -138,7 +138,7 @@ func TestErrorsHideSecretValues(t *testing.T) {
 			}
 			e = u.Unwrap()
 		}
-		_, _, err = f.Preview(t.Context(), belay.Action{Verb: belay.VerbCreate, ID: o.ID, Desired: &o})
+		_, _, err = f.preview(belay.Action{Verb: belay.VerbCreate, ID: o.ID, Desired: &o})
 		if err == nil || strings.Contains(err.Error(), planted) || strings.Contains(err.Error(), "7391739") {
 			t.Errorf("%s: preview: %v", data, err)
 		}

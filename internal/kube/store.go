@@ -272,7 +272,8 @@ func (s *store) put(r record, old *record) []string {
 // differs says whether a change is worth waking anybody for.
 func differs(a, b *belay.Live) bool {
 	return a.UID != b.UID || a.Application != b.Application || a.Digest != b.Digest || a.Fingerprint != b.Fingerprint ||
-		a.PruneDisabled != b.PruneDisabled || a.Deleting != b.Deleting || a.Established != b.Established || !sameHook(a.Hook, b.Hook) ||
+		a.PruneDisabled != b.PruneDisabled || a.TeardownDisabled != b.TeardownDisabled ||
+		a.ConfirmPrune != b.ConfirmPrune || a.ConfirmTeardown != b.ConfirmTeardown || a.Wave != b.Wave || a.Deleting != b.Deleting || a.Established != b.Established || !sameHook(a.Hook, b.Hook) ||
 		a.Health != b.Health || a.HealthMessage != b.HealthMessage
 }
 

@@ -112,6 +112,9 @@ func (c *Cluster) sweep(ctx context.Context, full bool) (passing bool) {
 	if ctx.Err() != nil {
 		return true
 	}
+	if full {
+		c.lookForNamespaces(ctx)
+	}
 	return c.finishSweep(found)
 }
 

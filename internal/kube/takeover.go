@@ -4,29 +4,116 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/sets"
-	"k8s.io/client-go/util/csaupgrade"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
 	"github.com/belaydev/belay"
 )
 
-// takeOver makes the fields that managers set by hand ours, so that the apply
-// that follows removes those which are not declared: an apply drops what its
-// manager owned and no longer names. The object's values stay as they are.
-func (c *Cluster) takeOver(ctx context.Context, r resource, id belay.ObjectID, uid string, from []string) error {
-	return c.reassign(ctx, r, id, uid, func(m *metav1.PartialObjectMetadata) ([]byte, error) { return takeOverPatch(m, from) })
+// prepare sees to it that an apply of an object that is there leaves and removes
+// what it should, and returns what to apply. It changes whose fields are, and
+// never a value. foreign is true for an object that is being adopted.
+func (c *Cluster) prepare(ctx context.Context, r resource, permit belay.Permit, a belay.Action, uid string, foreign bool) ([]byte, error) {
+	raw, scaled := a.Desired.Raw, c.handsOverReplicas(a)
+	if len(a.TakeOver) == 0 && !scaled && !foreign && !a.Manner.Replace && len(a.Manner.Ignore) == 0 {
+		return raw, nil
+	}
+	err := c.reassign(ctx, r, permit, a.ID, uid, func(m *metav1.PartialObjectMetadata) (bool, error) {
+		o, err := ownershipOf(&m.ObjectMeta)
+		if err != nil {
+			return false, err
+		}
+		left, err := leave(a.Desired, m.ManagedFields, a.Manner.Ignore)
+		if err != nil {
+			return false, err
+		}
+		raw = left.raw
+		o.takeOver(a.Desired.APIVersion, c.takesOver(a, foreign), sparing(a.Manner.Replace || foreign, left.fields))
+		if foreign {
+			// What Git declares must be ours alone, or else it could not be removed by
+			// removing it from Git. What that is the API server itself tells.
+			as, err := c.patch(ctx, r, permit, a.ID, raw, precondition{uid: uid}, true)
+			if err != nil {
+				return false, err
+			}
+			declared, err := appliedFields(as.ManagedFields)
+			if err != nil {
+				return false, err
+			}
+			o.takeOver(a.Desired.APIVersion, func(*metav1.ManagedFieldsEntry) bool { return true },
+				func(owned *fieldpath.Set) *fieldpath.Set {
+					return owned.Difference(declared).Union(below(owned, left.fields))
+				})
+		}
+		gone := fieldpath.NewSet()
+		for i := range o.entries {
+			if isOurs(&o.entries[i]) {
+				gone = below(o.sets[i], left.fields)
+			}
+		}
+		if scaled {
+			gone.Insert(replicas)
+		}
+		o.giveUp(gone)
+		return o.write(&m.ObjectMeta)
+	})
+	return raw, err
 }
 
-// reassign changes whose fields of an object are. make returns nil where nothing
-// needs to be changed.
-func (c *Cluster) reassign(ctx context.Context, r resource, id belay.ObjectID, uid string, make func(*metav1.PartialObjectMetadata) ([]byte, error)) error {
+// takesOver says whose fields become ours before an apply.
+func (c *Cluster) takesOver(a belay.Action, foreign bool) func(*metav1.ManagedFieldsEntry) bool {
+	return func(e *metav1.ManagedFieldsEntry) bool {
+		switch {
+		case slices.Contains(a.TakeOver, e.Manager):
+			return true
+		case a.Manner.Replace: // fields of another version may have other names
+			return e.APIVersion == a.Desired.APIVersion
+		case foreign:
+			return deployers.has(e.Manager) || c.interactive.has(e.Manager)
+		}
+		return false
+	}
+}
+
+// deployers are the field managers of tools that deliver whole objects as Belay
+// does. When an object is adopted all that they set becomes ours, so that what
+// Git does not declare goes away. Of others only that becomes ours which Git declares.
+var deployers = managers{"helm", "Helm", "argocd-controller", "argocd-application-controller", "kustomize-controller", "helm-controller",
+	"kubectl-create", "kubectl-client-side-apply", "before-first-apply", "kubectl", "Terraform", "HashiCorp", "pulumi-kubernetes", "kapp", "kapp-controller", "fleetagent"}
+
+// lifecycle are fields that hold an object alive or let it go with another. Who
+// set them counts on them, whatever is declared.
+var lifecycle = []fieldpath.Path{fieldpath.MakePathOrDie("metadata", "finalizers"), fieldpath.MakePathOrDie("metadata", "ownerReferences"), fieldpath.MakePathOrDie("status")}
+
+// sparing says what is not taken over: what would do harm, what is left to
+// others, and with whole entries of strangers what they hold the object by.
+func sparing(strangers bool, left []fieldpath.Path) func(*fieldpath.Set) *fieldpath.Set {
+	return func(owned *fieldpath.Set) *fieldpath.Set {
+		out := untouchable(owned).Union(below(owned, left))
+		if strangers {
+			out = out.Union(below(owned, lifecycle))
+		}
+		return out
+	}
+}
+
+// appliedFields is what our entry owns.
+func appliedFields(entries []metav1.ManagedFieldsEntry) (*fieldpath.Set, error) {
+	for i := range entries {
+		if isOurs(&entries[i]) {
+			return fieldsOf(&entries[i])
+		}
+	}
+	return fieldpath.NewSet(), nil
+}
+
+// reassign changes whose fields of an object are. change returns false where
+// nothing needs to be changed.
+func (c *Cluster) reassign(ctx context.Context, r resource, permit belay.Permit, id belay.ObjectID, uid string, change func(*metav1.PartialObjectMetadata) (bool, error)) error {
 	for attempt := 1; ; attempt++ {
 		m, err := c.getMetadata(ctx, r, id)
 		if apierrors.IsNotFound(err) {
@@ -38,47 +125,20 @@ func (c *Cluster) reassign(ctx context.Context, r resource, id belay.ObjectID, u
 		if string(m.UID) != uid {
 			return nil // likewise
 		}
-		patch, err := make(m)
+		changed, err := change(m)
+		if err != nil || !changed {
+			return err
+		}
+		patch, err := managersPatch(m)
 		if err != nil {
 			return err
 		}
-		if patch == nil {
-			return nil
-		}
-		_, err = c.metadataCall(ctx, call{verb: http.MethodPatch, resource: r, id: id, content: contentJSONPatch, body: patch,
+		_, err = c.metadataCall(ctx, call{verb: http.MethodPatch, resource: r, id: id, content: contentJSONPatch, body: patch, user: userOf(permit),
 			query: map[string]string{"fieldManager": belay.FieldManager}})
 		if err == nil || !apierrors.IsConflict(err) || attempt == applyAttempts {
 			return err
 		}
 	}
-}
-
-// takeOverPatch moves the entries of managers into ours; nil if there are none.
-func takeOverPatch(m *metav1.PartialObjectMetadata, from []string) ([]byte, error) {
-	before := slices.Clone(m.ManagedFields)
-	names := sets.New(from...)
-	// The library knows of updates only. What a person applied is an update to us,
-	// under a name of its own, because it takes one entry of a name.
-	for i := range m.ManagedFields {
-		if e := &m.ManagedFields[i]; e.Operation == metav1.ManagedFieldsOperationApply && e.Subresource == "" && slices.Contains(from, e.Manager) {
-			e.Operation, e.Manager = metav1.ManagedFieldsOperationUpdate, e.Manager+" (applied)"
-			names.Insert(e.Manager)
-		}
-	}
-	for i := range m.ManagedFields {
-		if e := &m.ManagedFields[i]; names.Has(e.Manager) {
-			if err := forgetUntouchable(e); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if err := csaupgrade.UpgradeManagedFields(m, names, belay.FieldManager); err != nil {
-		return nil, err
-	}
-	if len(m.ManagedFields) == len(before) {
-		return nil, nil
-	}
-	return managersPatch(m)
 }
 
 // managersPatch replaces the managed fields by those of m.
@@ -113,27 +173,6 @@ func untouchable(owned *fieldpath.Set) *fieldpath.Set {
 	return out
 }
 
-// forgetUntouchable takes such fields out of an entry; their values stay as they are.
-func forgetUntouchable(e *metav1.ManagedFieldsEntry) error {
-	if e.FieldsV1 == nil {
-		return nil
-	}
-	var owned fieldpath.Set
-	if err := owned.FromJSON(bytes.NewReader(e.FieldsV1.GetRawBytes())); err != nil {
-		return fmt.Errorf("read the managed fields of %s: %w", e.Manager, err)
-	}
-	forgotten := untouchable(&owned)
-	if forgotten.Empty() {
-		return nil
-	}
-	rest, err := owned.Difference(forgotten).ToJSON()
-	if err != nil {
-		return fmt.Errorf("write the managed fields of %s: %w", e.Manager, err)
-	}
-	e.FieldsV1 = metav1.NewFieldsV1(string(rest))
-	return nil
-}
-
 // A manifest that no longer names replicas hands them to an autoscaler. The
 // apply alone would drop the value with our claim to it, which means one replica
 // until somebody scales again; so the claim is given up first.
@@ -149,20 +188,6 @@ func (c *Cluster) handsOverReplicas(a belay.Action) bool {
 		} `json:"spec"`
 	}
 	return json.Unmarshal(a.Desired.Raw, &m) == nil && m.Spec.Replicas == nil
-}
-
-// giveUpReplicas gives up the claim, and leaves the number as it is.
-func giveUpReplicas(m *metav1.PartialObjectMetadata) ([]byte, error) {
-	i := slices.IndexFunc(m.ManagedFields, func(e metav1.ManagedFieldsEntry) bool {
-		return appliedByUs([]metav1.ManagedFieldsEntry{e}) && claimsReplicas(&e)
-	})
-	if i < 0 {
-		return nil, nil
-	}
-	if err := forgetUntouchable(&m.ManagedFields[i]); err != nil {
-		return nil, err
-	}
-	return managersPatch(m)
 }
 
 // claimsReplicas looks for the field without parsing: it is asked of every

@@ -125,7 +125,10 @@ func (t trimmer) meta(m *metav1.ObjectMeta) *trimmed {
 	out.ours = true
 	out.live.Application = intern(app)
 	out.live.Digest = m.Annotations[belay.AnnotationDigest]
-	out.live.PruneDisabled = m.Annotations[belay.AnnotationPrune] == "disabled"
+	o := belay.OptionsOf(m.Annotations)
+	out.live.PruneDisabled, out.live.TeardownDisabled = o.KeepOnPrune, o.KeepOnTeardown
+	out.live.ConfirmPrune, out.live.ConfirmTeardown = o.ConfirmPrune, o.ConfirmTeardown
+	out.live.Wave, _ = belay.WaveOf(m.Annotations) // what is no number is no wave
 	out.live.Hook = liveHook(m)
 	out.replicas = slices.ContainsFunc(m.ManagedFields, func(e metav1.ManagedFieldsEntry) bool {
 		return appliedByUs([]metav1.ManagedFieldsEntry{e}) && claimsReplicas(&e)

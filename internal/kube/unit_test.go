@@ -406,7 +406,7 @@ func TestDropAdditions(t *testing.T) {
 		"spec":{"ports":[{"port":80,"extra":true},{"port":81}],"shared":1,"more":{"x":1}}}`)); err != nil {
 		t.Fatal(err)
 	}
-	if err := dropAdditions(&u, managers{"kubectl-edit"}); err != nil {
+	if err := dropAdditions(&u, func(e *metav1.ManagedFieldsEntry) bool { return e.Manager == "kubectl-edit" }, untouchable); err != nil {
 		t.Fatal(err)
 	}
 	got, err := forPeople(&u)

@@ -30,7 +30,9 @@ type Verdict struct {
 // or map that is declared empty. Two things cannot be seen this way: another
 // order of list items, and the removal of all that a map entry of a schemaless
 // field held, when nothing else shows that such entries have parts.
-func Compare(desired *belay.Object, live *belay.Live, interactive []string) Verdict {
+//
+// What the rules say may differ is looked at as if nobody had declared it.
+func Compare(desired *belay.Object, live *belay.Live, interactive []string, rules ...belay.IgnoreRule) Verdict {
 	if live.Managers == nil {
 		return Verdict{OK: true}
 	}
@@ -39,6 +41,15 @@ func Compare(desired *belay.Object, live *belay.Live, interactive []string) Verd
 		return Verdict{OK: true} // cannot be: it was made by Stamp
 	}
 	c := newComparison(desired.APIVersion, live.Managers, interactive)
+	if len(rules) > 0 {
+		c.ignored = ignoredBy(rules)
+		for i := range c.others {
+			o := &c.others[i]
+			c.ignored.others(o.fields, tree)
+			o.byHand = o.byHand && !belay.IgnoresManager(rules, o.entry.Manager)
+		}
+		belay.CutPointers(tree, c.ignored.pointers)
+	}
 	c.root(tree)
 	d := c.taken()
 	var takeOver []string
@@ -88,10 +99,12 @@ type comparison struct {
 	ours   map[string]any
 	others []owner
 	lost   []lostField
+	// ignored says what may differ.
+	ignored ignored
 }
 
 type lostField struct {
-	name string
+	path []string
 	now  []holding // who owns it instead
 }
 
@@ -122,7 +135,10 @@ func (c *comparison) taken() belay.Drift {
 	var d belay.Drift
 	var by *belay.FieldEntry
 	for _, l := range c.lost {
-		d.Taken = append(d.Taken, l.name)
+		if c.ignored.mayBeLost(&l) {
+			continue
+		}
+		d.Taken = append(d.Taken, pathName(l.path))
 		for _, h := range l.now {
 			e := h.owner.entry
 			if by == nil || e.Time.After(by.Time) || (e.Time.Equal(by.Time) && e.Manager < by.Manager) {
@@ -273,7 +289,7 @@ func (c *comparison) missing(path []string, others []holding, v any) {
 		}
 		return
 	}
-	c.lost = append(c.lost, lostField{pathName(path), others})
+	c.lost = append(c.lost, lostField{path, others})
 }
 
 // emptyMissing says whether a list or map that is declared empty, and is not in
@@ -297,7 +313,7 @@ func (c *comparison) missingItem(path []string, keys []itemKey, others []holding
 			now = append(now, below([]holding{h}, k)...)
 		}
 	}
-	c.lost = append(c.lost, lostField{pathName(append(slices.Clip(path), itemName(keys, item, index))), now})
+	c.lost = append(c.lost, lostField{append(slices.Clip(path), itemName(keys, item, index)), now})
 }
 
 func fieldTree(raw json.RawMessage) map[string]any {

@@ -64,6 +64,7 @@ func Build(in Input) belay.Plan {
 		p.HeldActions = deletes
 		holdArrivals(&p)
 	} else {
+		deletes, p.HeldActions, p.Held = confirmations(&in, deletes)
 		p.Actions = append(p.Actions, deletes...)
 	}
 	slices.SortStableFunc(p.Actions, compareActions)
@@ -122,19 +123,21 @@ func (d declared) has(id belay.ObjectID) bool {
 func write(in *Input, d *belay.Object) (a belay.Action, ok bool) {
 	a = belay.Action{ID: d.ID, Wave: d.Wave, Rank: rank(d.ID), Desired: d, Origin: d.Origin, Verb: belay.VerbCreate}
 	live, exists := in.Lookup(d.ID)
+	rules := belay.RulesFor(in.Application.Spec.Sync.IgnoreDifferences, d.ID)
 	if exists {
 		a.Live = &live
 		a.Verb = belay.VerbUpdate
 		if live.Digest == d.Digest && live.Application == in.Application.Name {
-			v := Compare(d, &live, in.Project.Spec.InteractiveManagers)
+			v := Compare(d, &live, in.Project.Spec.InteractiveManagers, rules...)
 			if v.OK && !live.Deleting {
 				return a, false
 			}
 			a.Verb, a.Drift, a.TakeOver = belay.VerbHeal, v.Drift, v.TakeOver
 		} else if live.Managers != nil {
-			a.TakeOver = Compare(d, &live, in.Project.Spec.InteractiveManagers).TakeOver
+			a.TakeOver = Compare(d, &live, in.Project.Spec.InteractiveManagers, rules...).TakeOver
 		}
 	}
+	a.Manner = manner(in, d, a.Live)
 	a.Blocked = blocked(in, d, &a)
 	return a, true
 }
@@ -176,15 +179,17 @@ func prune(in *Input, decl declared) []belay.Action {
 	var out []belay.Action
 	for i := range in.Live {
 		l := &in.Live[i]
-		if l.Application != in.Application.Name || decl.has(l.ID) || l.PruneDisabled || in.Claimed(l.ID) {
+		if l.Application != in.Application.Name || decl.has(l.ID) || kept(l, in.Teardown) || in.Claimed(l.ID) {
 			continue
 		}
-		a := belay.Action{Verb: belay.VerbDelete, ID: l.ID, Rank: rank(l.ID), Live: l}
+		a := belay.Action{Verb: belay.VerbDelete, ID: l.ID, Wave: l.Wave, Rank: rank(l.ID), Live: l}
 		if l.Deleting {
 			a.Blocked = &belay.Error{Code: belay.CodeTerminating, Object: l.ID.String(), Message: "is being deleted",
 				Hint: "if that does not end, look at its finalizers"}
 		} else if _, err := in.Project.Permit(in.Application, in.Cluster, l.ID, l.Namespaced); err != nil {
 			a.Blocked = at(err, &belay.Object{ID: l.ID})
+		} else {
+			a.Blocked = container(in, l.ID)
 		}
 		out = append(out, a)
 	}
@@ -217,12 +222,17 @@ func compareActions(a, b belay.Action) int {
 	if c := cmp.Compare(phase(&a), phase(&b)); c != 0 {
 		return c
 	}
-	c := cmp.Or(cmp.Compare(a.Wave, b.Wave), cmp.Compare(a.Rank, b.Rank))
+	c := compareOrder(&a, &b)
 	if a.Verb == belay.VerbDelete {
 		c = -c
 	}
 	// One object stands twice in a plan only where it is declared twice.
 	return cmp.Or(c, a.ID.Compare(b.ID), cmp.Compare(a.Origin.File, b.Origin.File), cmp.Compare(a.Origin.Line, b.Origin.Line))
+}
+
+// compareOrder compares places in the order of writes.
+func compareOrder(a, b *belay.Action) int {
+	return cmp.Or(cmp.Compare(a.Wave, b.Wave), cmp.Compare(a.Rank, b.Rank))
 }
 
 func phase(a *belay.Action) int {

@@ -14,9 +14,10 @@ const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
 // Stamp puts Belay's label and annotations on a resolved object, and its
 // namespace into the manifest. The digest of the result depends on the rendered
 // digest and on what is stamped, not on the bytes: a redacted Secret and the
-// same Secret in full have one digest. The error names the object and the field,
+// same Secret in full have one digest. The rules that fit the object are part of
+// it, because they decide what is applied. The error names the object and the field,
 // never a value.
-func Stamp(o belay.Object, application, instance string) (belay.Object, error) {
+func Stamp(o belay.Object, application, instance string, rules ...belay.IgnoreRule) (belay.Object, error) {
 	var m map[string]any
 	if err := unmarshal(o.Raw, &m); err != nil {
 		return o, fmt.Errorf("read the manifest of %s: %w", o.ID, err)
@@ -51,7 +52,7 @@ func Stamp(o belay.Object, application, instance string) (belay.Object, error) {
 	delete(annotations, lastApplied) // a copy of the whole object, secret values and all
 	delete(annotations, belay.AnnotationHookRun)
 	id := belay.FormatID(application, o.ID)
-	o.Digest = belay.Digest([]byte(o.Digest + "\n" + id + "\n" + instance))
+	o.Digest = belay.Digest([]byte(o.Digest + "\n" + id + "\n" + instance + ignoreMark(rules, o.ID)))
 	labels[belay.LabelManaged] = "true"
 	delete(labels, belay.LabelInstance)
 	if instance != "" {

@@ -48,6 +48,9 @@ type target struct {
 	outside  *string // of which window it is; nil before it was asked
 	unready  *string // what the dependencies lack; nil before it was asked
 
+	// beside is what went wrong with something that no plan has.
+	beside *belay.Error
+
 	// ordered is true where leaving Git is the order, automatic sync or not.
 	ordered bool
 
@@ -173,7 +176,7 @@ func (e *Engine) render(ctx context.Context, t *target, facts *belay.ClusterFact
 		o := &objects[i]
 		// The commit is the application's, not each object's; what is stamped must
 		// not change with it.
-		if *o, err = plan.Stamp(*o, t.def.Name, e.Instance); err != nil {
+		if *o, err = plan.Stamp(*o, t.def.Name, e.Instance, t.def.Spec.Sync.IgnoreDifferences...); err != nil {
 			return nil, nil, out.Reads, &belay.Error{Code: belay.CodeInvalid, Message: err.Error(), Origin: o.Origin, Application: t.def.Name}
 		}
 		d.objects = append(d.objects, declared{id: o.ID, apiVersion: o.APIVersion, digest: o.Digest, wave: o.Wave, hook: o.Hook, origin: o.Origin})
@@ -237,7 +240,9 @@ func (t *target) specDigest() string {
 		P []belay.Patch
 		V *belay.Variables
 		D *belay.Decryption
-	}{def.Spec.AllSources(), rules, def.Spec.Destination.Namespace, def.Spec.Destination.Cluster, def.Spec.Patches, def.Spec.Variables, keys})
+		I []belay.IgnoreRule `json:",omitempty"`
+	}{def.Spec.AllSources(), rules, def.Spec.Destination.Namespace, def.Spec.Destination.Cluster, def.Spec.Patches, def.Spec.Variables, keys,
+		def.Spec.Sync.IgnoreDifferences})
 	if err != nil {
 		return fmt.Sprint(err) // values of YAML always encode
 	}

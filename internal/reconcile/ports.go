@@ -11,7 +11,6 @@ package reconcile
 
 import (
 	"context"
-	"encoding/json"
 	"io/fs"
 
 	"github.com/belaydev/belay"
@@ -131,13 +130,17 @@ type Cluster interface {
 	// Apply writes one object and returns it as it is now.
 	Apply(ctx context.Context, permit belay.Permit, a belay.Action) (belay.Live, error)
 	Delete(ctx context.Context, permit belay.Permit, live belay.Live) error
-	// EnsureNamespace makes the namespace that the permit is for, if it is missing.
-	EnsureNamespace(ctx context.Context, permit belay.Permit) error
+	// EnsureNamespace makes the namespace that the permit is for, if it is missing, and
+	// gives one that was made for the same application the labels and annotations.
+	EnsureNamespace(ctx context.Context, permit belay.Permit, meta belay.NamespaceMetadata) error
+	// NamespaceDiffers says, from memory, whether one that was made for an application
+	// does not carry what is declared.
+	NamespaceDiffers(application, name string, meta belay.NamespaceMetadata) bool
 	// Event tells people who look at an object with other tools what Belay did, or
 	// could not do, with it. It is best effort.
 	Event(ctx context.Context, id belay.ObjectID, warning bool, reason, message string)
-	// Preview is the live manifest and what an apply would make of it.
-	Preview(ctx context.Context, a belay.Action) (before, after json.RawMessage, err error)
+	// Preview is the live manifest and what the action would make of it.
+	Preview(ctx context.Context, permit belay.Permit, a belay.Action) (belay.Outcome, error)
 }
 
 // Connector makes the adapter of a declared cluster. interactive are the field

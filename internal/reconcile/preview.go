@@ -203,7 +203,7 @@ func (e *Engine) previewObjects(ctx context.Context, t *target, s subject) ([]be
 		out, unresolved := plan.Resolve(given, plan.NewScopes(&facts, given), t.def.Spec.Destination.Namespace)
 		for i := range out {
 			var err error
-			if out[i], err = plan.Stamp(out[i], t.def.Name, e.Instance); err != nil {
+			if out[i], err = plan.Stamp(out[i], t.def.Name, e.Instance, t.def.Spec.Sync.IgnoreDifferences...); err != nil {
 				return nil, &belay.Error{Code: belay.CodeInvalid, Message: err.Error(), Origin: out[i].Origin}
 			}
 		}
@@ -235,11 +235,24 @@ func (e *Engine) previewChange(ctx context.Context, t *target, act belay.Action)
 		c.Error = act.Blocked.Message
 		return c
 	}
-	before, after, err := t.conn.Preview(ctx, act)
+	permit, err := t.project.Permit(t.def, t.cluster, act.ID, act.ID.Namespace != "")
+	if err != nil {
+		c.Error = asError(err, "").Message
+		return c
+	}
+	out, err := t.conn.Preview(ctx, permit, act)
+	before, after := out.Before, out.After
+	c.Verb = out.Verb
+	if err != nil {
+		c.Hint = asError(err, "").Hint
+		if belay.CodeOf(err) == belay.CodeImmutable {
+			c.Hint = act.Manner.NoRecreate
+		}
+	}
 	switch belay.CodeOf(err) {
 	case belay.CodeNoNamespace, belay.CodeUnknownKind:
 		if err != nil && act.Desired != nil { // what it needs is made by the same sync
-			after, err = act.Desired.Raw, nil
+			after, err, c.Hint = act.Desired.Raw, nil, ""
 		}
 	}
 	if err != nil {

@@ -43,6 +43,7 @@ func (e *Engine) finish(ctx context.Context, t *target, p *belay.Plan, step plan
 	for i := range p.HeldActions {
 		pending[p.HeldActions[i].ID] = "would be deleted, but held"
 	}
+	e.keepNamespace(ctx, t)
 	var shown *belay.Error
 	switch {
 	case renderErr != nil:
@@ -56,6 +57,8 @@ func (e *Engine) finish(ctx context.Context, t *target, p *belay.Plan, step plan
 		}
 	case p.Held != nil:
 		shown = p.Held
+	case t.beside != nil:
+		shown = t.beside
 	case step.Waiting != "":
 		shown = &belay.Error{Code: belay.CodeUnavailable, Message: step.Waiting}
 	}

@@ -405,11 +405,13 @@ func (e *Engine) write(ctx context.Context, t *target, act *belay.Action) error 
 		live, err = t.conn.Apply(ctx, permit, *act)
 	}
 	if err != nil {
-		return err
+		if live, err = e.instead(ctx, t, permit, act, err); err != nil || act.Verb == belay.VerbRecreate {
+			return err
+		}
 	}
 	// Whatever our entry looks like right after our own apply is right by definition.
 	// What somebody added meanwhile is not, and is seen by the next plan.
-	if len(plan.Compare(act.Desired, &live, t.project.Spec.InteractiveManagers).TakeOver) == 0 {
+	if len(plan.Compare(act.Desired, &live, t.project.Spec.InteractiveManagers, act.Manner.Ignore...).TakeOver) == 0 {
 		t.conn.Verified(live.ID, live.Fingerprint)
 	}
 	return nil
@@ -425,7 +427,7 @@ func (e *Engine) makeNamespace(ctx context.Context, t *target) error {
 	if err != nil {
 		return err
 	}
-	err = t.conn.EnsureNamespace(ctx, permit)
+	err = t.conn.EnsureNamespace(ctx, permit, t.def.Spec.Sync.NamespaceMetadata)
 	e.Checkpoint("namespace")
 	return err
 }
@@ -458,13 +460,7 @@ func (e *Engine) outcome(t *target, act *belay.Action, err error) {
 	switch {
 	case act.Verb == belay.VerbHeal || a.undone(act):
 		e.stats.Heals.Add(1)
-		h := a.heals[act.ID]
-		if h == nil || now.Sub(h.last) > calm {
-			h = &attempt{}
-			a.heals[act.ID] = h
-		}
-		h.count++
-		h.last = now
+		a.noteHeal(act.ID)
 		delete(a.drifted, act.ID)
 		ev.Type, ev.Message, ev.Actor = belay.EventHealed, "set back to what Git declares", belay.FieldManager
 		if act.Verb == belay.VerbCreate {
@@ -475,13 +471,10 @@ func (e *Engine) outcome(t *target, act *belay.Action, err error) {
 		}
 	case act.Verb == belay.VerbDelete:
 		ev.Type, ev.Message = belay.EventPruned, "deleted, no longer declared"
+	case e.tellInstead(t, act, &ev):
 	default:
 		ev.Type, ev.Message = belay.EventApplied, string(act.Verb)+"d"
-		// Whoever takes it away again is fought like any drift, also before all is in sync.
-		if a.syncedIDs == nil {
-			a.syncedIDs = map[belay.ObjectID]string{}
-		}
-		a.syncedIDs[act.ID] = act.Desired.Digest
+		a.noteSynced(act)
 	}
 	e.publish(ev)
 }

@@ -57,7 +57,7 @@ func (e *Engine) findOrphans(clusterName string) {
 
 // prunable are the objects of an application that a teardown would delete.
 func prunable(c Cluster, name string) []belay.Live {
-	return slices.DeleteFunc(c.Live(name), func(l belay.Live) bool { return l.PruneDisabled })
+	return slices.DeleteFunc(c.Live(name), func(l belay.Live) bool { return l.TeardownDisabled })
 }
 
 // teardown deletes what an application that left Git owns. It needs a clean
@@ -159,6 +159,9 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 		return len(live) + owed, err
 	}
 	def := e.lastDef(a)
+	if held := e.heldTeardown(def); held != nil && !orphaned(def) {
+		return len(live) + owed, held
+	}
 	if orphaned(def) { // its objects were never to be deleted; they stay, unmanaged
 		e.mu.Lock()
 		if a.def == nil {
@@ -186,6 +189,9 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 			Allow: func(act *belay.Action) (bool, string) { return e.allow(t, act) }})
 		if len(step.Run) == 0 || e.runCtx.Err() != nil {
 			e.scheduleRetry(t)
+			if p.Held != nil {
+				return len(deletable()), p.Held
+			}
 			if step.Waiting != "" {
 				return max(len(p.Actions), 1), &belay.Error{Code: belay.CodeUnavailable, Message: "removed from Git, but not deleted: " + step.Waiting}
 			}

@@ -66,7 +66,7 @@ func (healthState) Schema(huma.Registry) *huma.Schema {
 
 // Schema is the schema of a verb.
 func (verb) Schema(huma.Registry) *huma.Schema {
-	return enum("What is done to an object.", belay.VerbCreate, belay.VerbUpdate, belay.VerbHeal, belay.VerbDelete)
+	return enum("What is done to an object.", belay.VerbCreate, belay.VerbUpdate, belay.VerbHeal, belay.VerbDelete, belay.VerbAdopt, belay.VerbRecreate)
 }
 
 func enum[T ~string](doc string, values ...T) *huma.Schema {

@@ -224,7 +224,7 @@ func TestDocumentListsTheStates(t *testing.T) {
 	for pointer, want := range map[string]any{
 		"#/components/schemas/ApplicationStatus/properties/sync":   []belay.SyncState{belay.Synced, belay.OutOfSync, belay.SyncUnknown},
 		"#/components/schemas/ApplicationStatus/properties/health": []belay.Health{belay.Healthy, belay.Progressing, belay.Degraded, belay.Suspended, belay.Missing, belay.Unknown},
-		"#/components/schemas/PreviewChange/properties/verb":       []belay.Verb{belay.VerbCreate, belay.VerbUpdate, belay.VerbHeal, belay.VerbDelete},
+		"#/components/schemas/PreviewChange/properties/verb":       []belay.Verb{belay.VerbCreate, belay.VerbUpdate, belay.VerbHeal, belay.VerbDelete, belay.VerbAdopt, belay.VerbRecreate},
 	} {
 		m, _ := s.at(pointer).(map[string]any)
 		if got := string(mustJSON(t, m["enum"])); got != string(mustJSON(t, want)) {

@@ -62,7 +62,7 @@ func counts(pv *belay.Preview) string {
 		n[c.Verb]++
 	}
 	var parts []string
-	for _, v := range []belay.Verb{belay.VerbCreate, belay.VerbUpdate, belay.VerbHeal, belay.VerbDelete} {
+	for _, v := range []belay.Verb{belay.VerbCreate, belay.VerbAdopt, belay.VerbUpdate, belay.VerbHeal, belay.VerbRecreate, belay.VerbDelete} {
 		if n[v] > 0 {
 			parts = append(parts, fmt.Sprintf("%d to %s", n[v], v))
 		}
@@ -88,6 +88,8 @@ func (p *Printer) change(b *strings.Builder, c *belay.PreviewChange) {
 		sign, style = "+", Green
 	case c.Verb == belay.VerbDelete:
 		sign, style = "-", Red
+	case c.Verb == belay.VerbRecreate:
+		sign, style = "±", Red
 	}
 	fmt.Fprintf(b, "%s %s", p.Paint(style, sign+" "+verb), Clean(c.ID.String()))
 	if c.File != "" {
@@ -99,6 +101,9 @@ func (p *Printer) change(b *strings.Builder, c *belay.PreviewChange) {
 	}
 	if c.Error != "" {
 		b.WriteString("    " + p.Paint(Red, "refused: "+Clean(c.Error)) + "\n")
+		if c.Hint != "" {
+			b.WriteString("    " + Clean(c.Hint) + "\n")
+		}
 	}
 	p.Diff(b, "    ", c.Diff)
 }
