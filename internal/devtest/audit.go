@@ -37,6 +37,7 @@ type Request struct {
 	Time        time.Time // of its arrival
 	UserAgent   string
 	User        string
+	As          string // the user who was impersonated
 	Verb        string // of the API: get, list, watch, create, update, patch, delete, deletecollection
 	Group       string
 	Version     string
@@ -120,6 +121,7 @@ func parseEvent(line []byte) (r Request, counts bool, err error) {
 		RequestReceivedTimestamp time.Time
 		UserAgent                string
 		User                     struct{ Username string }
+		ImpersonatedUser         struct{ Username string }
 		Verb                     string
 		RequestURI               string
 		ObjectRef                struct {
@@ -142,6 +144,7 @@ func parseEvent(line []byte) (r Request, counts bool, err error) {
 		Time:        event.RequestReceivedTimestamp,
 		UserAgent:   event.UserAgent,
 		User:        event.User.Username,
+		As:          event.ImpersonatedUser.Username,
 		Verb:        event.Verb,
 		Group:       ref.APIGroup,
 		Version:     ref.APIVersion,

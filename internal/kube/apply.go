@@ -174,7 +174,7 @@ func (c *Cluster) mayContinue(there *metav1.PartialObjectMetadata, application s
 	case ours:
 		e.Message = fmt.Sprintf("it belongs to application %q", owner)
 		e.Hint = "declare it in one application only"
-	case instance != c.instance && appliedByUs(there.ManagedFields):
+	case instance != c.instance && appliedByUs(there.ManagedFields) && (instance != "" || there.Labels[belay.LabelManaged] != "" || there.Annotations[belay.AnnotationID] != ""):
 		e.Message = fmt.Sprintf("it belongs to the Belay instance %q", instance)
 		e.Hint = "declare it for one instance only"
 	case adopt:

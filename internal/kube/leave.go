@@ -166,11 +166,30 @@ func vital(p fieldpath.Path) bool {
 		len(p) == 3 && strings.HasPrefix(*last.FieldName, "belay.dev/")
 }
 
-// restore gives fields of an object the values that they have in another.
+// restore gives fields of an object the values that they have in another, but for
+// Belay's own marks.
 func restore(u, from *unstructured.Unstructured, fields []fieldpath.Path) {
+	if len(fields) == 0 {
+		return
+	}
+	labels, annotations := u.GetLabels(), u.GetAnnotations()
 	for _, p := range fields {
 		u.Object, _ = copyPath(u.Object, from.Object, p).(map[string]any)
 	}
+	u.SetLabels(withMarks(u.GetLabels(), labels))
+	u.SetAnnotations(withMarks(u.GetAnnotations(), annotations))
+}
+
+func withMarks(names, marked map[string]string) map[string]string {
+	for k, v := range marked {
+		if strings.HasPrefix(k, "belay.dev/") {
+			if names == nil {
+				names = map[string]string{}
+			}
+			names[k] = v
+		}
+	}
+	return names
 }
 
 func copyPath(to, from any, p fieldpath.Path) any {
