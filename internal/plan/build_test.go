@@ -87,7 +87,7 @@ func object(i belay.ObjectID, digest string) belay.Object {
 
 func applied(o belay.Object) belay.Live {
 	return belay.Live{ID: o.ID, APIVersion: o.APIVersion, Application: "shop", Digest: o.Digest, UID: "uid", Namespaced: o.ID.Namespace != "",
-		Established: true, Health: belay.Healthy, PruneDisabled: o.PruneDisabled}
+		Established: true, Health: belay.Healthy, PruneDisabled: o.PruneDisabled, Wave: o.Wave}
 }
 
 // has makes the application declare objects and the cluster hold them.

@@ -41,8 +41,13 @@ func Compare(desired *belay.Object, live *belay.Live, interactive []string, rule
 		return Verdict{OK: true} // cannot be: it was made by Stamp
 	}
 	c := newComparison(desired.APIVersion, live.Managers, interactive)
+	own := c.ours
 	if len(rules) > 0 {
 		c.ignored = ignoredBy(rules)
+		if c.entry != nil {
+			own = entryFields(c.entry, desired.APIVersion)
+			c.ignored.others(own, tree)
+		}
 		for i := range c.others {
 			o := &c.others[i]
 			c.ignored.others(o.fields, tree)
@@ -65,6 +70,14 @@ func Compare(desired *belay.Object, live *belay.Live, interactive []string, rule
 		d.Added = append(d.Added, added...)
 		if d.Manager == "" {
 			attribute(&d, o.entry)
+		}
+	}
+	// What our own entry has and nobody declares was left by a process that ended
+	// after it had taken fields over, and before the apply that was to remove them.
+	if left := slices.DeleteFunc(additions(tree, c.ours, own), func(f string) bool { return f == replicas }); len(left) > 0 {
+		d.Added = append(d.Added, left...)
+		if d.Manager == "" {
+			attribute(&d, c.entry)
 		}
 	}
 	if len(d.Taken) == 0 && len(d.Added) == 0 {
@@ -96,6 +109,7 @@ type owner struct {
 
 // comparison collects declared fields that our entry does not own.
 type comparison struct {
+	entry  *belay.FieldEntry // ours; nil if there is none
 	ours   map[string]any
 	others []owner
 	lost   []lostField
@@ -112,13 +126,9 @@ func newComparison(apiVersion string, entries []belay.FieldEntry, interactive []
 	c := &comparison{}
 	for i := range entries {
 		e := &entries[i]
-		fields := fieldTree(e.Fields)
-		if e.APIVersion != "" && e.APIVersion != apiVersion {
-			// Another version may name its fields otherwise; metadata is the same in all.
-			fields = map[string]any{"f:metadata": fields["f:metadata"]}
-		}
+		fields := entryFields(e, apiVersion)
 		if e.Manager == belay.FieldManager && e.Operation == "Apply" && e.Subresource == "" {
-			c.ours = fields
+			c.ours, c.entry = fields, e
 			continue
 		}
 		o := owner{entry: e, fields: fields, byHand: e.Subresource == "" && isInteractive(e.Manager, interactive)}
@@ -314,6 +324,15 @@ func (c *comparison) missingItem(path []string, keys []itemKey, others []holding
 		}
 	}
 	c.lost = append(c.lost, lostField{append(slices.Clip(path), itemName(keys, item, index)), now})
+}
+
+func entryFields(e *belay.FieldEntry, apiVersion string) map[string]any {
+	fields := fieldTree(e.Fields)
+	if e.APIVersion != "" && e.APIVersion != apiVersion {
+		// Another version may name its fields otherwise; metadata is the same in all.
+		fields = map[string]any{"f:metadata": fields["f:metadata"]}
+	}
+	return fields
 }
 
 func fieldTree(raw json.RawMessage) map[string]any {

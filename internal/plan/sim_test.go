@@ -79,7 +79,7 @@ func (s *sim) check(t *rapid.T, a *belay.Action, p *belay.Plan) {
 		if before && !right {
 			t.Fatalf("runs %s of %s before %s was written", a.Verb, a.ID, o.ID)
 		}
-		if o.Wave < a.Wave && l.Health != belay.Healthy && l.Health != belay.Suspended {
+		if a.Verb != belay.VerbDelete && o.Wave < a.Wave && l.Health != belay.Healthy && l.Health != belay.Suspended {
 			t.Fatalf("runs %s of %s before %s of an earlier wave is healthy", a.Verb, a.ID, o.ID)
 		}
 		if a.Verb != belay.VerbDelete && before && o.ID.Kind == "CustomResourceDefinition" && !l.Established {
@@ -87,7 +87,7 @@ func (s *sim) check(t *rapid.T, a *belay.Action, p *belay.Plan) {
 		}
 	}
 	for _, l := range s.live {
-		if a.Verb == belay.VerbDelete && l.Application == "shop" && rank(l.ID) > a.Rank && !l.PruneDisabled && s.claims[l.ID] == "" &&
+		if a.Verb == belay.VerbDelete && l.Application == "shop" && compareOrder(&belay.Action{Wave: l.Wave, Rank: rank(l.ID)}, a) > 0 && !l.PruneDisabled && s.claims[l.ID] == "" &&
 			!slices.ContainsFunc(s.desired, func(o belay.Object) bool { return o.ID == l.ID }) {
 			t.Fatalf("deletes %s before %s is gone", a.ID, l.ID)
 		}
@@ -139,6 +139,7 @@ func drawSim(t *rapid.T) *sim {
 		l := applied(object(i, rapid.SampledFrom([]string{"new", "old"}).Draw(t, "applied")))
 		l.Application = rapid.SampledFrom([]string{"shop", "shop", "shop", "other"}).Draw(t, "application")
 		l.PruneDisabled = rapid.IntRange(0, 5).Draw(t, "pruneDisabled") == 0
+		l.Wave = rapid.IntRange(0, 2).Draw(t, "live wave")
 		if rapid.IntRange(0, 4).Draw(t, "drifted") == 0 {
 			l.Managers = drifted
 		}
