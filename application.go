@@ -219,9 +219,9 @@ type SyncPolicy struct {
 	// Recreate deletes an object and makes it anew when an immutable field changed.
 	// Default false; an object may allow it for itself with AnnotationRecreate.
 	Recreate bool `json:"recreate,omitempty" doc:"Delete an object and make it anew when Git changes a field that cannot be changed in place."`
-	// Replace writes whole objects: fields that Git does not declare are removed.
+	// Replace removes with each write whatever Git does not declare, whoever set it.
 	// Default false; an object may ask for it itself with AnnotationReplace.
-	Replace bool `json:"replace,omitempty" doc:"Write whole objects instead of the fields that Git declares."`
+	Replace bool `json:"replace,omitempty" doc:"Remove with each write whatever of an object Git does not declare, whoever set it."`
 	// Propagation of deletions: background, foreground or orphan. Default background.
 	Propagation string `json:"propagation,omitempty" doc:"How deletions treat dependents: background, foreground or orphan."`
 	// ConfirmDeletion holds the teardown of the application until a Project confirms it.

@@ -209,6 +209,9 @@ func (e *Engine) enforce(cat *catalog.Catalog, rev belay.Revision) {
 	}
 	for name, a := range e.apps {
 		def, declared := cat.Applications[name]
+		if a.def == nil && !declared && projectsChanged {
+			e.wake(name) // it may be confirmed that it goes
+		}
 		if a.def == nil || (declared && (e.OnlyCluster == "" || def.Spec.Destination.Cluster == e.OnlyCluster)) {
 			continue
 		}

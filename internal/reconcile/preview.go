@@ -136,7 +136,10 @@ func (e *Engine) previewOne(ctx context.Context, v view, s subject) (belay.Previ
 	if s.gone {
 		out.Revision = v.rev.Commit
 		p := e.teardownPlan(t)
-		out.Digest = p.Digest
+		out.Digest, out.Held = p.Digest, p.Held
+		if held := e.heldTeardown(def); held != nil && len(p.Actions) > 0 {
+			out.Held = held
+		}
 		e.previewChanges(ctx, t, &p, &out)
 		e.previewLeaving(t, &out)
 		return out, nil
@@ -257,6 +260,7 @@ func (e *Engine) previewChange(ctx context.Context, t *target, act belay.Action)
 	}
 	if err != nil {
 		c.Error = asError(err, "").Message
+		after = before // nothing would change
 	}
 	if act.Verb == belay.VerbDelete {
 		after = nil
