@@ -546,3 +546,25 @@ func labels2(f *fixture, gvr schema.GroupVersionResource, name string) map[strin
 	}
 	return u.GetLabels()
 }
+
+// Why Replace is no PUT: what a PUT changes leaves the entry by which drift is
+// seen, and is owned a second time, under the same name.
+func TestPutWouldLookLikeDrift(t *testing.T) {
+	f := begin(t)
+	o := f.data("settings", `"key":"1"`)
+	live := f.mustCreate("shop", o)
+	u := f.get(configMaps, "settings")
+	u.Object["data"] = map[string]any{"key": "2"}
+	if _, err := f.person.Resource(configMaps).Namespace(f.namespace).Update(t.Context(), u, metav1.UpdateOptions{FieldManager: belay.FieldManager}); err != nil {
+		t.Fatal(err)
+	}
+	now := f.awaitLive(o.ID, "the PUT to be seen", func(l belay.Live) bool { return l.ResourceVersion != live.ResourceVersion })
+	if got := managerNames(now); !slices.Equal(got, []string{"belay/Apply", "belay/Update"}) {
+		t.Errorf("managers %v", got)
+	}
+	for _, e := range now.Managers {
+		if owns := strings.Contains(string(e.Fields), "f:key"); owns == (e.Operation == "Apply") {
+			t.Errorf("%s owns %s", e.Operation, e.Fields)
+		}
+	}
+}

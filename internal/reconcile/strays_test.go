@@ -27,6 +27,8 @@ type shelf struct {
 	deleted []string
 }
 
+func (s *shelf) NamespaceDiffers(string, string, belay.NamespaceMetadata) bool { return false }
+
 func (s *shelf) Ready() error { return s.ready }
 
 func (s *shelf) SetHealthRules(belay.HealthChecks) {}
