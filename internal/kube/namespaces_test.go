@@ -73,7 +73,7 @@ func TestOnlyNamespaces(t *testing.T) {
 	wantError(t, second(f.create("shop", f.object("shop", `{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"ClusterRole","metadata":{"name":"`+here+`"}}`))),
 		belay.CodeDenied, "no namespace")
 	id := belay.ObjectID{Kind: "Namespace", Name: elsewhere + "-2"}
-	wantError(t, f.EnsureNamespace(t.Context(), f.permit("shop", id)), belay.CodeNoNamespace, "makes none")
+	wantError(t, f.EnsureNamespace(t.Context(), f.permit("shop", id), belay.NamespaceMetadata{}), belay.CodeNoNamespace, "makes none")
 	wantError(t, second(f.create("shop", f.object("shop", `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"s","namespace":"$NS"}}`))),
 		belay.CodeForbidden, "secrets")
 
