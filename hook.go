@@ -71,7 +71,7 @@ func (h *Hook) In(p HookPhase) bool { return slices.Contains(h.Phases, p) }
 // Deletes reports whether a policy was asked for.
 func (h *Hook) Deletes(d HookDelete) bool { return slices.Contains(h.Delete, d) }
 
-// AnnotationHookRun, on the object of a hook, names the run that it was made for
+// AnnotationHookRun is on the object of a hook and names the run that it was made for
 // and the phase: "RUN/PreSync". See [FormatHookRun].
 const AnnotationHookRun = "belay.dev/hook-run"
 

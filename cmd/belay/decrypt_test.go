@@ -238,7 +238,7 @@ func TestEncryptedFilesThatCannotBeUsed(t *testing.T) {
 	chart := func(template string) map[string]string {
 		return map[string]string{"app/Chart.yaml": "apiVersion: v2\nname: c\nversion: 1.0.0\n", "app/values.yaml": values, "app/templates/t.yaml": template}
 	}
-	headless := good[:strings.Index(good, "sops:")]
+	headless, _, _ := strings.Cut(good, "sops:")
 	for name, tc := range map[string]struct {
 		files map[string]string
 		with  *belay.Decryption

@@ -252,7 +252,7 @@ func TestStop(t *testing.T) {
 	s.awaitSynced(names...)
 	done := map[string]int{}
 	for _, r := range w.writes(mark) {
-		if r.Verb == "patch" && r.Code < 300 {
+		if r.Verb == "patch" && r.Code < 300 && r.Resource == "configmaps" {
 			done[r.Name]++
 		}
 	}

@@ -28,7 +28,8 @@ application stays Degraded, or after --timeout. On a terminal, progress goes to
 standard error.
 
 With "-o json" the output is what the server accepted, {"applications": [names],
-"since", "requestedAt"} and, with --all, "refused", or with --wait the states as in "belay status -o json".`
+"since", "requestedAt"} and, with --all, "refused"; with --wait it is the states
+as in "belay status -o json".`
 
 func newSync(env *env) *cobra.Command {
 	var all, wait, override bool

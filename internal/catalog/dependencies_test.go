@@ -1,6 +1,7 @@
 package catalog_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -109,7 +110,11 @@ func TestCirclesOfAnyShape(t *testing.T) {
 			if err == nil {
 				continue
 			}
-			_, circle, _ := strings.Cut(err.(*belay.Error).Message, ": ")
+			be, ok := errors.AsType[*belay.Error](err)
+			if !ok {
+				t.Fatalf("%s: %v", a, err)
+			}
+			_, circle, _ := strings.Cut(be.Message, ": ")
 			way := strings.Split(circle, " -> ")
 			if len(way) < 2 || way[0] != a || way[len(way)-1] != a {
 				t.Fatalf("%s: %q", a, circle)

@@ -118,7 +118,7 @@ func TestSetsOfRealCommits(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got []string
-		for _, name := range strings.Fields(names(c.Applications)) {
+		for name := range strings.FieldsSeq(names(c.Applications)) {
 			got = append(got, name+"="+c.Applications[name].Spec.Source.Path)
 		}
 		if strings.Join(got, " ") != want || len(c.Problems) > 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -28,9 +29,7 @@ const (
 
 func withDirs(files map[string]string, dirs ...string) map[string]string {
 	out := map[string]string{}
-	for p, s := range files {
-		out[p] = s
-	}
+	maps.Copy(out, files)
 	for _, d := range dirs {
 		out["apps/"+d+"/x.yaml"] = ""
 	}

@@ -271,7 +271,8 @@ func (x *expander) paramFile(p string, files Files, before *input) (*paramFile, 
 		old = before.files[p]
 	}
 	f := &paramFile{}
-	data, err := []byte(nil), error(nil)
+	var data []byte
+	var err error
 	f.digest, err = files.Digest(belay.ReadFile, p)
 	if err == nil && old != nil && f.digest == old.digest && f.digest != "" {
 		return old, nil

@@ -37,12 +37,9 @@ var functions = map[string]function{
 	"index":      {2, 2, false, index, `index .labels "example.com/tier", index .path.segments 1`},
 	"default":    {2, 2, true, orDefault, `default "main" .ref: where the parameter is missing or empty`},
 	"has":        {1, 1, true, func(a []any) (any, error) { _, no := a[0].(missingError); return !no, nil }, "whether the parameter is there"},
-	"eq":         {2, 2, false, func(a []any) (any, error) { return same(a[0], a[1]) }, "eq .a .b"},
-	"ne": {2, 2, false, func(a []any) (any, error) {
-		v, err := same(a[0], a[1])
-		return !v, err
-	}, "ne .a .b"},
-	"not": {1, 1, false, func(a []any) (any, error) { return !truth(a[0]), nil }, "not .a"},
+	"eq":         {2, 2, false, func(a []any) (any, error) { return same(a[0], a[1]), nil }, "eq .a .b"},
+	"ne":         {2, 2, false, func(a []any) (any, error) { return !same(a[0], a[1]), nil }, "ne .a .b"},
+	"not":        {1, 1, false, func(a []any) (any, error) { return !truth(a[0]), nil }, "not .a"},
 	"and": {2, 8, false, func(a []any) (any, error) {
 		return !slices.ContainsFunc(a, func(v any) bool { return !truth(v) }), nil
 	}, "and .a .b"},
@@ -201,14 +198,14 @@ func orDefault(args []any) (any, error) {
 
 // same compares scalars; a number equals the text that looks like it, because
 // YAML makes a number of what was meant as a text.
-func same(a, b any) (bool, error) {
+func same(a, b any) bool {
 	if a == nil || b == nil {
-		return a == nil && b == nil, nil
+		return a == nil && b == nil
 	}
 	s, errA := asText(a)
 	t, errB := asText(b)
 	if errA == nil && errB == nil {
-		return s == t, nil
+		return s == t
 	}
-	return reflect.DeepEqual(a, b), nil
+	return reflect.DeepEqual(a, b)
 }

@@ -106,7 +106,7 @@ func TestConflicts(t *testing.T) {
 		rules[r.Name] = r
 	}
 	got := Conflicts(rules)
-	if len(got) != 1 || got[0] != (Conflict{Kind: "example.com/Database", Wins: "a", Loses: "b"}) || !strings.Contains(got[0].Error(), `HealthRule "a" and HealthRule "b"`) {
+	if len(got) != 1 || got[0] != (ConflictError{Kind: "example.com/Database", Wins: "a", Loses: "b"}) || !strings.Contains(got[0].Error(), `HealthRule "a" and HealthRule "b"`) {
 		t.Errorf("got %v", got)
 	}
 }

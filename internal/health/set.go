@@ -56,26 +56,26 @@ func sorted(rules map[string]belay.HealthRule) []belay.HealthRule {
 	return out
 }
 
-// Conflict is two rules for one kind.
-type Conflict struct {
+// ConflictError is two rules for one kind.
+type ConflictError struct {
 	Kind string
 	// Wins stays in force for the kind, Loses does not.
 	Wins, Loses string
 }
 
 // Error names both.
-func (c Conflict) Error() string {
+func (c ConflictError) Error() string {
 	return fmt.Sprintf("HealthRule %q and HealthRule %q are both for %s", c.Wins, c.Loses, c.Kind)
 }
 
 // Conflicts finds kinds that two rules name alike. The one whose name comes
 // first stays in force.
-func Conflicts(rules map[string]belay.HealthRule) []Conflict {
+func Conflicts(rules map[string]belay.HealthRule) []ConflictError {
 	_, conflicts := newIndex(sorted(rules))
 	return conflicts
 }
 
-func newIndex(rules []belay.HealthRule) (ix index, conflicts []Conflict) {
+func newIndex(rules []belay.HealthRule) (ix index, conflicts []ConflictError) {
 	ix.exact = map[string]*belay.HealthRule{}
 	seen := map[string]*belay.HealthRule{}
 	for i := range rules {
@@ -83,7 +83,7 @@ func newIndex(rules []belay.HealthRule) (ix index, conflicts []Conflict) {
 		for _, k := range r.Spec.Kinds {
 			if first := seen[k]; first != nil {
 				if first != r {
-					conflicts = append(conflicts, Conflict{Kind: k, Wins: first.Name, Loses: r.Name})
+					conflicts = append(conflicts, ConflictError{Kind: k, Wins: first.Name, Loses: r.Name})
 				}
 				continue
 			}

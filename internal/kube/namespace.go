@@ -33,6 +33,10 @@ type madeFor struct {
 	has belay.NamespaceMetadata
 }
 
+func (m madeFor) carries(meta belay.NamespaceMetadata) bool {
+	return maps.Equal(m.has.Labels, meta.Labels) && maps.Equal(m.has.Annotations, meta.Annotations)
+}
+
 var namespaces = coreResource("namespaces", "Namespace", false)
 
 // madeNamespace says whether an object is a namespace that Belay made: a manifest
@@ -89,12 +93,15 @@ func (c *Cluster) NamespaceDiffers(application, name string, meta belay.Namespac
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	m, known := c.made[name]
-	return known && m.owner == c.ownerName(application) && (!maps.Equal(m.has.Labels, meta.Labels) || !maps.Equal(m.has.Annotations, meta.Annotations))
+	return known && m.owner == c.ownerName(application) && !m.carries(meta)
 }
 
 // lookForNamespaces lists what namespaces carry, once a sweep. That it is not
 // allowed is no harm: they are made right when they are made.
 func (c *Cluster) lookForNamespaces(ctx context.Context) {
+	if len(c.namespaces) > 0 {
+		return // it makes none
+	}
 	ctx, cancel := context.WithTimeout(ctx, sweepTimeout)
 	defer cancel()
 	found := map[string]madeFor{}
@@ -119,7 +126,7 @@ func (c *Cluster) lookForNamespaces(ctx context.Context) {
 	c.made = found
 	c.mu.Unlock()
 	for name, m := range found {
-		if b, ok := before[name]; ok && (!maps.Equal(b.has.Labels, m.has.Labels) || !maps.Equal(b.has.Annotations, m.has.Annotations)) {
+		if b, ok := before[name]; ok && !b.carries(m.has) {
 			_, application, cut := strings.Cut(m.owner, "/")
 			if !cut {
 				application = m.owner
@@ -149,7 +156,12 @@ func (c *Cluster) EnsureNamespace(ctx context.Context, permit belay.Permit, meta
 		case apierrors.IsNotFound(err):
 			m, err = c.applyNamespace(ctx, permit, meta, precondition{})
 		case err == nil:
-			if is, ok := made(&there.ObjectMeta); !ok || is.owner != c.ownerName(permit.Application()) {
+			is, ok := made(&there.ObjectMeta)
+			if !ok || is.owner != c.ownerName(permit.Application()) {
+				return nil
+			}
+			if is.carries(meta) {
+				c.noteNamespace(there) // another write of the same sync made it
 				return nil
 			}
 			m, err = c.applyNamespace(ctx, permit, meta, precondition{uid: string(there.UID)})

@@ -90,11 +90,11 @@ func (c *Cluster) dryCreate(ctx context.Context, r resource, permit belay.Permit
 	}
 	made, err := c.whole(ctx, call{verb: http.MethodPost, resource: r, id: a.ID, collection: true, content: contentJSON, body: body, user: userOf(permit),
 		accept: acceptJSON, query: map[string]string{"fieldManager": belay.FieldManager, "dryRun": "All"}})
-	if err != nil {
-		return declared, nil // what depends on the name is seen when it is written
+	if err == nil {
+		made.SetName(a.ID.Name)
+		return made, nil
 	}
-	made.SetName(a.ID.Name)
-	return made, nil
+	return declared, nil // what depends on the name is seen when it is written
 }
 
 func (c *Cluster) resolveAction(a belay.Action) (resource, error) {

@@ -55,7 +55,7 @@ func (t *renewing) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !rejected && (err == nil || req.Context().Err() != nil) {
 		return res, err
 	}
-	if !t.look(req.Context(), generation) && !(rejected && fresh) {
+	if !t.look(req.Context(), generation) && (!rejected || !fresh) {
 		return res, err
 	}
 	again := req.Clone(req.Context())

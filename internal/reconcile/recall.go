@@ -14,12 +14,10 @@ func (e *Engine) declaredAt(ctx context.Context, commit, name string) (*belay.Ap
 	if err != nil {
 		return nil, err
 	}
-	cat, err := e.load(ctx, files, commit, nil)
-	if err != nil {
-		return nil, nil
-	}
-	if def, ok := cat.Applications[name]; ok {
-		return &def, nil
+	if cat, err := e.load(ctx, files, commit, nil); err == nil {
+		if def, ok := cat.Applications[name]; ok {
+			return &def, nil
+		}
 	}
 	return nil, nil
 }

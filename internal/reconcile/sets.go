@@ -124,11 +124,12 @@ func (e *Engine) setStatus() []belay.SetStatus {
 		if s.Applications == nil {
 			s.Applications = []string{}
 		}
-		if set.Hold != nil {
+		switch {
+		case set.Hold != nil:
 			s.Message, s.Hint = set.Hold.Message, set.Hold.Hint
-		} else if set.Failing {
+		case set.Failing:
 			s.Message = "something in it is wrong, so that it removes nothing; see the problems"
-		} else if len(set.Elsewhere) > 0 {
+		case len(set.Elsewhere) > 0:
 			s.Message = "waits for " + set.Elsewhere[0].URL + " at " + set.Elsewhere[0].Ref
 		}
 		out = append(out, s)

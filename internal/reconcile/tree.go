@@ -212,7 +212,7 @@ func (t *Tree) named(s string) string {
 }
 
 func problemsOf(err error) []*belay.Error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // each of them is looked at
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var out []*belay.Error
 		for _, e := range joined.Unwrap() {
 			out = append(out, problemsOf(e)...)

@@ -194,14 +194,14 @@ func isCertificate(err error) bool {
 
 // status words an HTTP status that is no success. what is what was asked for.
 func status(repo string, code int, what string, given bool) error {
-	switch {
-	case code == http.StatusUnauthorized || code == http.StatusForbidden:
+	switch code {
+	case http.StatusUnauthorized, http.StatusForbidden:
 		hint := checkAuth
 		if !given {
 			hint = "declare a Repository with this URL and its credentials"
 		}
 		return problem(repo, belay.CodeForbidden, fmt.Sprintf("refuses %s: HTTP status %d", what, code), hint, nil)
-	case code == http.StatusNotFound || code == http.StatusGone:
+	case http.StatusNotFound, http.StatusGone:
 		return problem(repo, belay.CodeNotFound, "has no "+what, "", nil)
 	}
 	return problem(repo, belay.CodeUnavailable, fmt.Sprintf("answers HTTP status %d for %s", code, what), "", nil)

@@ -1,6 +1,7 @@
 package render_test
 
 import (
+	"maps"
 	"strings"
 	"testing"
 
@@ -33,9 +34,7 @@ func patched(t *testing.T, p *render.Pool, change func(*render.Request), more ma
 		"kust/a.yaml": deployment, "kust/b.yaml": service, "kust/kustomization.yaml": "resources: [a.yaml, b.yaml]\n",
 		"chart/Chart.yaml": chartYAML, "chart/templates/a.yaml": deployment, "chart/templates/b.yaml": service,
 	}
-	for k, v := range more {
-		files[k] = v
-	}
+	maps.Copy(files, more)
 	out := map[string]render.Result{}
 	for _, path := range []string{"plain", "kust", "chart"} {
 		req := request(path)
@@ -128,7 +127,7 @@ func TestPatchesThatCannotBe(t *testing.T) {
 			if o := errs[0].Origin; o.File != tc.file || o.Line != tc.line {
 				t.Errorf("the place is %s, want %s:%d", o, tc.file, tc.line)
 			}
-			for _, v := range strings.Fields(tc.mustHide) {
+			for v := range strings.FieldsSeq(tc.mustHide) {
 				if strings.Contains(errs[0].Error(), v) {
 					t.Errorf("the error repeats a value: %v", errs[0])
 				}

@@ -60,7 +60,9 @@ func ServeOpen(ctx context.Context, l net.Listener, h http.Handler, log *slog.Lo
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = s.Close()
 	}
-	<-served
+	if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
+		err = errors.Join(err, ended)
+	}
 	return err
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"filippo.io/age"
@@ -145,12 +146,9 @@ func (r *keyring) cloud(req *keyservice.DecryptRequest, kind string) (*keyservic
 }
 
 func (r *keyring) refuse(why string) {
-	for _, w := range r.refused {
-		if w == why {
-			return
-		}
+	if !slices.Contains(r.refused, why) {
+		r.refused = append(r.refused, why)
 	}
-	r.refused = append(r.refused, why)
 }
 
 func short(s string) string {

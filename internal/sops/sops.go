@@ -14,6 +14,7 @@ import (
 	"io"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/getsops/sops/v3"
@@ -194,12 +195,7 @@ func aliased(n *yaml3.Node) bool {
 	if n.Kind == yaml3.AliasNode {
 		return true
 	}
-	for _, c := range n.Content {
-		if aliased(c) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(n.Content, aliased)
 }
 
 func (f format) store() sops.Store {

@@ -171,7 +171,7 @@ func TestOpensIsTheFirstTime(t *testing.T) {
 			allows, inAllow, forced := 0, false, true
 			for _, w := range windows {
 				_, open := w.open(at)
-				if w.Kind == belay.WindowDeny && open && !(asked && w.Manual) {
+				if w.Kind == belay.WindowDeny && open && (!asked || !w.Manual) {
 					return false
 				}
 				if w.Kind == belay.WindowAllow {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"strings"
 
 	"sigs.k8s.io/kustomize/api/filters/patchjson6902"
@@ -250,14 +251,10 @@ func (s *set) namespace(o *object) string {
 // changed by it: those say, without a target, what it is for.
 func (o *object) merge(m merging) error {
 	fields := make(map[string]any, len(m.fields))
-	for k, v := range m.fields {
-		fields[k] = v
-	}
+	maps.Copy(fields, m.fields)
 	meta := map[string]any{}
 	if old, ok := m.fields["metadata"].(map[string]any); ok {
-		for k, v := range old {
-			meta[k] = v
-		}
+		maps.Copy(meta, old)
 	}
 	fields["apiVersion"], fields["kind"] = o.res.GetApiVersion(), o.res.GetKind()
 	meta["name"] = o.res.GetName()
