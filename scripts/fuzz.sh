@@ -1,18 +1,18 @@
 #!/bin/sh
-# Runs every fuzz target for a while: fuzz.sh [TIME]   (default 1m)
+# Runs every fuzz target for a while, one on each processor: fuzz.sh [TIME]   (default 1m)
 # A finding is kept below testdata/fuzz of its package and fails every later
 # "go test" until it is mended.
 set -eu
-time=${1:-1m}
-found=0
-for dir in $(git ls-files '*_test.go' | xargs grep -l '^func Fuzz' | xargs -n 1 dirname | sort -u); do
-	for target in $(cat "$dir"/*_test.go | sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' | sort -u); do
-		echo "fuzz $dir $target for $time"
-		go test "./$dir" -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 10s >"${TMPDIR:-/tmp}/belay-fuzz.$$" 2>&1 || {
-			cat "${TMPDIR:-/tmp}/belay-fuzz.$$"
-			found=1
-		}
-		rm -f "${TMPDIR:-/tmp}/belay-fuzz.$$"
-	done
-done
-exit $found
+if [ "${1:-}" = --one ]; then
+	out=$(mktemp)
+	trap 'rm -f "$out"' EXIT
+	if go test "./$3" -run '^$' -fuzz "^$4\$" -fuzztime "$2" -fuzzminimizetime 10s -parallel 1 >"$out" 2>&1; then
+		echo "fuzzed $3 $4: $(grep -o 'execs: [0-9]*' "$out" | tail -n 1)"
+		exit 0
+	fi
+	cat "$out"
+	exit 1
+fi
+git ls-files '*_test.go' | xargs grep -l '^func Fuzz' | xargs -n 1 dirname | sort -u | while read -r dir; do
+	cat "$dir"/*_test.go | sed -n "s|^func \(Fuzz[A-Za-z0-9_]*\)(.*|$dir \1|p" | sort -u
+done | xargs -P "$(getconf _NPROCESSORS_ONLN)" -n 2 "$0" --one "${1:-1m}"
