@@ -53,8 +53,9 @@ type ProjectSpec struct {
 type SourceRule struct {
 	// Repo is a glob over the name of a Repository or its URL; * does not cross "/", ** does.
 	Repo string `json:"repo" doc:"Glob over the Repository's name or URL; * stays within a path segment, ** does not."`
-	// Paths are globs over the application's path. Default ["**"].
-	Paths []string `json:"paths,omitempty" doc:"Globs over the path within the repository. Default: all."`
+	// Paths are globs over every path that is read: the application's own, and what its
+	// files refer to. A directory includes what is below it. Default ["**"].
+	Paths []string `json:"paths,omitempty" doc:"Globs over the paths within the repository that may be read, by the application's own path and by all that its files refer to; a directory includes what is below it. Default: all."`
 }
 
 // DestinationRule allows namespaces of clusters.
@@ -157,6 +158,13 @@ func (p *Project) PermitSource(repoNames []string, sourcePath string) error {
 	return &Error{Code: CodeDenied,
 		Message: fmt.Sprintf("project %q does not allow the source %s, path %q", p.Name, strings.Join(repoNames, " or "), sourcePath),
 		Hint:    "add it to spec.sources of the Project, or move the application to another project"}
+}
+
+// PermitsAllOf says whether every path of a repository may be read.
+func (p *Project) PermitsAllOf(repoNames []string) bool {
+	return slices.ContainsFunc(p.Spec.Sources, func(r SourceRule) bool {
+		return (len(r.Paths) == 0 || slices.Contains(r.Paths, "**")) && slices.ContainsFunc(repoNames, func(n string) bool { return MatchGlob(r.Repo, n) })
+	})
 }
 
 // Permit is the right to write or delete one object on behalf of an application.

@@ -152,9 +152,18 @@ var errElsewhere = errors.New("not in this directory")
 
 // render renders the sources of one application, all of which are this directory.
 func (w *workdir) render(ctx context.Context, pool *render.Pool, app *belay.Application, f belay.ClusterFacts) (render.Result, error) {
+	permit := func(src belay.Source) func(string) error {
+		project, declared := w.catalog.Projects[app.Spec.Project]
+		if !declared {
+			return nil
+		}
+		return reconcile.PermitOf(&project, w.catalog, src)
+	}
 	mount := func(m belay.Mount) (reconcile.Mounted, error) {
 		if m.Source != "" {
-			return reconcile.Mounted{Files: w.files, Repo: w.repo}, nil // the catalog checked the name
+			sources := app.Spec.AllSources() // the catalog checked the name
+			i := slices.IndexFunc(sources, func(s belay.Source) bool { return s.Name == m.Source })
+			return reconcile.Mounted{Files: w.files, Permit: permit(sources[i]), Repo: w.repo}, nil
 		}
 		return reconcile.Mounted{}, &belay.Error{Code: belay.CodeNotFound, Err: errElsewhere,
 			Message: fmt.Sprintf("it needs files of %s, which this command does not fetch", belay.ChartURL(m.Repo, m.Chart)),
@@ -167,7 +176,7 @@ func (w *workdir) render(ctx context.Context, pool *render.Pool, app *belay.Appl
 		if !app.Spec.Renders(i) {
 			continue
 		}
-		tree := reconcile.NewTree(w.files, mount)
+		tree := reconcile.NewTree(reconcile.Mounted{Files: w.files, Permit: permit(src)}, mount)
 		res, err := pool.Render(ctx, tree, render.Request{Application: app.Name, Source: src,
 			Namespace: app.Spec.Destination.Namespace, KubeVersion: f.Version, APIVersions: f.APIVersions,
 			Patches: app.Spec.Patches, Variables: app.Spec.Variables, Definition: app.Origin,

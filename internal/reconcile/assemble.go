@@ -74,7 +74,7 @@ func (e *Engine) renderSource(ctx context.Context, t *target, cat *catalog.Catal
 	if err != nil {
 		return Rendered{}, err
 	}
-	tree := NewTree(files, func(m belay.Mount) (Mounted, error) { return e.mount(ctx, t, cat, m, named) })
+	tree := NewTree(Mounted{Files: files, Permit: PermitOf(t.project, cat, src)}, func(m belay.Mount) (Mounted, error) { return e.mount(ctx, t, cat, m, named) })
 	out, err := e.Renderer.Render(ctx, tree, RenderRequest{
 		Application: t.def.Name, Source: src, Namespace: t.def.Spec.Destination.Namespace,
 		KubeVersion: facts.Version, APIVersions: facts.APIVersions, Repo: rev.Repo, Revision: rev.Commit, Full: full,
@@ -121,25 +121,17 @@ func (e *Engine) mount(ctx context.Context, t *target, cat *catalog.Catalog, m b
 		return Mounted{}, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("the application has no source named %q", m.Source),
 			Hint: "give one of spec.sources this name"}
 	}
-	repo, chart := m.Repo, m.Chart
+	from := belay.Source{Repo: m.Repo, Chart: m.Chart}
 	if m.Source != "" {
 		i := slices.IndexFunc(t.def.Spec.AllSources(), func(s belay.Source) bool { return s.Name == m.Source })
-		repo, chart = t.def.Spec.AllSources()[i].Repo, t.def.Spec.AllSources()[i].Chart
+		from = t.def.Spec.AllSources()[i]
 	}
-	if r, ok := cat.Repository(repo); ok {
-		repo = r.Spec.URL
-	}
-	names := cat.NamesOf(repo, chart)
-	permit := func(path string) error { return t.project.PermitSource(names, path) }
-	if chart != "" { // allowed as a whole, by its name
-		if err := permit(chart); err != nil {
+	names := namesOf(cat, from)
+	if from.Chart != "" {
+		if err := t.project.PermitSource(names, from.Chart); err != nil {
 			t.refuse(k)
 			return Mounted{}, err
 		}
-		permit = nil
-	}
-	if m.Source == belay.FirstSource { // its own files, as with one source
-		permit = nil
 	}
 	if m.Source == "" && !allowedSomewhere(t.project, names) {
 		t.refuse(k)
@@ -160,7 +152,37 @@ func (e *Engine) mount(ctx context.Context, t *target, cat *catalog.Catalog, m b
 		return Mounted{}, err
 	}
 	files, err := e.Sources.Open(ctx, k.url, rev.Commit)
-	return Mounted{Files: files, Permit: permit, Repo: rev.Repo, Revision: rev.Commit}, err
+	return Mounted{Files: files, Permit: permitOf(t.project, names, from.Chart), Repo: rev.Repo, Revision: rev.Commit}, err
+}
+
+// namesOf are the names that the repository of a source goes by in a Project.
+func namesOf(cat *catalog.Catalog, src belay.Source) []string {
+	at := src.Repo
+	if r, ok := cat.Repository(src.Repo); ok {
+		at = r.Spec.URL
+	}
+	if at == "" { // a working directory, which has no URL
+		return []string{"this repository"}
+	}
+	names := cat.NamesOf(at, src.Chart)
+	if !slices.Contains(names, src.Repo) {
+		names = append(names, src.Repo) // another spelling
+	}
+	return names
+}
+
+// PermitOf says which paths of a source a project's applications may read; nil for all.
+func PermitOf(p *belay.Project, cat *catalog.Catalog, src belay.Source) func(path string) error {
+	return permitOf(p, namesOf(cat, src), src.Chart)
+}
+
+// permitOf says which paths of a repository a project's applications may read; nil
+// for all. A chart is allowed as a whole, by its name.
+func permitOf(p *belay.Project, names []string, chart string) func(path string) error {
+	if p == nil || chart != "" || p.PermitsAllOf(names) {
+		return nil
+	}
+	return func(path string) error { return p.PermitSource(names, path) }
 }
 
 // allowedSomewhere says whether a project allows anything of a repository: one of

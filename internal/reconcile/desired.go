@@ -221,16 +221,13 @@ func (e *Engine) objects(ctx context.Context, t *target, full bool) ([]belay.Obj
 }
 
 // specDigest identifies what of a definition a render depends on, and what its
-// project says of other repositories, if there are any. Called with e.mu.
+// project says of it. Called with e.mu.
 func (t *target) specDigest() string {
 	def := t.def
 	var rules []belay.SourceRule
 	var keys *belay.Decryption
 	if t.project != nil {
-		keys = t.project.Spec.Decryption
-	}
-	if len(t.app.also) > 0 && t.project != nil {
-		rules = t.project.Spec.Sources
+		keys, rules = t.project.Spec.Decryption, t.project.Spec.Sources
 	}
 	b, err := json.Marshal(struct {
 		S []belay.Source

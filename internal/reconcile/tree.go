@@ -21,9 +21,10 @@ type Mounted struct {
 
 // Tree is the tree that a source is rendered from: its own files, and those of
 // other sources below the paths of a [belay.Mount]. A mount is opened when
-// something in it is asked for.
+// something in it is asked for. Neither gives what its Permit does not allow,
+// under whichever name: where symlinks lead counts too.
 type Tree struct {
-	root  Files
+	root  Mounted
 	mount func(belay.Mount) (Mounted, error)
 
 	mu      sync.Mutex
@@ -33,12 +34,24 @@ type Tree struct {
 }
 
 // NewTree makes a tree of files in which mount finds the others.
-func NewTree(root Files, mount func(belay.Mount) (Mounted, error)) *Tree {
+func NewTree(root Mounted, mount func(belay.Mount) (Mounted, error)) *Tree {
 	return &Tree{root: root, mount: mount, mounted: map[belay.Mount]Mounted{}, errs: map[belay.Mount]error{}}
 }
 
 // at is the tree that a path lies in, and what it is called there.
-func (t *Tree) at(path string) (files Files, rest, prefix string, err error) {
+func (t *Tree) at(kind belay.ReadKind, path string) (files Files, rest, prefix string, err error) {
+	in, rest, prefix, err := t.find(path)
+	if err == nil && in.Permit != nil {
+		err = in.permit(kind, rest)
+	}
+	if err != nil {
+		return nil, rest, "", err
+	}
+	return in.Files, rest, prefix, nil
+}
+
+// find opens the tree that a path lies in.
+func (t *Tree) find(path string) (in Mounted, rest, prefix string, err error) {
 	m, rest, ok := belay.SplitMount(path)
 	if !ok {
 		return t.root, path, "", nil
@@ -53,16 +66,42 @@ func (t *Tree) at(path string) (files Files, rest, prefix string, err error) {
 			t.mounted[m] = in
 		}
 	}
-	if err = t.errs[m]; err == nil && in.Permit != nil {
-		err = permitted(in.Permit, rest)
+	return in, rest, m.Path() + "/", t.errs[m]
+}
+
+// note remembers why something could not be read.
+func (t *Tree) note(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.first == nil {
+		t.first = err
 	}
-	if err != nil {
-		if t.first == nil {
-			t.first = err
-		}
-		return nil, rest, "", err
+}
+
+// tracer tells where a read really leads.
+type tracer interface {
+	Trace(kind belay.ReadKind, path string) ([]belay.Read, error)
+}
+
+// permit says whether a read is allowed: of the path, and of the place that
+// symlinks lead to from there.
+func (m *Mounted) permit(kind belay.ReadKind, path string) error {
+	if err := permitted(m.Permit, path); err != nil {
+		return err
 	}
-	return in.Files, rest, m.Path() + "/", nil
+	files, ok := m.Files.(tracer)
+	if !ok {
+		return nil
+	}
+	reads, err := files.Trace(kind, path)
+	if err != nil || len(reads) == 0 {
+		return nil // the read itself will say it
+	}
+	last := reads[len(reads)-1].Path
+	if last == path || last == "." || strings.HasPrefix(path, last+"/") { // a directory on the way there that is missing
+		return nil
+	}
+	return permitted(m.Permit, last)
 }
 
 // permitted says whether a path may be read: itself, or a directory that it lies in.
@@ -99,8 +138,9 @@ func (t *Tree) Err() error {
 
 // ReadFile implements [Files].
 func (t *Tree) ReadFile(path string) ([]byte, error) {
-	f, rest, _, err := t.at(path)
+	f, rest, _, err := t.at(belay.ReadFile, path)
 	if err != nil {
+		t.note(err)
 		return nil, err
 	}
 	return f.ReadFile(rest)
@@ -108,8 +148,9 @@ func (t *Tree) ReadFile(path string) ([]byte, error) {
 
 // ReadDir implements [Files].
 func (t *Tree) ReadDir(path string) ([]fs.DirEntry, error) {
-	f, rest, _, err := t.at(path)
+	f, rest, _, err := t.at(belay.ReadList, path)
 	if err != nil {
+		t.note(err)
 		return nil, err
 	}
 	return f.ReadDir(rest)
@@ -117,16 +158,18 @@ func (t *Tree) ReadDir(path string) ([]fs.DirEntry, error) {
 
 // Stat implements [Files].
 func (t *Tree) Stat(path string) (fs.FileInfo, error) {
-	f, rest, _, err := t.at(path)
+	f, rest, _, err := t.at(belay.ReadStat, path)
 	if err != nil {
+		t.note(err)
 		return nil, err
 	}
 	return f.Stat(rest)
 }
 
-// Digest implements [Files].
+// Digest implements [Files]. What it cannot read is no reason why a render fails:
+// it may be asked of what an earlier one read.
 func (t *Tree) Digest(kind belay.ReadKind, path string) (string, error) {
-	f, rest, _, err := t.at(path)
+	f, rest, _, err := t.at(kind, path)
 	if err != nil {
 		return "", err
 	}
@@ -136,17 +179,15 @@ func (t *Tree) Digest(kind belay.ReadKind, path string) (string, error) {
 // Trace lists what a read depends on, symlinks included, as far as the tree that
 // the path lies in knows it.
 func (t *Tree) Trace(kind belay.ReadKind, path string) ([]belay.Read, error) {
-	f, rest, prefix, err := t.at(path)
+	f, rest, prefix, err := t.at(kind, path)
 	if err != nil {
 		return nil, err
 	}
-	tracer, ok := f.(interface {
-		Trace(kind belay.ReadKind, path string) ([]belay.Read, error)
-	})
+	traced, ok := f.(tracer)
 	if !ok {
 		return nil, nil
 	}
-	reads, err := tracer.Trace(kind, rest)
+	reads, err := traced.Trace(kind, rest)
 	if prefix != "" {
 		reads = slices.Clone(reads)
 		for i := range reads {

@@ -30,7 +30,7 @@ func TestATreeShowsOthers(t *testing.T) {
 	other := belay.Mount{Repo: "https://git.example.com/a/b", Ref: "v1"}
 	gone := errors.New("gone")
 	opened := 0
-	tree := NewTree(files(map[string]string{"a": "own"}), func(m belay.Mount) (Mounted, error) {
+	tree := NewTree(Mounted{Files: files(map[string]string{"a": "own"})}, func(m belay.Mount) (Mounted, error) {
 		opened++
 		if m != other {
 			return Mounted{}, gone
