@@ -33,6 +33,8 @@ type app struct {
 	// hookStates is how far the hooks are, as far as the run at hand needs them.
 	hookStates map[belay.ObjectID]belay.HookState
 	left       *left // what it was when it left Git
+	// limits is the project that it was in when it left Git, if known.
+	limits *belay.Project
 	// desired is replaced as a whole, never changed; commit is the newest commit
 	// that it is known to hold for.
 	desired   *desired

@@ -217,6 +217,12 @@ func (e *Engine) enforce(cat *catalog.Catalog, rev belay.Revision) {
 		}
 		a.def = nil
 		a.left = &left{desired: a.desired, ref: a.ref, commit: a.commit, parent: before}
+		a.limits = nil
+		if prev != nil {
+			if p, ok := prev.Projects[a.last.Spec.Project]; ok {
+				a.limits = &p
+			}
+		}
 		e.unfollow(a)
 		e.unclaim(a)
 		e.publish(belay.Event{Type: belay.EventApplication, Application: name, Revision: rev.Commit, Actor: rev.Author, Message: "application removed"})
@@ -238,12 +244,13 @@ func specs(ps map[string]belay.Project) map[string]belay.ProjectSpec {
 	return out
 }
 
-// projectOf is the project of an application. The catalog has an error for an
-// application whose project is not declared; what is done for it nevertheless is
-// not limited.
+// projectOf is the project of an application that the catalog has no error for.
 func projectOf(cat *catalog.Catalog, def *belay.Application) belay.Project {
 	if p, ok := cat.Projects[def.Spec.Project]; ok {
 		return p
+	}
+	if def.Spec.Project != belay.DefaultProject {
+		return belay.Project{Name: def.Spec.Project} // which allows nothing
 	}
 	return belay.OpenProject()
 }

@@ -128,6 +128,12 @@ func (e *Engine) previewOne(ctx context.Context, v view, s subject) (belay.Previ
 		return out, &belay.Error{Code: belay.CodeNotFound, Origin: def.Origin, Message: fmt.Sprintf("project %q is not declared", def.Spec.Project)}
 	}
 	project := projectOf(cat, def)
+	if s.gone {
+		var err error
+		if project, err = e.lastProject(ctx, newApp(def.Name), def); err != nil {
+			return out, err
+		}
+	}
 	// A worker may be at the same application: this target has an app of its own.
 	t := &target{app: newApp(def.Name), def: def, ref: s.ref, project: &project, cluster: def.Spec.Destination.Cluster}
 	if err := e.connection(t); err != nil {

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/catalog"
@@ -78,4 +79,60 @@ func (e *Engine) readFormer(ctx context.Context, commit string) (former, error) 
 		}
 	}
 	return f, nil
+}
+
+// lastProject is the project that limits what is still done for an application. It
+// may have left Git with the application: then it is as it was declared last.
+func (e *Engine) lastProject(ctx context.Context, a *app, def *belay.Application) (belay.Project, error) {
+	e.mu.Lock()
+	name, rev := def.Spec.Project, e.config
+	project, declared := e.catalog.Projects[name]
+	known := a.limits
+	e.mu.Unlock()
+	switch {
+	case declared:
+		return project, nil
+	case known != nil && known.Name == name:
+		return *known, nil
+	case name == belay.DefaultProject:
+		return belay.OpenProject(), nil
+	}
+	found, err := e.formerProject(ctx, rev.Commit, name)
+	if err != nil {
+		return belay.Project{}, err
+	}
+	if found == nil {
+		return belay.Project{}, &belay.Error{Code: belay.CodeDenied, Application: def.Name, Origin: def.Origin,
+			Message: fmt.Sprintf("removed from Git, but not deleted: project %q is not declared, so nothing is allowed", name),
+			Hint:    "declare the Project until its applications are gone"}
+	}
+	e.mu.Lock()
+	a.limits = found
+	e.mu.Unlock()
+	return *found, nil
+}
+
+// formerProject is a Project as it was declared last before a commit; nil if that
+// is too long ago.
+func (e *Engine) formerProject(ctx context.Context, commit, name string) (*belay.Project, error) {
+	commits, err := e.Sources.History(ctx, e.Repo, commit, []string{e.Path}, remembered)
+	if err != nil {
+		return nil, err
+	}
+	var near *catalog.Catalog // of a neighbour, which makes reading cheap
+	for _, c := range commits {
+		files, err := e.Sources.Open(ctx, e.Repo, c)
+		if err != nil {
+			return nil, err
+		}
+		cat, err := e.load(ctx, files, c, near)
+		if err != nil {
+			continue // it says nothing
+		}
+		near = cat
+		if p, ok := cat.Projects[name]; ok {
+			return &p, nil
+		}
+	}
+	return nil, nil
 }

@@ -74,7 +74,10 @@ func (e *Engine) keptFor(clusterName string, id belay.ObjectID, but string) stri
 		}
 		switch {
 		case ns == "":
-			project := projectOf(e.catalog, a.def)
+			project, declared := e.catalog.Projects[a.def.Spec.Project]
+			if !declared { // it is not known what it may have
+				project = belay.OpenProject()
+			}
 			if _, err := project.Permit(a.def, clusterName, id, false); err == nil {
 				first = name
 			}

@@ -170,9 +170,12 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 		e.mu.Unlock()
 		return 0, nil
 	}
+	project, err := e.lastProject(ctx, a, def)
+	if err != nil {
+		return len(live) + owed, err
+	}
 	e.mu.Lock()
-	// If it left with the application: the objects were permitted when they were applied.
-	project, over := projectOf(e.catalog, def), a.override
+	over := a.override
 	e.mu.Unlock()
 	t := &target{app: a, def: def, project: &project, cluster: clusterName, conn: conn, desired: &desired{}, ordered: true, override: over}
 	lv, err := e.ending(ctx, t)
