@@ -53,9 +53,9 @@ type ProjectSpec struct {
 type SourceRule struct {
 	// Repo is a glob over the name of a Repository or its URL; * does not cross "/", ** does.
 	Repo string `json:"repo" doc:"Glob over the Repository's name or URL; * stays within a path segment, ** does not."`
-	// Paths are globs over every path that is read: the application's own, and what its
-	// files refer to. A directory includes what is below it. Default ["**"].
-	Paths []string `json:"paths,omitempty" doc:"Globs over the paths within the repository that may be read, by the application's own path and by all that its files refer to; a directory includes what is below it. Default: all."`
+	// Paths are globs. An application's path must fit one; what is read must fit, or
+	// a directory above it. Default ["**"].
+	Paths []string `json:"paths,omitempty" doc:"Globs over paths within the repository. An application's path must fit one, and all that is read for it must lie in one that fits, where symlinks and ../ lead included. Default: all."`
 }
 
 // DestinationRule allows namespaces of clusters.
@@ -158,6 +158,21 @@ func (p *Project) PermitSource(repoNames []string, sourcePath string) error {
 	return &Error{Code: CodeDenied,
 		Message: fmt.Sprintf("project %q does not allow the source %s, path %q", p.Name, strings.Join(repoNames, " or "), sourcePath),
 		Hint:    "add it to spec.sources of the Project, or move the application to another project"}
+}
+
+// PermitRead says whether a file or directory of a repository may be read: it, or a
+// directory that it lies in, must be allowed.
+func (p *Project) PermitRead(repoNames []string, file string) error {
+	first := p.PermitSource(repoNames, file)
+	if first == nil {
+		return nil
+	}
+	for at := path.Clean(file); at != "." && at != "/"; {
+		if at = path.Dir(at); p.PermitSource(repoNames, at) == nil {
+			return nil
+		}
+	}
+	return first
 }
 
 // PermitsAllOf says whether every path of a repository may be read.

@@ -97,15 +97,15 @@ func (c *Catalog) resolveSource(r *resolution, src *belay.Source, field string, 
 	if project == nil || names == nil {
 		return
 	}
-	paths := reads
+	paths, permit := reads, project.PermitRead
 	switch {
 	case src.Chart != "":
-		paths = []string{src.Chart}
+		paths, permit = []string{src.Chart}, project.PermitSource
 	case len(reads) == 0:
-		paths = []string{src.Path}
+		paths, permit = []string{src.Path}, project.PermitSource
 	}
 	for _, p := range paths {
-		if err := project.PermitSource(names, p); err != nil {
+		if err := permit(names, p); err != nil {
 			e, _ := errors.AsType[*belay.Error](err)
 			fail(field, e.Code, e.Message, e.Hint)
 			return

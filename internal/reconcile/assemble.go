@@ -182,7 +182,7 @@ func permitOf(p *belay.Project, names []string, chart string) func(path string) 
 	if p == nil || chart != "" || p.PermitsAllOf(names) {
 		return nil
 	}
-	return func(path string) error { return p.PermitSource(names, path) }
+	return func(path string) error { return p.PermitRead(names, path) }
 }
 
 // allowedSomewhere says whether a project allows anything of a repository: one of

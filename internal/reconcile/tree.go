@@ -86,7 +86,7 @@ type tracer interface {
 // permit says whether a read is allowed: of the path, and of the place that
 // symlinks lead to from there.
 func (m *Mounted) permit(kind belay.ReadKind, path string) error {
-	if err := permitted(m.Permit, path); err != nil {
+	if err := m.Permit(path); err != nil {
 		return err
 	}
 	files, ok := m.Files.(tracer)
@@ -101,31 +101,7 @@ func (m *Mounted) permit(kind belay.ReadKind, path string) error {
 	if last == path || last == "." || strings.HasPrefix(path, last+"/") { // a directory on the way there that is missing
 		return nil
 	}
-	return permitted(m.Permit, last)
-}
-
-// permitted says whether a path may be read: itself, or a directory that it lies in.
-func permitted(permit func(string) error, path string) error {
-	first := permit(path)
-	if first == nil {
-		return nil
-	}
-	for path != "." {
-		path = parent(path)
-		if permit(path) == nil {
-			return nil
-		}
-	}
-	return first
-}
-
-func parent(path string) string {
-	for i := len(path) - 1; i > 0; i-- {
-		if path[i] == '/' {
-			return path[:i]
-		}
-	}
-	return "."
+	return m.Permit(last)
 }
 
 // Err is what kept the first mount that could not be read from being read. A
