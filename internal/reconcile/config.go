@@ -217,6 +217,9 @@ func (e *Engine) enforce(cat *catalog.Catalog, rev belay.Revision) {
 		}
 		a.def = nil
 		a.left = &left{desired: a.desired, ref: a.ref, commit: a.commit, parent: before}
+		if a.ref == (refKey{}) {
+			a.left.ref = refsOf(a.last, cat)[0]
+		}
 		a.limits = nil
 		if prev != nil {
 			if p, ok := prev.Projects[a.last.Spec.Project]; ok {

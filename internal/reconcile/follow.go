@@ -33,8 +33,15 @@ func refsOf(def *belay.Application, cat *catalog.Catalog) []refKey {
 	return out
 }
 
-// follow puts an application under the refs of its sources. Called with e.mu.
+// follow puts an application under the refs of its sources. One with a source that
+// its project does not allow follows none: such a repository is not even asked.
+// Called with e.mu.
 func (e *Engine) follow(a *app, cat *catalog.Catalog) {
+	denied := func(p *belay.Error) bool { return p.Code == belay.CodeDenied }
+	if slices.ContainsFunc(problemsOf(cat.ApplicationErrors[a.name]), denied) {
+		e.unfollow(a)
+		return
+	}
 	refs := refsOf(a.def, cat)
 	if slices.Equal(a.sources, refs) && (len(refs) != 1 || a.ref == refs[0]) {
 		return

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -180,7 +181,9 @@ func (e *Engine) settle(t *target, pending map[belay.ObjectID]string, shown *bel
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	showSuspension(&s, a.def)
-	s.Repo = a.ref.url
+	if s.Repo = a.ref.url; s.Repo == "" && a.def != nil && e.catalog != nil { // it follows none
+		s.Repo = refsOf(a.def, e.catalog)[0].url
+	}
 	e.showSet(&s, def, shown)
 	was := a.status
 	s.Revision, s.Revisions = a.commit, a.revisions()
@@ -283,7 +286,7 @@ func (a *app) shown() belay.ApplicationStatus {
 	if s.Project == "" && a.def != nil {
 		s.Project, s.Cluster, s.Namespace = a.def.Spec.Project, a.def.Spec.Destination.Cluster, a.def.Spec.Destination.Namespace
 		first := a.def.Spec.AllSources()[0]
-		s.Path, s.Ref, s.Repo, s.Automatic = first.Path, first.Ref, a.ref.url, a.def.Spec.Sync.Automatic
+		s.Path, s.Ref, s.Repo, s.Automatic = first.Path, first.Ref, cmp.Or(a.ref.url, first.Repo), a.def.Spec.Sync.Automatic
 		s.Set = a.def.Set
 	}
 	return s
