@@ -148,7 +148,11 @@ type replacer struct {
 	disabled bool
 	schema   *openapi.ResourceSchema
 	problems []wire.Problem
+	bytes    int // that variables put into the object
 }
+
+// maxBytes is what variables may put into one object. No API server takes one as large.
+const maxBytes = 8 << 20
 
 func newReplacer(vars map[string]value, m map[string]any) *replacer {
 	r := &replacer{vars: vars}
@@ -232,6 +236,10 @@ func (r *replacer) text(at, s string, schema *openapi.ResourceSchema) any {
 			v = value{text: s[m[6]:m[7]]}
 		case !ok:
 			r.fail(at, fmt.Sprintf("the variable %s is not set and has no default", name), "a variable in it is not set and has no default")
+			return s
+		}
+		if r.bytes += len(v.text); r.bytes > maxBytes {
+			r.fail(at, fmt.Sprintf("the variable %s makes the object larger than %d MiB", name, maxBytes>>20), fmt.Sprintf("a variable in it makes the object larger than %d MiB", maxBytes>>20))
 			return s
 		}
 		b.WriteString(v.text)
