@@ -98,3 +98,30 @@ func FuzzMatchGlob(f *testing.F) {
 		}
 	})
 }
+
+// The annotations of hooks, in every dialect, are refused or make a hook with phases.
+func FuzzHookAnnotations(f *testing.F) {
+	f.Add(belay.AnnotationHook, "PreSync,PostSync", belay.AnnotationHookDelete, "HookSucceeded")
+	f.Add("helm.sh/hook", "pre-install, test", "helm.sh/hook-weight", "-5")
+	f.Add("argocd.argoproj.io/hook", "Skip", "argocd.argoproj.io/hook-delete-policy", ",")
+	f.Add(belay.AnnotationHook, "", belay.AnnotationWave, "99999999999999999999")
+	f.Fuzz(func(t *testing.T, key, value, other, text string) {
+		manifest, err := json.Marshal(map[string]any{"apiVersion": "v1", "kind": "ConfigMap",
+			"metadata": map[string]any{"name": "a", "annotations": map[string]string{key: value, other: text}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := belay.NewObject(manifest, belay.Origin{})
+		if err != nil || o.Hook == nil {
+			return
+		}
+		if len(o.Hook.Phases) == 0 {
+			t.Fatalf("a hook without a phase: %q", manifest)
+		}
+		for _, p := range o.Hook.Phases {
+			if run, phase := belay.ParseHookRun(belay.FormatHookRun("r", p)); run != "r" || phase != p {
+				t.Fatalf("phase %q is read as %q", p, phase)
+			}
+		}
+	})
+}

@@ -1,0 +1,45 @@
+package server
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"testing"
+)
+
+// A push hook of any body is refused or names repositories, and no signature but
+// the right one is taken.
+func FuzzPushHook(f *testing.F) {
+	f.Add("application/json", []byte(`{"repository":{"clone_url":"https://git.example.com/a.git","ssh_url":1}}`), "sha256=00", "")
+	f.Add("application/json; charset=utf-8", []byte(`{"project":{"git_http_url":"https://git.example.com/a"}}`), "", "wrong")
+	f.Add("application/x-www-form-urlencoded", []byte("payload={}"), "sha256=", "\x00")
+	f.Add("", []byte(" "), "sha1=00", "")
+	f.Add("application/json", []byte(`{"repo":"x","repository":[]}`), "", "")
+	secret := []byte("the secret of the fuzz test")
+	f.Fuzz(func(t *testing.T, contentType string, body []byte, signature, token string) {
+		mac := hmac.New(sha256.New, secret)
+		mac.Write(body)
+		right := hex.EncodeToString(mac.Sum(nil))
+		h := http.Header{"X-Hub-Signature-256": {signature}, "X-Gitlab-Token": {token}}
+		if signed(h, body, secret) && token != string(secret) && !hmac.Equal([]byte(signature), []byte("sha256="+right)) {
+			t.Fatalf("%q, %q was taken for a signature", signature, token)
+		}
+		if !signed(http.Header{"X-Hub-Signature-256": {"sha256=" + right}}, body, secret) {
+			t.Fatal("the right signature was refused")
+		}
+		if signed(h, body, nil) {
+			t.Fatal("no secret is no lock")
+		}
+		repos, err := pushed(contentType, body)
+		if err != nil {
+			return
+		}
+		for _, r := range repos {
+			if r == "" && (len(repos) > 1 || len(bytes.TrimSpace(body)) > 0 && bytes.Contains(body, []byte(`"repo":"`))) {
+				t.Fatalf("%q names %q", body, repos)
+			}
+		}
+	})
+}
