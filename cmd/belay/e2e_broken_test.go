@@ -142,6 +142,39 @@ func TestBrokenInput(t *testing.T) {
 	}
 }
 
+// TestABrokenRenderIsTold breaks what an application renders from: an event
+// tells of it once, and who waits for a sync hears of it at once, each time.
+func TestABrokenRenderIsTold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.commit("A good fleet", brokenFleet())
+	s := w.serve()
+	s.awaitSynced("plain", "kust", "helm", "other")
+	s.push("Break it", map[string]string{"apps/kust/kustomization.yaml": "resourcez: [a.yaml]\n"})
+	s.awaitMessage("kust", "apps/kust/kustomization.yaml:1", "resourcez")
+	errorEvents := func() int {
+		t.Helper()
+		out, stderr, code := s.cli("events", "--app", "kust", "--type", "error")
+		if code != 0 {
+			t.Fatal(stderr)
+		}
+		return strings.Count(out, "resourcez")
+	}
+	if n := errorEvents(); n != 1 {
+		t.Errorf("%d events tell that it does not render", n)
+	}
+	s.push("Change another", map[string]string{"apps/other/a.yaml": configMap("a", "2")})
+	w.awaitValue(w.ns("other"), "a", "2")
+	if n := errorEvents(); n != 1 {
+		t.Errorf("after another commit %d events tell that it does not render", n)
+	}
+	for range 2 {
+		if _, stderr, code := s.cli("sync", "kust", "--wait", "--timeout", "1m"); code != 1 || !strings.Contains(stderr, "kustomization.yaml:1") || strings.Contains(stderr, "waited too long") {
+			t.Errorf("sync --wait of what does not render: exit code %d, %s", code, stderr)
+		}
+	}
+}
+
 // checkJSON makes sure that "status -o json" names the place.
 func (s *serveProcess) checkJSON(app, place string, problem bool) {
 	s.w.t.Helper()

@@ -40,8 +40,15 @@ func newSync(env *env) *cobra.Command {
 		Long: syncLong, Example: "  belay sync guestbook\n  belay sync guestbook web --wait\n  belay sync --all --wait --timeout 10m\n  belay sync guestbook --override-window --reason \"fixes the outage\"",
 		ValidArgsFunction: env.completeApplications,
 		Args: func(_ *cobra.Command, args []string) error {
-			if all == (len(args) > 0) {
+			switch {
+			case all == (len(args) > 0):
 				return fmt.Errorf("name applications, or all of them with --all")
+			case override && all:
+				return fmt.Errorf("--override-window is for applications that are named, not for --all")
+			case override && reason == "":
+				return fmt.Errorf("--override-window needs a --reason \"...\", for the record")
+			case reason != "" && !override:
+				return fmt.Errorf("--reason goes with --override-window")
 			}
 			return nil
 		},
@@ -50,8 +57,6 @@ func newSync(env *env) *cobra.Command {
 	cmd.Flags().BoolVar(&all, "all", false, "sync every application")
 	cmd.Flags().BoolVar(&override, "override-window", false, "let one sync run in spite of windows; needs --reason")
 	cmd.Flags().StringVar(&reason, "reason", "", "why windows are overridden, for the record")
-	cmd.MarkFlagsRequiredTogether("override-window", "reason")
-	cmd.MarkFlagsMutuallyExclusive("override-window", "all")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until each application is Synced and Healthy at the newest commit")
 	cmd.Flags().DurationVar(&timeout, "timeout", 5*time.Minute, "longest time to wait; 0 for no limit")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -79,7 +79,14 @@ func (e *Engine) finish(ctx context.Context, t *target, p *belay.Plan, step plan
 		e.Checkpoint("arrived")
 	}
 	e.scheduleRetry(t)
-	e.tellFailure(t, failing, p.Held)
+	switch {
+	case renderErr != nil && belay.CodeOf(renderErr) != belay.CodeUnavailable:
+		e.tell(t, belay.EventError, shown)
+	case failing != nil:
+		e.tell(t, belay.EventSyncFailed, failing)
+	case p.Held != nil:
+		e.tell(t, belay.EventHeld, p.Held)
+	}
 	e.settle(t, pending, shown)
 }
 
@@ -124,14 +131,11 @@ func (e *Engine) arrived(t *target) {
 	}
 }
 
-// tellFailure reports a failure or a hold once.
-func (e *Engine) tellFailure(t *target, failing, held *belay.Error) {
+// tell reports what keeps an application from being what Git says, once until
+// something else does, it is overcome, or somebody asks for a sync.
+func (e *Engine) tell(t *target, typ belay.EventType, err *belay.Error) {
 	a := t.app
-	typ, err := belay.EventSyncFailed, failing
-	if err == nil {
-		typ, err = belay.EventHeld, held
-	}
-	if err == nil || a.told == err.Error() || e.DryRun {
+	if a.told == err.Error() {
 		return
 	}
 	a.told = err.Error()
@@ -165,12 +169,14 @@ func (e *Engine) settle(t *target, pending map[belay.ObjectID]string, shown *bel
 	if t.desired != nil {
 		s.Objects = len(t.desired.objects) + len(t.desired.unresolved)
 	}
+	works := "" // or why not
 	if pending != nil && t.desired != nil {
 		s.Sync = belay.Synced
 		if len(pending) > 0 || (shown != nil && belay.CodeOf(shown) != belay.CodeUnavailable) {
 			s.Sync = belay.OutOfSync
 		}
-		s.Health, s.Message = e.health(t)
+		s.Health, works = e.health(t)
+		s.Message = works
 	}
 	if shown != nil {
 		s.Message, s.Hint = messageOf(shown), shown.Hint
@@ -206,12 +212,12 @@ func (e *Engine) settle(t *target, pending map[belay.ObjectID]string, shown *bel
 	if s.Health != belay.Unknown { // what cannot be seen has not changed
 		if a.health != "" && a.health != s.Health {
 			e.publish(belay.Event{Type: belay.EventHealth, Application: a.name, Cluster: s.Cluster, Revision: s.Revision,
-				Message: strings.TrimSuffix(fmt.Sprintf("%s, was %s: %s", s.Health, a.health, s.Message), ": ")})
+				Message: strings.TrimSuffix(fmt.Sprintf("%s, was %s: %s", s.Health, a.health, works), ": ")})
 		}
 		a.health = s.Health
 	}
-	if s.Message != "" && s.Message != was.Message && pending == nil && shown != nil && shown.Code != belay.CodeUnavailable {
-		e.publish(belay.Event{Type: belay.EventError, Application: a.name, Cluster: s.Cluster, Revision: s.Revision, Message: shown.Error()})
+	if pending == nil && shown != nil && shown.Code != belay.CodeUnavailable {
+		e.tell(t, belay.EventError, shown)
 	}
 }
 
