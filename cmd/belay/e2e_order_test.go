@@ -110,6 +110,29 @@ func TestCustomKinds(t *testing.T) {
 	}
 }
 
+// An application of custom resources that depends on the one of their operator
+// waits for it, and does not fail meanwhile.
+func TestAKindThatADependencyBrings(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.commit("An operator and what it is for", map[string]string{
+		"belay/operator.yaml": application("operator", "apps/operator", "NS-operator", "  sync: {automatic: false}\n"), "apps/operator/crd.yaml": w.crd("Widget", "Namespaced"),
+		"belay/objects.yaml": application("objects", "apps/objects", "NS-objects", "  dependsOn: [{name: operator}]\n"), "apps/objects/a.yaml": documents(w.custom("Widget", "w", "1"), configMap("c", "1")),
+	})
+	s := w.serve()
+	s.awaitMessage("objects", "waits for operator, which is OutOfSync")
+	if out, stderr, code := s.cli("sync", "operator", "objects", "--wait"); code != 0 {
+		t.Errorf("exit code %d: %s%s", code, out, stderr)
+	}
+	s.awaitSynced("operator", "objects")
+	if v, err := w.customValue("Widget", w.ns("objects"), "w"); err != nil || v != "1" {
+		t.Errorf("the object is %q, %v", v, err)
+	}
+	if out, stderr, code := s.cli("events", "--type", "syncFailed"); code != 0 || strings.TrimSpace(out) != "" {
+		t.Errorf("exit code %d, failed syncs: %s%s", code, out, stderr)
+	}
+}
+
 // awaitGone waits until applications are not there any more.
 func (s *serveProcess) awaitGone(names ...string) {
 	s.w.t.Helper()

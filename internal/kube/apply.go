@@ -76,6 +76,14 @@ func (c *Cluster) applied(ctx context.Context, r resource, permit belay.Permit, 
 			Message: "something in the cluster changed Belay's label or annotations while the object was applied",
 			Hint:    "an admission webhook that does so must leave belay.dev names alone"}
 	}
+	if r.gvr.GroupResource() == crds.GroupResource() {
+		c.mu.Lock()
+		w := c.control[crds.Resource]
+		c.mu.Unlock()
+		if w != nil {
+			w.definitions.expect(a.ID.Name)
+		}
+	}
 	live, touched := c.objects.written(t, c.watchedWhole(r.kind))
 	c.notes.application(touched...)
 	return live, nil

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -100,6 +101,7 @@ type Cluster struct {
 
 	// rediscover asks for a look at what the cluster serves.
 	rediscover chan struct{}
+	looking    atomic.Bool // since it was asked for, until it shows what is there
 	// resweep asks for a look at kinds that are new.
 	resweep chan struct{}
 

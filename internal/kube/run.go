@@ -164,6 +164,7 @@ func (c *Cluster) askSweep() {
 
 // askDiscovery asks for a fresh look at what the cluster serves.
 func (c *Cluster) askDiscovery() {
+	c.looking.Store(true)
 	select {
 	case c.rediscover <- struct{}{}:
 	default:
@@ -208,6 +209,9 @@ func (c *Cluster) followDiscovery(ctx context.Context) {
 			continue
 		}
 		step = len(schedule)
+		if len(c.rediscover) == 0 && c.looking.Swap(false) && c.anyUnserved(k) {
+			c.notes.everything() // who waits for a kind that does not come has to say so
+		}
 		c.mu.Lock()
 		if c.guessing() {
 			timer.Reset(c.guess)
@@ -270,6 +274,43 @@ func (c *Cluster) anyUnserved(k *catalogue) bool {
 		}
 	}
 	return false
+}
+
+// Coming reports whether the cluster has a definition of a kind of the group that
+// it does not serve yet, and may soon.
+func (c *Cluster) Coming(group string) bool {
+	if !c.looking.Load() {
+		return false
+	}
+	c.mu.Lock()
+	k, w := c.known, c.control[crds.Resource]
+	c.mu.Unlock()
+	if k == nil || w == nil {
+		return false
+	}
+	w.definitions.mu.Lock()
+	defer w.definitions.mu.Unlock()
+	for name, d := range w.definitions.seen {
+		plural, of, _ := strings.Cut(name, ".")
+		if of == group && !d.deleting && !k.serves(group, plural) {
+			return true
+		}
+	}
+	return false
+}
+
+// expect takes in a definition that was just applied: who needs its kind may hear
+// that it is there before the watch tells.
+func (d *definitions) expect(name string) {
+	d.mu.Lock()
+	_, known := d.seen[name]
+	if !known {
+		d.seen[name] = definition{}
+	}
+	d.mu.Unlock()
+	if !known {
+		d.cluster.askDiscovery()
+	}
 }
 
 func (d *definitions) take(obj any) (name string, changed bool) {

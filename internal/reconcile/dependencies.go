@@ -66,6 +66,21 @@ func (e *Engine) unready(t *target) string {
 	return first
 }
 
+// tooEarly says what an application waits for whose object is of a kind that the
+// cluster does not serve; "" if for nothing. A dependency may well be what brings
+// the kind, so that this is a failure only when it is time to write.
+func (e *Engine) tooEarly(t *target, act *belay.Action) string {
+	if act.Blocked.Code != belay.CodeUnknownKind {
+		return ""
+	}
+	why := e.untimely(t, act)
+	t.barred = t.barred || why != ""
+	if why == "" && (t.conn.Coming(act.ID.Group) || t.conn.Facts().Digest != t.desired.facts) {
+		why = fmt.Sprintf("the cluster does not serve %s yet; definitions of kinds have just changed", act.ID.GroupKind())
+	}
+	return why
+}
+
 // waitsFor says why a dependency is not ready; "" if it is.
 func (e *Engine) waitsFor(d belay.Dependency) string {
 	e.mu.Lock()

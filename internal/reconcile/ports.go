@@ -117,6 +117,8 @@ type Cluster interface {
 	Tried() bool
 	Status() belay.ClusterStatus
 	Facts() belay.ClusterFacts
+	// Coming is true while a kind of the group is defined, but not served yet.
+	Coming(group string) bool
 	// Observe has kinds watched; it is true when all of them are known.
 	Observe(kinds []belay.VersionKind) bool
 	Live(application string) []belay.Live

@@ -20,7 +20,7 @@ import (
 func (e *Engine) finish(ctx context.Context, t *target, p *belay.Plan, step plan.Step, renderErr error) {
 	a := t.app
 	pending := map[belay.ObjectID]string{}
-	failing, failures := (*belay.Error)(nil), 0
+	failing, failures, early := (*belay.Error)(nil), 0, ""
 	for i := range p.Actions {
 		act := &p.Actions[i]
 		msg := string(act.Verb)
@@ -30,7 +30,9 @@ func (e *Engine) finish(ctx context.Context, t *target, p *belay.Plan, step plan
 		if act.Blocked != nil {
 			msg = act.Blocked.Error()
 			// What is being deleted takes its time, and a hold is told by itself.
-			if c := act.Blocked.Code; c != belay.CodeTerminating && c != belay.CodeHeld {
+			if why := e.tooEarly(t, act); why != "" {
+				msg, early = why, cmp.Or(early, why)
+			} else if c := act.Blocked.Code; c != belay.CodeTerminating && c != belay.CodeHeld {
 				failing, failures = cmpErr(failing, act.Blocked), failures+1
 			}
 		} else if f := a.fails[act.ID]; f != nil && t.failed[act.ID] {
@@ -60,6 +62,8 @@ func (e *Engine) finish(ctx context.Context, t *target, p *belay.Plan, step plan
 		shown = p.Held
 	case t.beside != nil:
 		shown = t.beside
+	case early != "":
+		shown = &belay.Error{Code: belay.CodeUnavailable, Message: early}
 	case step.Waiting != "":
 		shown = &belay.Error{Code: belay.CodeUnavailable, Message: step.Waiting}
 	}
@@ -122,7 +126,8 @@ func (e *Engine) arrived(t *target) {
 	}
 	e.mu.Unlock()
 	a.told = ""
-	a.effort = effort{desired: t.desired.digest, revision: a.effort.revision}
+	a.effort = a.effort.anew()
+	a.effort.desired = t.desired.digest
 	clear(a.drifted)
 	if a.syncing || asked {
 		a.syncing = false

@@ -33,6 +33,8 @@ func (s *shelf) Ready() error { return s.ready }
 
 func (s *shelf) SetHealthRules(belay.HealthChecks) {}
 
+func (s *shelf) Coming(string) bool { return false }
+
 func (s *shelf) Tried() bool { return true }
 
 func (s *shelf) Event(context.Context, belay.ObjectID, bool, string, string) {}

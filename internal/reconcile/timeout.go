@@ -3,6 +3,7 @@ package reconcile
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/belaydev/belay"
@@ -13,11 +14,18 @@ import (
 // forgotten with the process: after a restart the clock of a timeout and the
 // count of retries begin anew.
 type effort struct {
-	desired  string       // digest of what it is to reach
-	revision string       // the commit of that
+	desired  string // digest of what it is to reach
+	revision string // the commit of that
+	spec     string // its definition, and where its sources stood
+	at       map[refKey]belay.Revision
 	began    time.Time    // its first write; zero before it
 	stuck    string       // what it waited for last
 	failed   *belay.Error // why it is given up
+}
+
+// anew is the same sync at its beginning.
+func (ef *effort) anew() effort {
+	return effort{desired: ef.desired, revision: ef.revision, spec: ef.spec, at: ef.at}
 }
 
 // start begins the time of the sync, if it has not begun.
@@ -36,7 +44,9 @@ func (e *Engine) supersede(t *target) {
 		return
 	}
 	if a.effort.desired != "" {
-		if !a.effort.began.IsZero() && a.effort.failed == nil {
+		// The same, but of a kind that is served by now, is no other sync.
+		same := a.effort.spec == t.desired.spec && maps.Equal(a.effort.at, t.desired.at)
+		if !a.effort.began.IsZero() && a.effort.failed == nil && !same {
 			successor := t.rev.Short()
 			if a.effort.revision == t.rev.Commit {
 				successor = "what its definition or another source says now"
@@ -47,7 +57,7 @@ func (e *Engine) supersede(t *target) {
 		a.syncing = false
 		a.renew()
 	}
-	a.effort = effort{desired: t.desired.digest, revision: t.rev.Commit}
+	a.effort = effort{desired: t.desired.digest, revision: t.rev.Commit, spec: t.desired.spec, at: t.desired.at}
 }
 
 func shortCommit(commit string) string { return belay.Revision{Commit: commit}.Short() }
@@ -56,7 +66,7 @@ func shortCommit(commit string) string { return belay.Revision{Commit: commit}.S
 func (a *app) renew() {
 	clear(a.fails)
 	a.told = ""
-	a.effort = effort{desired: a.effort.desired, revision: a.effort.revision}
+	a.effort = a.effort.anew()
 }
 
 // checkTimeout gives a sync up that takes longer than it may, and sets the alarm for
