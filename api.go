@@ -12,6 +12,9 @@ type PlanRequest struct {
 	// Rendered is what a working directory declares; it takes the place of
 	// Revision. Applications that are not in it are not planned.
 	Rendered []RenderedApplication `json:"rendered,omitempty" doc:"What a working directory declares, instead of a revision."`
+	// Declared are the names of all applications of that directory, where all of
+	// them are known: those of the server that are not among them would be removed.
+	Declared []string `json:"declared,omitempty" doc:"Every application of that working directory, if all are known; any other is planned as removed."`
 }
 
 // RenderedApplication is an application with the objects that it declares.

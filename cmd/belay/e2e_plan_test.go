@@ -75,6 +75,9 @@ func TestPlanIsWhatASyncDoes(t *testing.T) {
 	if got := summary("--dir", clone, "a", "b", "new"); got != strings.Replace(want, w.expand("gone: delete ConfigMap NS-gone/a, "), "", 1) {
 		t.Errorf("the plan of the working directory is\n%s", got)
 	}
+	if got := summary("--dir", clone); got != want {
+		t.Errorf("the plan of all of the working directory is\n%s, want\n%s", got, want)
+	}
 	if r := w.writes(mark); len(r) > 0 {
 		t.Errorf("planning wrote%s", listing(r))
 	}

@@ -138,7 +138,10 @@ func (e *env) plan(ctx context.Context, f *planFlags, names []string) ([]belay.P
 		e.tellEncrypted(a.Name, results[i].Objects)
 		req.Rendered = append(req.Rendered, belay.RenderedApplication{Application: *a, Objects: results[i].Objects})
 	}
-	if len(req.Rendered) == 0 {
+	if len(names) == 0 {
+		req.Declared = w.declared()
+	}
+	if len(req.Rendered)+len(req.Declared) == 0 {
 		return failed, nil
 	}
 	previews, err := c.Plan(ctx, req)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -115,6 +116,15 @@ func (w *workdir) applications(names []string) ([]*belay.Application, error) {
 	}
 	slices.SortFunc(out, func(a, b *belay.Application) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
+}
+
+// declared are the names of all applications, if nothing that is wrong or stands
+// elsewhere could make more; else none.
+func (w *workdir) declared() []string {
+	if len(w.catalog.Problems)+len(w.catalog.SetsElsewhere()) > 0 {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(w.catalog.Applications))
 }
 
 // facts tells what is known of an application's cluster.

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -76,10 +77,10 @@ func (e *Engine) at(ctx context.Context, v view, k refKey) (belay.Revision, erro
 type subject struct {
 	def     *belay.Application
 	ref     refKey
-	refs    []refKey // of all sources
-	gone    bool     // a view does not declare it
-	given   bool     // objects were rendered elsewhere
-	objects []belay.Object
+	refs    []refKey       // of all sources
+	gone    bool           // a view does not declare it
+	given   bool           // objects were rendered elsewhere
+	objects []belay.Object // of it, or, if it is gone, of all others
 }
 
 func (e *Engine) subjects(v view, req belay.PlanRequest) ([]subject, error) {
@@ -98,7 +99,12 @@ func (e *Engine) subjects(v view, req belay.PlanRequest) ([]subject, error) {
 		r := &req.Rendered[i]
 		add(subject{def: &r.Application, given: true, objects: r.Objects})
 	}
-	if req.Rendered == nil {
+	for name, a := range e.apps {
+		if len(req.Declared) > 0 && a.def != nil && !slices.Contains(req.Declared, name) {
+			add(subject{def: a.def, gone: true, objects: declaredIn(req.Rendered, a.def.Spec.Destination.Cluster)})
+		}
+	}
+	if req.Rendered == nil && len(req.Declared) == 0 {
 		for _, def := range v.catalog.Applications {
 			refs := refsOf(&def, v.catalog)
 			add(subject{def: &def, ref: refs[0], refs: refs})
@@ -142,6 +148,7 @@ func (e *Engine) previewOne(ctx context.Context, v view, s subject) (belay.Previ
 	if s.gone {
 		out.Revision = v.rev.Commit
 		p := e.teardownPlan(t)
+		p.Actions = slices.DeleteFunc(p.Actions, func(a belay.Action) bool { return declares(s.objects, a.ID) })
 		out.Digest, out.Held = p.Digest, p.Held
 		if held := e.heldTeardown(def); held != nil && len(p.Actions) > 0 {
 			out.Held = held
@@ -187,6 +194,29 @@ func (e *Engine) previewChanges(ctx context.Context, t *target, p *belay.Plan, o
 		}
 		out.Changes = append(out.Changes, c)
 	}
+}
+
+// declaredIn are the objects of applications on one cluster, by what is known of
+// their names before anybody asked which kinds have a namespace.
+func declaredIn(apps []belay.RenderedApplication, cluster string) []belay.Object {
+	var out []belay.Object
+	for i := range apps {
+		if apps[i].Application.Spec.Destination.Cluster != cluster {
+			continue
+		}
+		for _, o := range apps[i].Objects {
+			o.ID.Namespace = cmp.Or(o.ID.Namespace, apps[i].Application.Spec.Destination.Namespace)
+			out = append(out, o)
+		}
+	}
+	return out
+}
+
+// declares says whether one of such objects is meant by an id.
+func declares(objects []belay.Object, id belay.ObjectID) bool {
+	return slices.ContainsFunc(objects, func(o belay.Object) bool {
+		return o.ID.GroupKind() == id.GroupKind() && o.ID.Name == id.Name && (o.ID.Namespace == id.Namespace || id.Namespace == "")
+	})
 }
 
 // teardownPlan is what becomes of an application that leaves Git.

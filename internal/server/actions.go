@@ -78,7 +78,7 @@ func (s *Server) registerActions(api huma.API) {
 		Summary:      "What would change",
 		Description:  "Compares a revision, or what a working directory renders to, with the clusters. Nothing is changed. Secret values are redacted in the answer.",
 	}, func(ctx context.Context, in *struct{ Body belay.PlanRequest }) (*reply[previews], error) {
-		if in.Body.Revision != "" && len(in.Body.Rendered) > 0 {
+		if in.Body.Revision != "" && len(in.Body.Rendered)+len(in.Body.Declared) > 0 {
 			return nil, &belay.Error{Code: belay.CodeInvalid, Message: "a plan is of a revision or of rendered objects, not of both"}
 		}
 		ps, err := s.Engine.Plan(ctx, in.Body)
