@@ -51,7 +51,7 @@ func TestBrokenInput(t *testing.T) {
 		{"object declared twice", "plain", map[string]string{"apps/plain/a.yaml": documents(configMap("a", "bad"), configMap("a", "worse")), "apps/plain/extra.yaml": ""},
 			"apps/plain/a.yaml:", "apps/plain/a.yaml:8", false, false},
 		{"source that is gone", "plain", map[string]string{"apps/plain/a.yaml": "", "apps/plain/extra.yaml": ""},
-			"apps/plain", "does not exist", false, false},
+			"belay/plain.yaml:1", "does not exist", false, false},
 		{"resource of a kustomization that is not there", "kust", map[string]string{"apps/kust/kustomization.yaml": "resources:\n  - a.yaml\n  - nowhere.yaml\n", "apps/kust/extra.yaml": ""},
 			"apps/kust/kustomization.yaml", "nowhere.yaml", false, false},
 		{"template that does not parse", "helm", map[string]string{"chart/templates/a.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  value: {{ .Values.value\n", "chart/templates/ext.yaml": ""},

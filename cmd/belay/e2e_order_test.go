@@ -133,6 +133,24 @@ func TestAKindThatADependencyBrings(t *testing.T) {
 	}
 }
 
+// A sync of all waits for what the newest commit declares, not for what it removes.
+func TestSyncOfAllAfterARemoval(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.commit("Two", map[string]string{
+		"belay/stays.yaml": application("stays", "apps/stays", "NS-stays"), "apps/stays/a.yaml": configMap("a", "1"),
+		"belay/goes.yaml": application("goes", "apps/goes", "NS-goes"), "apps/goes/a.yaml": configMap("a", "1"),
+	})
+	s := w.serve()
+	s.awaitSynced("stays", "goes")
+	w.commit("One", map[string]string{"belay/goes.yaml": "", "apps/stays/a.yaml": configMap("a", "2")})
+	out, stderr, code := s.cli("sync", "--all", "--wait")
+	if code != 0 || !strings.Contains(out, "stays: Synced") || strings.Contains(out, "goes") {
+		t.Errorf("exit code %d: %s%s", code, out, stderr)
+	}
+	s.awaitGone("goes")
+}
+
 // awaitGone waits until applications are not there any more.
 func (s *serveProcess) awaitGone(names ...string) {
 	s.w.t.Helper()

@@ -86,6 +86,7 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 		stayAt(t)
 	}
 	nd, objects, reads, err := e.render(ctx, t, &facts, false)
+	err = placed(err, t.def)
 	e.Checkpoint("rendered")
 	var good *desired
 	if err != nil && d == nil && belay.CodeOf(err) != belay.CodeUnavailable {
@@ -244,6 +245,18 @@ func (t *target) specDigest() string {
 		return fmt.Sprint(err) // values of YAML always encode
 	}
 	return belay.Digest(b)
+}
+
+// placed gives an error that is of no file the place of the definition: what it
+// says is what has to be changed.
+func placed(err error, def *belay.Application) error {
+	be, ok := errors.AsType[*belay.Error](err)
+	if !ok || be.Origin.File != "" || be.Code == belay.CodeUnavailable {
+		return err
+	}
+	c := *be
+	c.Origin = def.Origin
+	return &c
 }
 
 // asError gives any error the shape users see.

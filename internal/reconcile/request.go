@@ -57,6 +57,10 @@ func (e *Engine) Sync(ctx context.Context, req belay.SyncRequest, actor string) 
 			refused = append(refused, *why)
 			continue
 		}
+		if a.def == nil && len(req.Applications) == 0 {
+			e.order(a, req, actor) // it is being deleted, and will be no more
+			continue
+		}
 		taken = append(taken, n)
 	}
 	if len(refused) > 0 && len(req.Applications) > 0 {
