@@ -8,6 +8,7 @@ import (
 	"path"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -409,8 +410,11 @@ func (p *parser) foreign(apiVersion, kindName string, line int) bool {
 	case kindName != "":
 		what += " " + kindName
 	}
-	p.report("", problem{line: line, message: "is not a definition of Belay, but " + quoteless(what),
-		hint: fmt.Sprintf("only documents with apiVersion: %s belong below %s; move manifests to a directory outside of it that an Application names", belay.APIVersion, quote(p.root))})
+	hint := fmt.Sprintf("only documents with apiVersion: %s belong below %s; move manifests to a directory outside of it that an Application names", belay.APIVersion, quote(p.root))
+	if group == "argoproj.io" && slices.Contains([]string{"Application", "ApplicationSet", "AppProject"}, kindName) {
+		hint = fmt.Sprintf("write it with apiVersion: %s; repoURL is repo, targetRevision is ref, syncPolicy is sync, an AppProject is a Project (docs/guides/objects.md)", belay.APIVersion)
+	}
+	p.report("", problem{line: line, message: "is not a definition of Belay, but " + quoteless(what), hint: hint})
 	return true
 }
 

@@ -36,7 +36,10 @@ func (p *Printer) Previews(previews []belay.Preview) error {
 
 func (p *Printer) preview(b *strings.Builder, pv *belay.Preview) {
 	fmt.Fprintf(b, "%s on %s", p.Paint(Bold, Clean(pv.Application)), Clean(pv.Cluster))
-	if pv.Revision != "" {
+	switch {
+	case strings.HasPrefix(pv.Revision, "("): // words in place of a commit
+		fmt.Fprintf(b, " %s", Clean(pv.Revision))
+	case pv.Revision != "":
 		fmt.Fprintf(b, " at %s", short(pv.Revision))
 	}
 	fmt.Fprintf(b, ": %s\n", counts(pv))
