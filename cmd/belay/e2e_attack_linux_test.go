@@ -17,9 +17,11 @@ import (
 
 // attack is an application whose author means harm.
 type attack struct {
-	name  string
-	files map[string]string // below apps/NAME
-	links map[string]string // symlinks below apps/NAME
+	name string
+	// def is its definition, unless it is a plain one; spec is YAML below the spec of that.
+	def, spec string
+	files     map[string]string // below apps/NAME
+	links     map[string]string // symlinks below apps/NAME
 	// says is what the application's message must have, the place first.
 	says []string
 	// yields is what a ConfigMap named "loot" has if the attack is harmless because
@@ -82,12 +84,19 @@ func TestAttacks(t *testing.T) {
 	local := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Add(1) }))
 	t.Cleanup(local.Close)
 	marker := filepath.Join(t.TempDir(), "marker")
-	all := attacks(marker, local.URL)
+	charts := hostileCharts(t)
+	all := append(attacks(marker, local.URL), laterAttacks(local.URL, charts.URL)...)
 
 	files := map[string]gittest.File{
 		"belay/other.yaml": gittest.Text(w.expand(application("other", "apps/other", "NS-other"))), "apps/other/a.yaml": gittest.Text(configMap("a", "1"))}
+	for p, text := range hostileDefinitions() {
+		files[p] = gittest.Text(w.expand(text))
+	}
 	for _, a := range all {
-		files["belay/"+a.name+".yaml"] = gittest.Text(w.expand(application(a.name, "apps/"+a.name, "NS-"+a.name)))
+		if a.def == "" {
+			a.def = application(a.name, "apps/"+a.name, "NS-"+a.name, a.spec)
+		}
+		files["belay/"+a.name+".yaml"] = gittest.Text(w.expand(a.def))
 		for p, text := range a.files {
 			f := gittest.Text(text)
 			if strings.HasSuffix(p, ".sh") {
@@ -123,6 +132,8 @@ func TestAttacks(t *testing.T) {
 			t.Errorf("%s gives away too much: %q", a.name, got.Message)
 		}
 	}
+	s.awaitProblem("ApplicationSet", "the matrix has")
+	s.awaitProblem("ApplicationSet", "KiB")
 	s.awaitApps("other")
 	if _, err := os.Stat(marker); err == nil {
 		t.Error("a program out of a repository ran")

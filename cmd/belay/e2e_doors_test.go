@@ -200,6 +200,11 @@ func TestNoWayAroundAProject(t *testing.T) {
 			t.Errorf("a door is open: %s", r)
 		}
 	}
+	for _, r := range w.requests(mark) { // not even an event
+		if (r.Namespace == w.ns("no") || r.Namespace == w.ns("theirs")) && r.Verb != "get" && r.Verb != "list" {
+			t.Errorf("a door is open: %s", r)
+		}
+	}
 	w.awaitValue(w.ns("theirs"), "theirs", "theirs")
 	if n := len(charts.Requests()); n > 0 {
 		t.Errorf("a Helm repository that is not allowed was asked %d times", n)
