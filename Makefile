@@ -29,11 +29,11 @@ demo: build ## Run a sample fleet on a control plane of its own, until Ctrl-C
 
 .PHONY: test
 test: setup devcluster ## Run all tests, on one control plane
-	@$(BIN)/devcluster run --audit -- $(GO) test $(TESTFLAGS) ./...
+	@$(BIN)/devcluster run --audit -- $(GO) test -timeout 30m $(TESTFLAGS) ./...
 
 .PHONY: race
 race: setup devcluster ## Run all tests under the race detector (needs a C compiler)
-	@CGO_ENABLED=1 $(BIN)/devcluster run --audit -- $(GO) test -race $(TESTFLAGS) ./...
+	@CGO_ENABLED=1 $(BIN)/devcluster run --audit -- $(GO) test -race -timeout 45m $(TESTFLAGS) ./...
 
 .PHONY: fuzz
 fuzz: setup ## Feed every parser of foreign input with whatever, a minute each (FUZZTIME=10s)
