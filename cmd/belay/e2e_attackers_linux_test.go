@@ -40,17 +40,8 @@ func hostileDefinitions() map[string]string {
 	}
 	return map[string]string{
 		"belay/set-matrix.yaml": set("matrix", "{matrix: {generators: ["+strings.Join(lists, ", ")+"]}}", "m-{{ .a }}"),
-		"belay/set-output.yaml": set("output", "{list: {elements: [{a: x}]}}", `o-{{ printf \"%99999999d\" 1 }}`),
-		"belay/set-long.yaml":   set("long", "{list: {elements: [{a: x}]}}", "l-"+strings.Repeat("{{ .a }}", 2000)),
-		"belay/rule.yaml":       "apiVersion: belay.dev/v1alpha1\nkind: HealthRule\nmetadata: {name: bomb}\nspec:\n  kinds: [Service]\n  rules:\n    - when: " + celBomb + "\n      health: Healthy\n",
 	}
 }
-
-// celBomb takes a million steps.
-var celBomb = func() string {
-	list := "[" + strings.TrimSuffix(strings.Repeat("0,", 100), ",") + "]"
-	return fmt.Sprintf(`"%[1]s.all(a, %[1]s.all(b, %[1]s.all(c, a + b + c == 0)))"`, list)
-}()
 
 // laterAttacks are more of them: by what an application may be made of beside its manifests.
 func laterAttacks(target, charts string) []attack {
@@ -74,10 +65,5 @@ func laterAttacks(target, charts string) []attack {
 		{name: "patch-repeat", spec: "  patches: [{target: {name: \"((x{1000}){1000}){1000}\"}, patch: \"data: {a: b}\"}]\n", files: one("a.yaml", long), says: []string{"spec.patches[0]"}},
 		{name: "kustomize-regex", files: map[string]string{"kustomization.yaml": "resources: [a.yaml]\npatches:\n- target: {name: \"(x+x+)+y\"}\n  patch: '[{\"op\": \"remove\", \"path\": \"/data\"}]'\n", "a.yaml": documents(long, loot("harmless"))}, yields: "harmless"},
 		{name: "kustomize-base", files: one("kustomization.yaml", "resources: [\""+target+"/x.git//base?ref=main\"]\n"), says: []string{"apps/kustomize-base/kustomization.yaml", "local network"}},
-		{name: "sops-bomb", files: one("s.yaml", "a: ENC[AES256_GCM,data:a,iv:a,tag:a,type:str]\nsops:\n  mac: ENC[AES256_GCM,data:a,iv:a,tag:a,type:str]\n  lastmodified: \"2026-01-01T00:00:00Z\"\n  version: 3.9.0\n"+
-			"  age:\n"+strings.Repeat("    - {recipient: a, enc: b}\n", 50_000)), says: []string{"apps/sops-bomb/s.yaml"}},
-		{name: "cel-rule", files: one("a.yaml", "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}\n"), says: []string{"Service", "costs too much"}},
-		{name: "cel-ready", spec: "  dependsOn: [{name: other, ready: " + celBomb + "}]\n", files: one("a.yaml", loot("x")), says: []string{"costs too much"}},
-		{name: "hook-endless", files: one("a.yaml", documents(hookJob("endless", "PreSync", "hold"), loot("x"))), says: []string{"PreSync", "endless"}},
 	}
 }
