@@ -3,17 +3,27 @@
 # each to a tar: packages.sh ARCH DIR
 #
 # Needs apt-get and dpkg-deb, no root, and nothing of the machine's own package state.
-# apt checks the signatures. The release is that of the machine's keyring; SUITE and
-# MIRROR change it, and a snapshot.debian.org mirror makes the image the same forever.
+# apt checks the signatures. Mirrors are those that the machine's own apt uses; MIRROR and
+# SECURITY_MIRROR change them, and a mirror of dated snapshots makes the image the same forever.
 set -eu
 arch=$1
 mkdir -p "$2"
 dir=$(cd "$2" && pwd)
-suite=${SUITE:-bookworm} mirror=${MIRROR:-http://deb.debian.org/debian} security=${SECURITY_MIRROR:-http://deb.debian.org/debian-security}
+suite=${SUITE:-bookworm}
 keyring=${KEYRING:-/usr/share/keyrings/debian-archive-keyring.gpg}
 for tool in apt-get dpkg-deb; do
 	command -v $tool >/dev/null || { echo "packages.sh: $tool is missing; on another system name a base with BASE=DIR (see docs/guides/install.md)" >&2; exit 1; }
 done
+# mirror_of SUITE is where the machine's apt finds it.
+mirror_of() {
+	apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Identifier: Packages' |
+		awk -v suite="$1" '$2 == suite && $3 == "main" { print $1; exit }'
+}
+mirror=${MIRROR:-$(mirror_of "$suite")} security=${SECURITY_MIRROR:-$(mirror_of "$suite-security")}
+if [ -z "$mirror" ] || [ -z "$security" ]; then
+	echo "packages.sh: apt of this machine knows no mirror of $suite; set SUITE, or MIRROR and SECURITY_MIRROR" >&2
+	exit 1
+fi
 state=$dir/apt
 mkdir -p "$state/lists/partial" "$state/archives/partial" "$dir/tars"
 : >"$state/status"
