@@ -95,7 +95,7 @@ func (m *Mounted) permit(kind belay.ReadKind, path string) error {
 	}
 	reads, err := files.Trace(kind, path)
 	if err != nil || len(reads) == 0 {
-		return nil // the read itself will say it
+		return err // what the read itself would say
 	}
 	last := reads[len(reads)-1].Path
 	if last == path || last == "." || strings.HasPrefix(path, last+"/") { // a directory on the way there that is missing
