@@ -108,6 +108,9 @@ func (in *inspector) trackOrigins() (wanted bool, err error) {
 	if err := json.Unmarshal(j, &m); err != nil {
 		return false, err
 	}
+	if m == nil {
+		return false, nil // there is nothing in it, which Kustomize says better
+	}
 	for key := range m {
 		if strings.EqualFold(key, "buildMetadata") {
 			delete(m, key)
