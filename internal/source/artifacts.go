@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/belaydev/belay"
@@ -20,25 +19,15 @@ import (
 // artifacts follows the charts of one Helm repository, or one repository of an
 // OCI registry. What a ref means is a digest, and the digest is its commit.
 type artifacts struct {
-	h    *Hub
-	key  string
-	url  string // without a chart
-	wake chan struct{}
-	turn chan struct{} // one token: who has it asks the server
+	poller // its mu guards what follows, too
+	key    string
+	url    string // without a chart
 
-	mu        sync.Mutex
 	config    RepoConfig
 	spellings []string
-	refs      map[string]bool // followed
 	saved     map[string]savedRelease
 	found     map[string]*release
 	told      map[string]string
-	err       error // of the last look
-	looked    time.Time
-	cancel    context.CancelFunc
-	failures  int
-	begun     uint64
-	ended     uint64
 
 	// index is the last one read, of a Helm repository; digests are those of
 	// archives for which it has none. Both belong to who has the turn.
@@ -79,8 +68,8 @@ func keyOf(url, ref string) (key, base, name string) {
 }
 
 func newArtifacts(h *Hub, key, base string) *artifacts {
-	a := &artifacts{h: h, key: key, url: base, found: map[string]*release{}, told: map[string]string{}, digests: map[string]string{},
-		wake: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	a := &artifacts{key: key, url: base, found: map[string]*release{}, told: map[string]string{}, digests: map[string]string{}}
+	a.init(h)
 	a.load()
 	return a
 }
@@ -156,6 +145,7 @@ func (a *artifacts) configure(c RepoConfig) {
 	defer a.mu.Unlock()
 	news := a.config.Version != c.Version || a.config.stranger != c.stranger
 	a.config = c
+	a.every(c.Interval)
 	if news && (a.err != nil || a.failures > 0) {
 		a.failures = 0
 		a.nudge()
@@ -179,12 +169,6 @@ func (a *artifacts) setFollowed(refs map[string]bool, spellings []string) {
 	maps.DeleteFunc(a.told, func(ref, _ string) bool { return !refs[ref] })
 }
 
-func (a *artifacts) followed() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return len(a.refs) > 0
-}
-
 func (a *artifacts) is(url string) bool {
 	key, _, _ := keyOf(url, "")
 	return key == a.key || "helm+"+key == a.key
@@ -206,68 +190,10 @@ func (a *artifacts) alike(url string) bool {
 }
 
 func (a *artifacts) start(ctx context.Context) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.cancel != nil {
-		return
-	}
-	ctx, a.cancel = context.WithCancel(ctx)
-	a.h.wg.Go(func() { a.loop(ctx) })
-}
-
-func (a *artifacts) stop() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.cancel != nil {
-		a.cancel()
-		a.cancel = nil
-	}
-}
-
-func (a *artifacts) unfollow() {
-	a.stop()
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.refs = nil
+	a.poll(ctx, func(ctx context.Context) error { return a.look(ctx, 0) })
 }
 
 func (a *artifacts) close() { a.stop() }
-
-func (a *artifacts) poke() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.failures = 0
-	a.nudge()
-}
-
-func (a *artifacts) nudge() {
-	select {
-	case a.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (a *artifacts) loop(ctx context.Context) {
-	for {
-		_ = a.look(ctx, 0) // how it went is in the status, and somebody was told
-		a.mu.Lock()
-		interval := a.h.o.Interval
-		if a.config.Interval > 0 {
-			interval = a.config.Interval
-		}
-		d := a.h.delay(interval, a.failures)
-		a.mu.Unlock()
-		timer, stop := a.h.o.Clock.Timer(d)
-		select {
-		case <-ctx.Done():
-			stop()
-			return
-		case <-a.wake:
-			stop()
-		case <-timer:
-		}
-	}
-}
 
 func (a *artifacts) checkNow(ctx context.Context) error {
 	a.mu.Lock()

@@ -1,7 +1,5 @@
 package source
 
-import "time"
-
 // Forget drops what refs were found to mean, and keeps what was fetched: who asks
 // next is told once the remotes were asked again. It must not be called during
 // [Hub.Run].
@@ -18,8 +16,8 @@ func (r *repo) forget() {
 	defer r.mu.Unlock()
 	clear(r.found)
 	clear(r.told)
-	r.saved, r.err, r.looked = nil, nil, time.Time{}
-	r.failures, r.begun, r.ended = 0, 0, 0
+	r.saved = nil
+	r.unlook()
 }
 
 func (a *artifacts) forget() {
@@ -27,6 +25,5 @@ func (a *artifacts) forget() {
 	defer a.mu.Unlock()
 	clear(a.found)
 	clear(a.told)
-	a.err, a.looked = nil, time.Time{}
-	a.failures, a.begun, a.ended = 0, 0, 0
+	a.unlook()
 }

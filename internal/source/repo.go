@@ -15,22 +15,16 @@ import (
 
 // repo is one repository that is or was followed.
 type repo struct {
-	h    *Hub
-	key  string
-	wake chan struct{} // looked at soon
-	turn chan struct{} // one token: who has it looks at the remote
+	poller // its mu guards what follows, too
+	key    string
 
 	opening sync.Mutex // held while the mirror is opened; taken before mu
 
-	mu        sync.Mutex
 	url       string // as it is fetched from
 	spellings []string
-	interval  time.Duration
 	auth      func(context.Context) (git.Auth, error)
-	version   string          // of the declaration
-	stranger  bool            // nobody declared it
-	refs      map[string]bool // followed
-	cancel    context.CancelFunc
+	version   string // of the declaration
+	stranger  bool   // nobody declared it
 
 	mirror *git.Mirror
 	old    []*git.Mirror // of another spelling; snapshots may still read from them
@@ -38,11 +32,6 @@ type repo struct {
 	saved  map[string]saved
 	found  map[string]*finding
 	told   map[string]string // what each ref was when somebody was last told
-	err    error             // of the last look
-	looked time.Time
-	// failures in a row; looks that were begun, and the last one that ended.
-	failures     int
-	begun, ended uint64
 }
 
 // finding is what became of a ref: the last good commit, and what is wrong now.
@@ -53,8 +42,9 @@ type finding struct {
 }
 
 func newRepo(h *Hub, key, url string) *repo {
-	return &repo{h: h, key: key, url: url, interval: h.o.Interval, found: map[string]*finding{}, told: map[string]string{},
-		wake: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	r := &repo{key: key, url: url, found: map[string]*finding{}, told: map[string]string{}}
+	r.init(h)
+	return r
 }
 
 func (r *repo) configure(c RepoConfig) {
@@ -63,10 +53,7 @@ func (r *repo) configure(c RepoConfig) {
 	news := (r.auth == nil) != (c.Auth == nil) || r.version != c.Version || r.stranger != c.stranger
 	r.stranger = c.stranger
 	r.auth, r.version = c.Auth, c.Version
-	r.interval = r.h.o.Interval
-	if c.Interval > 0 {
-		r.interval = c.Interval
-	}
+	r.every(c.Interval)
 	if c.URL != "" && c.URL != r.url {
 		r.url = c.URL
 		if r.mirror != nil {
@@ -93,46 +80,13 @@ func (r *repo) setFollowed(refs map[string]bool, spellings []string) {
 	maps.DeleteFunc(r.told, func(ref, _ string) bool { return !refs[ref] })
 }
 
-func (r *repo) followed() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.refs) > 0
-}
-
 func (r *repo) alike(url string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return git.Alike(r.url, url)
 }
 
-// start begins the loop, unless it runs. Called with h.mu.
-func (r *repo) start(ctx context.Context) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.cancel != nil {
-		return
-	}
-	ctx, r.cancel = context.WithCancel(ctx)
-	r.h.wg.Go(func() { r.loop(ctx) })
-}
-
-// stop ends the loop.
-func (r *repo) stop() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.cancel != nil {
-		r.cancel()
-		r.cancel = nil
-	}
-}
-
-// unfollow follows nothing any more.
-func (r *repo) unfollow() {
-	r.stop()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.refs = nil
-}
+func (r *repo) start(ctx context.Context) { r.poll(ctx, r.look) }
 
 func (r *repo) close() {
 	r.stop()
@@ -146,48 +100,12 @@ func (r *repo) close() {
 	r.old, r.mirror = nil, nil
 }
 
-// poke has the remote looked at at once, backoff or not. One that comes while
-// it is being looked at has it looked at again.
-func (r *repo) poke() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.failures = 0
-	r.nudge()
-}
-
 // heal has a damaged mirror made anew at once, unless that has just failed.
 func (r *repo) heal() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.failures == 0 {
 		r.nudge()
-	}
-}
-
-func (r *repo) nudge() {
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
-}
-
-// loop looks at the remote now and then.
-func (r *repo) loop(ctx context.Context) {
-	for {
-		// How it went is in the status, and somebody was told.
-		_ = r.look(ctx)
-		r.mu.Lock()
-		d := r.h.delay(r.interval, r.failures)
-		r.mu.Unlock()
-		timer, stop := r.h.o.Clock.Timer(d)
-		select {
-		case <-ctx.Done():
-			stop()
-			return
-		case <-r.wake:
-			stop()
-		case <-timer:
-		}
 	}
 }
 
