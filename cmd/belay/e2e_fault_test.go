@@ -106,6 +106,17 @@ func (w *world) twoClusters(y *way) map[string]string {
 	}
 }
 
+// servedTwice is a world with that fleet, served and well.
+func servedTwice(t *testing.T) (*world, *way, *serveProcess) {
+	t.Helper()
+	w := newWorld(t)
+	y := w.way()
+	w.commit("Two clusters", w.twoClusters(y))
+	s := w.serve()
+	s.awaitSynced("near", "far")
+	return w, y, s
+}
+
 func (w *world) changeBoth(s *serveProcess, value string) {
 	w.t.Helper()
 	s.push("Change both to "+value, map[string]string{"apps/near/a.yaml": configMap("a", value),
@@ -115,11 +126,7 @@ func (w *world) changeBoth(s *serveProcess, value string) {
 // A cluster that takes its time slows down nobody but itself.
 func TestSlowCluster(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	y := w.way()
-	w.commit("Two clusters", w.twoClusters(y))
-	s := w.serve()
-	s.awaitSynced("near", "far")
+	w, y, s := servedTwice(t)
 	var slow sync.Map
 	y.fail(func(_ http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Query().Get("watch") == "" {
@@ -151,11 +158,7 @@ func TestSlowCluster(t *testing.T) {
 // served again once it does.
 func TestHangingCluster(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	y := w.way()
-	w.commit("Two clusters", w.twoClusters(y))
-	s := w.serve()
-	s.awaitSynced("near", "far")
+	w, y, s := servedTwice(t)
 	mended := make(chan struct{})
 	y.fail(func(rw http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Query().Get("watch") != "" {
@@ -190,11 +193,7 @@ func TestHangingCluster(t *testing.T) {
 // object is told to have failed.
 func TestBusyCluster(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	y := w.way()
-	w.commit("Two clusters", w.twoClusters(y))
-	s := w.serve()
-	s.awaitSynced("near", "far")
+	w, y, s := servedTwice(t)
 	var mu sync.Mutex
 	refused := 0
 	y.fail(func(rw http.ResponseWriter, r *http.Request) bool {
@@ -230,11 +229,7 @@ func TestBusyCluster(t *testing.T) {
 // are tried again until they do better.
 func TestBrokenAnswers(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	y := w.way()
-	w.commit("Two clusters", w.twoClusters(y))
-	s := w.serve()
-	s.awaitSynced("near", "far")
+	w, y, s := servedTwice(t)
 	var mu sync.Mutex
 	kinds := []func(http.ResponseWriter){
 		func(rw http.ResponseWriter) { rw.WriteHeader(http.StatusInternalServerError) },
