@@ -38,7 +38,8 @@ func TestFilesOfEveryFormat(t *testing.T) {
 				if sops.Ciphertext(f.Text()) || bytes.Contains(f.Text(), []byte("sops:")) || bytes.Contains(f.Text(), []byte("sops_")) {
 					t.Errorf("the text has more than marks:\n%s", f.Text())
 				}
-				for _, secret := range []string{"hunter", "secret", "lovelace", "5432"} {
+				// Digits alone could stand in a digest by chance.
+				for _, secret := range []string{"hunter", "secret", "lovelace", ": 5432"} {
 					if bytes.Contains(f.Text(), []byte(secret)) {
 						t.Errorf("the text has a value:\n%s", f.Text())
 					}
