@@ -54,6 +54,11 @@ func guarded(then, now belay.Live) bool {
 		(now.ConfirmPrune && !then.ConfirmPrune) || (now.ConfirmTeardown && !then.ConfirmTeardown)
 }
 
+// deleteAttempts bounds how often a deletion looks again at what has changed
+// meanwhile. A controller may write an object many times in a row, and none of
+// that speaks against deleting it.
+const deleteAttempts = 16
+
 func (c *Cluster) remove(ctx context.Context, r resource, permit belay.Permit, live belay.Live, version string) error {
 	for attempt := 1; ; attempt++ {
 		answer, err := c.sendDelete(ctx, r, permit, live, version)
@@ -67,7 +72,7 @@ func (c *Cluster) remove(ctx context.Context, r resource, permit belay.Permit, l
 		case err == nil:
 			c.objects.deleted(live.ID, live.UID)
 			return nil
-		case !apierrors.IsConflict(err) || attempt == applyAttempts:
+		case !apierrors.IsConflict(err) || attempt == deleteAttempts:
 			return err
 		}
 		m, err := c.getMetadata(ctx, r, live.ID)
