@@ -175,7 +175,7 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 	s.engine = reconcile.New(reconcile.Options{
 		Repo: s.parts.repo, Ref: o.ref, Path: cleanPath(o.path), Instance: o.instance, OnlyCluster: o.onlyCluster,
 		Sources: s.parts.sources, Renderer: s.parts.renderer, Connector: s.parts.connector, NewIndex: newIndex,
-		Recorder: s.bus, Logger: o.log, Diff: manifestdiff.Unified, SecretKey: data.key, Runs: s.runs, Checkpoint: o.checkpoint,
+		Recorder: recorder{s.bus}, Logger: o.log, Diff: manifestdiff.Unified, SecretKey: data.key, Runs: s.runs, Checkpoint: o.checkpoint,
 	})
 	shown := electing{s.engine, s.lease}
 	s.http = server.New(server.Config{Engine: shown, Events: s.bus, Metrics: newRegistry(s.engine, shown.standingBy), Schemas: catalog.Schema,

@@ -24,7 +24,7 @@ type rule struct {
 
 // helpers are open to every package but the root: each does one small thing and
 // knows no adapter.
-var helpers = []string{"internal/xec", "internal/events", "internal/version", "internal/term", "internal/manifestdiff", "internal/devtest", "internal/gittest", "internal/registrytest"}
+var helpers = []string{"internal/xec", "internal/events", "internal/version", "internal/term", "internal/manifestdiff", "internal/devtest", "internal/gittest", "internal/registrytest", "internal/signature"}
 
 const (
 	whyAdapter = "An adapter knows one outside world and the domain. If it knew another adapter, neither could be tested, replaced or " +
@@ -58,8 +58,12 @@ var rules = []rule{
 	{pkg: "internal/sops/sopstest", tests: true, why: "Test helpers stay out of the binary."},
 	{pkg: "internal/kube/...", imports: []string{"internal/kube/..."}, kubernetes: true, why: whyAdapter},
 	{pkg: "internal/terraform/...", imports: []string{"internal/terraform/..."}, why: whyAdapter},
-	{pkg: "internal/ledger/...", imports: []string{"internal/ledger/..."}, why: whyAdapter},
-	{pkg: "internal/ledger/verify", imports: []string{"internal/ledger/record"}, why: "The verifier proves what the writer wrote: were it the same code, both would be wrong together. They share the record format."},
+	{pkg: "internal/ledger/...", imports: []string{"internal/ledger/..."}, git: true, why: whyAdapter +
+		" (It runs git itself: a ledger is written and never fetched for its files, which is what internal/git is made for.)"},
+	{pkg: "internal/ledger/record", pure: true, why: "The format of the ledger is a function over values, so that writer and verifier can share it and nothing else."},
+	{pkg: "internal/signature", why: "A signature is right or wrong whoever asks: what checks it must not know what it is for. " + whyHelper},
+	{pkg: "internal/drill", imports: []string{"internal/catalog"}, why: "A drill runs the engine as cmd/belay wires it; it knows what is to be compared, and no adapter."},
+	{pkg: "internal/ledger/verify", imports: []string{"internal/ledger/record"}, git: true, why: "The verifier proves what the writer wrote: were it the same code, both would be wrong together. They share the record format."},
 	{pkg: "internal/forge/...", imports: []string{"internal/forge/..."}, why: whyAdapter},
 
 	{pkg: "internal/reconcile", imports: []string{"internal/catalog", "internal/plan", "internal/policy/...", "internal/health", "internal/expr", "internal/window"},

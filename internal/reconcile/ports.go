@@ -152,7 +152,19 @@ type Connector interface {
 	Connect(ctx context.Context, def belay.Cluster, interactive []string, notify func(applications []string, all bool)) (Cluster, error)
 }
 
-// Recorder takes events.
+// Recorder takes events: for those who watch, and for the record. What it
+// remembers of the record outlives the process.
 type Recorder interface {
+	// Publish takes an event without waiting for anything.
 	Publish(belay.Event)
+	// Record returns the ID of an event's record once that can no longer be lost. On
+	// an error it is not on the record, and what it announces must not happen.
+	Record(ctx context.Context, ev belay.Event) (id string, err error)
+	// Running are the deployments that began and did not succeed yet, of every life
+	// of the server.
+	Running() []belay.Deployment
+	// Holds are those in force.
+	Holds() []belay.Hold
+	// Source is the commit that a ref was seen at last, "" for none.
+	Source(repo, ref string) string
 }
