@@ -151,7 +151,7 @@ func TestAttacks(t *testing.T) {
 	if n := reached.Load(); n > 0 {
 		t.Errorf("the local network was reached %d times", n)
 	}
-	const most = 600 << 10
+	const most = raceMemory * 600 << 10
 	if peak := peakMemory(t, s.cmd.Process.Pid); peak > most {
 		t.Errorf("the server took %d KiB of memory at most, want less than %d", peak, most)
 	}
