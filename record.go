@@ -73,6 +73,9 @@ type Detail struct {
 	// Manifests are what the cluster was made equal to, secret values redacted.
 	// Records hold them as files; they are no part of the event itself.
 	Manifests []Manifest `json:"-"`
+	// Complete is true where Manifests are all that is to be on record of the
+	// application, whatever was before.
+	Complete bool `json:"-"`
 	// Cleared is true when nothing of the application is left in the cluster.
 	Cleared bool `json:"cleared,omitempty" doc:"Whether the application is gone from the cluster."`
 }
@@ -123,6 +126,9 @@ type Manifest struct {
 	ID ObjectID
 	// Raw is JSON with sorted keys; nil takes the object out of the record.
 	Raw json.RawMessage
+	// SHA256 is of the file that holds it, where that is the same as on the record
+	// of the deployment before; there is no Raw then, and the file stays.
+	SHA256 string
 }
 
 // Deployment is one sync of one application: the record of its start and, once it

@@ -22,6 +22,7 @@ package record
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -110,17 +111,18 @@ func Encode(r belay.Record, began *belay.Deployment) (Entry, error) {
 	}
 	// What is read back is what counts: encoding mends text that is no text.
 	manifests := r.Event.Detail.Applied()
+	complete := r.Event.Detail != nil && r.Event.Detail.Complete
 	if r, err = Decode(b); err != nil {
 		return Entry{}, fmt.Errorf("encode record: %w", err)
 	}
 	if b, err = marshal(stored{Format: 1, Writer: r.Writer, Seq: r.Seq, Event: r.Event}); err != nil {
 		return Entry{}, fmt.Errorf("encode record %s: %w", r.ID(), err)
 	}
-	if manifests != nil {
+	if manifests != nil || complete {
 		if r.Event.Detail == nil {
 			r.Event.Detail = &belay.Detail{}
 		}
-		r.Event.Detail.Manifests = manifests
+		r.Event.Detail.Manifests, r.Event.Detail.Complete = manifests, complete
 	}
 	e := Entry{
 		Author: Author(&r), Committer: "Belay <" + Principal(r.Writer) + ">", When: r.Event.Time,
@@ -222,22 +224,20 @@ func endFiles(r *belay.Record, began belay.Deployment) ([]File, error) {
 	ev, d := &r.Event, End(began, r)
 	var out []File
 	if ev.Detail != nil {
-		for _, m := range ev.Detail.Manifests {
-			path := ManifestPath(m.ID)
-			if m.Raw == nil {
-				out = append(out, File{Dir(ev) + path, nil})
-				continue
-			}
-			b, err := YAML(m.Raw)
-			if err != nil {
-				return nil, fmt.Errorf("encode %s: %w", m.ID, err)
-			}
-			out = append(out, File{Dir(ev) + path, b})
-			sum := sha256.Sum256(b)
-			d.Manifests = append(d.Manifests, belay.ManifestFile{Path: path, SHA256: hex.EncodeToString(sum[:])})
-		}
-		if ev.Detail.Cleared {
+		if ev.Detail.Cleared || ev.Detail.Complete {
 			out = append(out, File{Dir(ev) + ManifestDir + "/", nil})
+		}
+		for _, m := range ev.Detail.Manifests {
+			f, err := manifestFile(m)
+			if err != nil {
+				return nil, err
+			}
+			if m.SHA256 == "" {
+				out = append(out, File{Dir(ev) + f.Path, f.Data})
+			}
+			if sum := m.SHA256; f.Data != nil || sum != "" {
+				d.Manifests = append(d.Manifests, belay.ManifestFile{Path: f.Path, SHA256: cmp.Or(sum, Sum(f.Data))})
+			}
 		}
 	}
 	b, err := marshal(d)
@@ -249,6 +249,35 @@ func endFiles(r *belay.Record, began belay.Deployment) ([]File, error) {
 		out = append(out, File{RunningPath(ev), nil})
 	}
 	return out, nil
+}
+
+// manifestFile is a manifest as a file below the directory of its application;
+// without data where there is no manifest to write.
+func manifestFile(m belay.Manifest) (File, error) {
+	f := File{Path: ManifestPath(m.ID)}
+	if m.Raw == nil || m.SHA256 != "" {
+		return f, nil
+	}
+	var err error
+	if f.Data, err = YAML(m.Raw); err != nil {
+		return f, fmt.Errorf("encode %s: %w", m.ID, err)
+	}
+	return f, nil
+}
+
+// Sum is the SHA-256 of a file, in hexadecimal.
+func Sum(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// ManifestSum is the SHA-256 of the file that holds a manifest.
+func ManifestSum(raw json.RawMessage) (string, error) {
+	b, err := YAML(raw)
+	if err != nil {
+		return "", err
+	}
+	return Sum(b), nil
 }
 
 // Dir is the directory of what an event is about, with a slash at its end;
