@@ -240,7 +240,10 @@ func hookWeight(annotations map[string]string) (int, error) {
 // beyond the life of a process. The objects of the hooks tell most of it; this is
 // for what has no object any more.
 type HookRecord struct {
-	Cluster     string `json:"cluster"`
+	Cluster string `json:"cluster"`
+	// ClusterID is the [ClusterFacts.ID] of the cluster that they ran in; empty if
+	// that was not known.
+	ClusterID   string `json:"clusterID,omitempty"`
 	Application string `json:"application"`
 	// Run is the last that began, or that was found to be over.
 	Run  string `json:"run"`

@@ -72,6 +72,8 @@ type KindFacts struct {
 
 // ClusterFacts is what rendering and planning need to know of a cluster.
 type ClusterFacts struct {
+	// ID is the same as long as it is the same cluster; empty where that may not be known.
+	ID string
 	// Version is the Kubernetes version, "v1.36.2".
 	Version string
 	// APIVersions are "apps/v1" and "apps/v1/Deployment", sorted.

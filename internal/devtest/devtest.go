@@ -133,6 +133,18 @@ func (c *ControlPlane) Kill(t testing.TB) {
 	c.end(t, (*process).kill)
 }
 
+// Lose kills a dedicated control plane, takes all that it knows from it, and starts
+// it again: another cluster at the same address, with the same authority and
+// credentials.
+func (c *ControlPlane) Lose(t testing.TB) {
+	t.Helper()
+	c.Kill(t)
+	if err := os.RemoveAll(filepath.Join(c.dir, "etcd")); err != nil {
+		t.Fatalf("devtest: %v", err)
+	}
+	c.Start(t)
+}
+
 func (c *ControlPlane) end(t testing.TB, how func(*process) error) {
 	t.Helper()
 	p := c.process

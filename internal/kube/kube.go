@@ -95,9 +95,11 @@ type Cluster struct {
 	objects     *store
 	events      *eventLog
 
-	// moved is closed when the credentials name another server.
+	// moved is closed when the credentials name another server, or another cluster
+	// answers.
 	moved     chan struct{}
 	movedOnce sync.Once
+	identity  identity
 
 	// rediscover asks for a look at what the cluster serves.
 	rediscover chan struct{}
@@ -106,6 +108,7 @@ type Cluster struct {
 	resweep chan struct{}
 
 	mu       sync.Mutex
+	id       string          // of the cluster; "" as long as it is not known
 	running  context.Context // nil before Run and after it
 	watchers sync.WaitGroup
 	known    *catalogue // nil until discovered
@@ -181,7 +184,7 @@ func prepared(from *rest.Config) *rest.Config {
 
 // connectors makes the clients, all over one connection pool.
 func (c *Cluster) connectors(cfg *rest.Config, renew func(context.Context) (*rest.Config, error)) error {
-	transport, err := newRenewing(cfg, renew, func() { c.movedOnce.Do(func() { close(c.moved) }) }, c.log)
+	transport, err := newRenewing(cfg, renew, func() { c.endAs("its credentials name another server now, connecting to it") }, c.log)
 	if err != nil {
 		return err
 	}
@@ -324,7 +327,9 @@ func (c *Cluster) Facts() belay.ClusterFacts {
 	if c.known == nil {
 		return belay.ClusterFacts{}
 	}
-	return c.known.facts
+	facts := c.known.facts
+	facts.ID = c.id
+	return facts
 }
 
 // Live returns what is known of an application's objects, sorted by ID.

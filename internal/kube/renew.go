@@ -12,7 +12,6 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/rest"
 
-	"github.com/belaydev/belay"
 )
 
 const (
@@ -154,9 +153,4 @@ func sameServer(a, b *rest.Config) bool {
 // credentials are what may change while the server stays the same.
 func credentials(c *rest.Config) []any {
 	return []any{c.Username, c.Password, c.BearerToken, c.BearerTokenFile, c.CertFile, c.KeyFile, c.CertData, c.KeyData, c.Impersonate, c.ExecProvider}
-}
-
-// errMoved is why a connection ends by itself.
-func (c *Cluster) errMoved() error {
-	return &belay.Error{Code: belay.CodeUnavailable, Message: "cluster \"" + c.name + "\": its credentials name another server now, connecting to it"}
 }

@@ -22,8 +22,8 @@ var patience = []time.Duration{15 * time.Second, 30 * time.Second, time.Minute, 
 
 // Run connects, and keeps observing until ctx ends, however often the
 // connection is lost. It returns ctx's error, or a [belay.Error] with
-// [belay.CodeUnavailable] when the credentials name another server now, which
-// takes another Cluster.
+// [belay.CodeUnavailable] when the credentials name another server now, or another
+// cluster answers, which takes another Cluster.
 func (c *Cluster) Run(ctx context.Context) error {
 	run, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
@@ -198,6 +198,9 @@ func (c *Cluster) followDiscovery(ctx context.Context) {
 		c.mu.Unlock()
 		k, err := c.discover(ctx, before)
 		if err == nil {
+			if c.identity.doubted.Swap(false) && !c.sameAsBefore(ctx) {
+				return
+			}
 			c.learn(k)
 		} else if ctx.Err() == nil {
 			c.log.Debug("read discovery", "error", err)

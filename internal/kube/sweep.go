@@ -115,6 +115,7 @@ func (c *Cluster) sweep(ctx context.Context, full bool) (passing bool) {
 	if full {
 		c.lookForNamespaces(ctx)
 	}
+	c.learnIdentity(ctx) // now that the rights are known to be there
 	return c.finishSweep(found)
 }
 

@@ -58,6 +58,8 @@ type watch struct {
 	// their health from it.
 	whole bool
 	check belay.HealthCheck
+	// newest is the newest version that arrived.
+	newest atomic.Uint64
 	// definitions is set where the kind is one that defines others.
 	definitions *definitions
 }
@@ -315,7 +317,8 @@ func (c *Cluster) checkOffline() {
 	case (why == "") == (before == ""):
 	case why == "":
 		c.log.Info("cluster answers again")
-		c.askDiscovery() // it may be another version now
+		c.identity.doubted.Store(true)
+		c.askDiscovery() // it may be another version now, or another cluster
 		c.notes.everything()
 	default:
 		c.log.Warn("cluster does not answer", "error", why)
@@ -378,8 +381,14 @@ func (s *sink) Add(obj any) error {
 	if err != nil {
 		return err
 	}
+	s.saw(t.version)
 	s.put(func(o *store) []string { return o.observed(t) })
 	return nil
+}
+
+// saw notes a version that arrived. One goroutine delivers what a watch brings.
+func (s *sink) saw(version uint64) {
+	s.watch.newest.Store(max(s.watch.newest.Load(), version))
 }
 
 // put changes the store, unless the watch was replaced meanwhile: what it still
@@ -403,6 +412,7 @@ func (s *sink) Delete(obj any) error {
 	if err != nil {
 		return err
 	}
+	s.saw(t.version)
 	s.put(func(o *store) []string { return o.gone(t) })
 	return nil
 }
@@ -418,6 +428,10 @@ func (s *sink) Replace(list []any, resourceVersion string) error {
 		items = append(items, t)
 	}
 	version, _ := strconv.ParseUint(resourceVersion, 10, 64)
+	if !s.cluster.continues(s.watch, version) {
+		return s.cluster.errMoved()
+	}
+	s.saw(version)
 	s.put(func(o *store) []string { return o.replace(s.watch.place(), items, version) })
 	s.cluster.delivered(s.watch)
 	return nil

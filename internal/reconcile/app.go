@@ -61,6 +61,7 @@ type app struct {
 	syncedIDs map[belay.ObjectID]string // objects that were written or found right, and their digests
 	syncedAt  time.Time
 	cluster   string // that all of this is about
+	clusterID string // and which of that name, if known
 	hooks     hookMemory
 }
 
@@ -69,7 +70,13 @@ func (a *app) deliverTo(cluster string) {
 	if a.cluster == cluster {
 		return
 	}
-	a.cluster, a.synced, a.syncedIDs = cluster, "", nil
+	a.cluster, a.clusterID = cluster, ""
+	a.forgetDone()
+}
+
+// forgetDone forgets what was done in the cluster.
+func (a *app) forgetDone() {
+	a.synced, a.syncedIDs = "", nil
 	clear(a.fails)
 	clear(a.heals)
 	clear(a.drifted)

@@ -48,6 +48,18 @@ func TestAnotherClusterIsANewBeginning(t *testing.T) {
 	if ok, why := e.allow(target, act); !ok {
 		t.Errorf("not delivered to its new cluster: %s", why)
 	}
+	for _, id := range []string{"", "uid-1", "", "uid-1"} {
+		a.standsIn(id)
+	}
+	e.outcome(target, act, nil)
+	a.standsIn("")
+	if !a.undone(act) {
+		t.Error("forgot what it did in a cluster that does not tell which it is")
+	}
+	a.standsIn("uid-2")
+	if ok, why := e.allow(target, act); !ok || a.undone(act) {
+		t.Errorf("not delivered to the cluster that was built anew: %s", why)
+	}
 }
 
 func TestWhatIsNotDeclaredAnyMoreIsForgotten(t *testing.T) {

@@ -47,21 +47,23 @@ type hookMemory struct {
 	failed map[hookKey]string
 }
 
-// load makes the memory that of a cluster. What was in another one is forgotten:
-// should the application come back to it, it begins anew there.
-func (m *hookMemory) load(runs Runs, cluster, application string) {
-	if m.rec.Cluster == cluster {
+// load makes the memory that of a cluster, id being its identity. What was in
+// another one is forgotten: should the application come back to it, it begins anew
+// there.
+func (m *hookMemory) load(runs Runs, cluster, id, application string) {
+	if m.rec.Cluster == cluster && !differentCluster(m.rec.ClusterID, id) {
 		return
 	}
-	if m.rec.Cluster != "" && runs != nil {
+	if m.rec.Cluster != "" && m.rec.Cluster != cluster && runs != nil {
 		_ = runs.Forget(m.rec.Cluster, application) // at worst a hook is taken to have run
 	}
-	*m = hookMemory{rec: belay.HookRecord{Cluster: cluster, Application: application}}
-	if runs == nil {
-		return
-	}
-	if rec, ok := runs.Known(cluster, application); ok {
+	*m = hookMemory{rec: belay.HookRecord{Cluster: cluster, ClusterID: id, Application: application}}
+	if rec, ok := knownRun(runs, cluster, id, application); ok {
 		m.rec, m.known = rec, true
+		if rec.ClusterID == "" && id != "" {
+			m.rec.ClusterID = id
+			_ = runs.Note(m.rec) // at worst it is not told from a cluster that takes its place
+		}
 		for _, d := range rec.Done {
 			m.succeeded(d)
 		}
@@ -91,7 +93,7 @@ func (m *hookMemory) start(run string, over bool) {
 // learnRun finds out whether the hooks have run for the desired state.
 func (e *Engine) learnRun(t *target, p *belay.Plan) {
 	a, d, m := t.app, t.desired, &t.app.hooks
-	m.load(e.Runs, t.cluster, t.def.Name)
+	m.load(e.Runs, t.cluster, t.conn.Facts().ID, t.def.Name)
 	switch {
 	case m.known && !m.rec.Leaving && belay.SameHookRun(m.rec.Run, d.run):
 		return

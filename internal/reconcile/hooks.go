@@ -76,7 +76,7 @@ func (t *target) defFor(act *belay.Action) *belay.Application {
 // a plan. live are the objects of hooks.
 func (e *Engine) hooksIdle(t *target, live []belay.Live) bool {
 	m := &t.app.hooks
-	m.load(e.Runs, t.cluster, t.def.Name)
+	m.load(e.Runs, t.cluster, t.conn.Facts().ID, t.def.Name)
 	if !m.reached(t.desired.run) {
 		if t.desired.hooked() {
 			return false

@@ -45,7 +45,7 @@ func (e *Engine) ending(ctx context.Context, t *target) (*ending, error) {
 	if l.ending != nil {
 		return l.ending, nil
 	}
-	a.hooks.load(e.Runs, t.cluster, a.name)
+	a.hooks.load(e.Runs, t.cluster, t.conn.Facts().ID, a.name)
 	if l.desired != nil && !l.desired.runsAtEnd() || l.desired == nil && a.hooks.known && !a.hooks.rec.AtEnd {
 		return nil, nil
 	}
@@ -137,7 +137,7 @@ func (e *Engine) teardownStep(t *target, lv *ending, build func([]belay.Live) be
 		return p, plan.Frontier(&p, gate)
 	}
 	m := &t.app.hooks
-	m.load(e.Runs, t.cluster, t.app.name)
+	m.load(e.Runs, t.cluster, t.conn.Facts().ID, t.app.name)
 	if !m.known || !belay.SameHookRun(m.rec.Run, lv.run) {
 		m.start(lv.run, false)
 		m.rec.AtEnd = true
@@ -185,7 +185,7 @@ func (e *Engine) owed(a *app, clusterName string) int {
 	if e.Runs == nil || a.def != nil || (a.left != nil && a.left.ending != nil && a.left.ending.over) {
 		return 0
 	}
-	if r, ok := e.Runs.Known(clusterName, a.name); ok && r.Leaving {
+	if r, ok := e.knownRun(clusterName, e.idOf(clusterName), a.name); ok && r.Leaving {
 		return 1
 	}
 	return 0
@@ -207,7 +207,7 @@ func (e *Engine) findLeaving(clusterName string) {
 		return
 	}
 	for _, r := range e.Runs.All() {
-		if _, declared := e.catalog.Applications[r.Application]; !r.Leaving || r.Cluster != clusterName || declared || e.apps[r.Application] != nil {
+		if _, declared := e.catalog.Applications[r.Application]; !r.Leaving || r.Cluster != clusterName || differentCluster(r.ClusterID, e.idOf(clusterName)) || declared || e.apps[r.Application] != nil {
 			continue
 		}
 		a := newApp(r.Application)
@@ -269,10 +269,8 @@ func (e *Engine) previewHooks(t *target, p *belay.Plan, out *belay.Preview) {
 
 // hooksRan says whether the hooks have run for the desired state of a preview.
 func (e *Engine) hooksRan(t *target, p *belay.Plan) bool {
-	if e.Runs != nil {
-		if r, ok := e.Runs.Known(t.cluster, t.def.Name); ok {
-			return r.Over && !r.Leaving && belay.SameHookRun(r.Run, t.desired.run)
-		}
+	if r, ok := e.knownRun(t.cluster, t.conn.Facts().ID, t.def.Name); ok {
+		return r.Over && !r.Leaving && belay.SameHookRun(r.Run, t.desired.run)
 	}
 	e.mu.Lock()
 	if a := e.apps[t.def.Name]; a != nil && a.cluster == t.cluster {

@@ -50,6 +50,7 @@ func (e *Engine) reconcile(ctx context.Context, name string) {
 		e.settle(t, nil, asError(err, name))
 		return
 	}
+	a.standsIn(t.conn.Facts().ID)
 	missing, srcErr := e.newest(ctx, t)
 	if t.rev.Commit == "" {
 		if e.Sources.Looked(missing) {

@@ -1,0 +1,138 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/belaydev/belay"
+)
+
+// Behind one address there may be another cluster one day: a lost one was built
+// anew with the same authority, a name was pointed elsewhere, etcd was restored
+// from a backup. What was observed before is not true of it, and newer looking
+// versions of what was observed must not hide what is there. So a list that a
+// watch did not lead to is taken in only once it is known to be of the same
+// cluster, and of no earlier time.
+
+// identity is what is known of which cluster it is.
+type identity struct {
+	asking sync.Mutex
+	asked  time.Time // when the last question that was answered began
+	answer string
+
+	doubted atomic.Bool
+	// why is set before Cluster.moved is closed.
+	why string
+}
+
+// home is the namespace whose uid stands for the cluster: kube-system is made
+// with it and cannot be deleted.
+func (c *Cluster) home() string {
+	if len(c.namespaces) > 0 {
+		return c.namespaces[0]
+	}
+	return metav1.NamespaceSystem
+}
+
+// identify asks which cluster it is; "" where that may not be known.
+func (c *Cluster) identify(ctx context.Context) (string, error) {
+	arrived := time.Now()
+	c.identity.asking.Lock()
+	defer c.identity.asking.Unlock()
+	if c.identity.asked.After(arrived) { // all watches may have come at once
+		return c.identity.answer, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	began := time.Now()
+	ns, err := c.metadata.Resource(namespaces.gvr).Get(ctx, c.home(), metav1.GetOptions{})
+	switch {
+	case apierrors.IsForbidden(err), apierrors.IsNotFound(err):
+		c.identity.answer = ""
+	case err != nil:
+		return "", err
+	default:
+		c.identity.answer = string(ns.UID)
+	}
+	c.identity.asked = began
+	return c.identity.answer, nil
+}
+
+// learnIdentity finds out for the first time which cluster it is.
+func (c *Cluster) learnIdentity(ctx context.Context) {
+	c.mu.Lock()
+	known := c.id != ""
+	c.mu.Unlock()
+	if known {
+		return
+	}
+	id, err := c.identify(ctx)
+	if err != nil {
+		c.log.Debug("ask which cluster it is", "error", plainCause(err))
+		return
+	}
+	c.mu.Lock()
+	c.id = id
+	c.mu.Unlock()
+}
+
+// continues reports whether a list of a watch goes on from what it brought before.
+func (c *Cluster) continues(w *watch, version uint64) bool {
+	c.mu.Lock()
+	first, ctx := !w.delivered, c.running
+	c.mu.Unlock()
+	if first || ctx == nil {
+		return true
+	}
+	if !c.sameAsBefore(ctx) {
+		return false
+	}
+	if newest := w.newest.Load(); version != 0 && version < newest {
+		c.endAs(fmt.Sprintf("its history was set back, from %d to %d; looking at all of it anew", newest, version))
+		return false
+	}
+	return true
+}
+
+// sameAsBefore ends the connection if another cluster answers now.
+func (c *Cluster) sameAsBefore(ctx context.Context) bool {
+	id, err := c.identify(ctx)
+	if err != nil || id == "" {
+		return true // nothing is known to be different
+	}
+	c.mu.Lock()
+	before := c.id
+	if before == "" {
+		c.id = id
+	}
+	c.mu.Unlock()
+	if before == "" || before == id {
+		return true
+	}
+	c.log.Warn("another cluster answers at this address now, connecting anew", "host", c.host)
+	c.endAs("another cluster answers at " + c.host + " now, connecting to it")
+	return false
+}
+
+// endAs has the connection end, so that another takes its place.
+func (c *Cluster) endAs(why string) {
+	c.movedOnce.Do(func() {
+		c.mu.Lock()
+		c.identity.why = why
+		c.mu.Unlock()
+		close(c.moved)
+	})
+}
+
+// errMoved is why a connection ends by itself.
+func (c *Cluster) errMoved() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return &belay.Error{Code: belay.CodeUnavailable, Message: fmt.Sprintf("cluster %q: %s", c.name, c.identity.why)}
+}
