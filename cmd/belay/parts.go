@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/belaydev/belay"
-	"github.com/belaydev/belay/internal/events"
 	"github.com/belaydev/belay/internal/git"
 	"github.com/belaydev/belay/internal/kube"
 	"github.com/belaydev/belay/internal/reconcile"
@@ -48,7 +47,7 @@ type partsOptions struct {
 	interval      time.Duration
 	data          *dataDir
 	log           *slog.Logger
-	bus           *events.Bus
+	publish       func(belay.Event)
 	sourceChanged func(url string)
 	// lenient lets encrypted values be unknown where the keys cannot be had.
 	lenient bool
@@ -69,7 +68,7 @@ func newParts(o partsOptions) (*parts, error) {
 		Dir: filepath.Join(o.data.path, "repos"), Logger: o.log, Interval: o.interval, Notify: o.sourceChanged,
 		UserAgent: "belay/" + version.Get().Version, Fresh: o.lease != nil,
 		Rewritten: func(r source.Rewrite) {
-			o.bus.Publish(belay.Event{Type: belay.EventRewritten, Repo: r.Repo, Revision: r.New,
+			o.publish(belay.Event{Type: belay.EventRewritten, Repo: r.Repo, Revision: r.New,
 				Message: fmt.Sprintf("%s was rewritten: %.10s is not a descendant of %.10s", r.Ref, r.New, r.Old)})
 		},
 	})

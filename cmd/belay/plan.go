@@ -16,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/belaydev/belay"
-	"github.com/belaydev/belay/internal/events"
 	"github.com/belaydev/belay/internal/manifestdiff"
 	"github.com/belaydev/belay/internal/reconcile"
 )
@@ -184,7 +183,7 @@ func (e *env) planAlone(ctx context.Context, f *planFlags, names []string) (_ []
 	defer func() { _ = data.Close() }() // it is removed next
 	var engine *reconcile.Engine
 	p, err := newParts(partsOptions{repo: root, instance: f.instance, kubeconfig: f.kubeconfig, interval: time.Hour, data: data,
-		log: slog.New(slog.DiscardHandler), bus: events.New(1), lenient: true, sourceChanged: func(url string) { engine.SourceChanged(url) }})
+		log: slog.New(slog.DiscardHandler), publish: func(belay.Event) {}, lenient: true, sourceChanged: func(url string) { engine.SourceChanged(url) }})
 	if err != nil {
 		return nil, err
 	}

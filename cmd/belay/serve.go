@@ -13,9 +13,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/catalog"
 	"github.com/belaydev/belay/internal/events"
 	"github.com/belaydev/belay/internal/kube"
+	"github.com/belaydev/belay/internal/ledger"
 	"github.com/belaydev/belay/internal/manifestdiff"
 	"github.com/belaydev/belay/internal/reconcile"
 	"github.com/belaydev/belay/internal/runlog"
@@ -76,6 +78,7 @@ cluster it runs in, and needs nobody else.`,
 	f.StringVar(&o.digestKey, "digest-key-file", "", "file with the key of the digests that stand for Secrets, shared by processes that stand by for one another (default: made in --data)")
 	o.election.addFlags(f)
 	o.open.addFlags(f)
+	o.ledger.addFlags(f)
 	_ = cmd.MarkFlagRequired("repo") // the flag is defined above
 	return cmd
 }
@@ -90,6 +93,7 @@ type serveOptions struct {
 	digestKey      string
 	election       electionOptions
 	open           openOptions
+	ledger         ledgerOptions
 
 	interval   time.Duration
 	log        *slog.Logger
@@ -112,6 +116,9 @@ type serving struct {
 	parts          *parts
 	data           *dataDir
 	runs           *runlog.Log
+	ledger         *ledger.Ledger
+	recorder       *recorder
+	began          belay.Event // the first of this life
 }
 
 // newServing opens the data directory and the listener and wires the parts; on
@@ -164,9 +171,18 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 	if s.lease, err = o.election.lease(&o, open.hook); err != nil {
 		return nil, err
 	}
+	if s.ledger, err = o.ledger.open(ctx, data, o.instance, o.log); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = s.ledger.Close(context.WithoutCancel(ctx)) // nothing was written
+		}
+	}()
+	s.recorder = &recorder{bus: s.bus, ledger: s.ledger}
 	s.parts, err = newParts(partsOptions{
 		repo: o.repo, instance: o.instance, kubeconfig: o.kubeconfig, plugins: o.plugins, namespaces: o.namespaces,
-		ownCredentials: o.ownCredentials, lease: s.lease, interval: o.interval, data: data, log: o.log, bus: s.bus,
+		ownCredentials: o.ownCredentials, lease: s.lease, interval: o.interval, data: data, log: o.log, publish: s.heard,
 		sourceChanged: func(url string) { s.engine.SourceChanged(url) },
 	})
 	if err != nil {
@@ -175,12 +191,13 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 	s.engine = reconcile.New(reconcile.Options{
 		Repo: s.parts.repo, Ref: o.ref, Path: cleanPath(o.path), Instance: o.instance, OnlyCluster: o.onlyCluster,
 		Sources: s.parts.sources, Renderer: s.parts.renderer, Connector: s.parts.connector, NewIndex: newIndex,
-		Recorder: recorder{s.bus}, Logger: o.log, Diff: manifestdiff.Unified, SecretKey: data.key, Runs: s.runs, Checkpoint: o.checkpoint,
+		Recorder: s.recorder, Logger: o.log, Diff: manifestdiff.Unified, SecretKey: data.key, Runs: s.runs, Checkpoint: o.checkpoint,
 	})
 	shown := electing{s.engine, s.lease}
 	s.http = server.New(server.Config{Engine: shown, Events: s.bus, Metrics: newRegistry(s.engine, shown.standingBy), Schemas: catalog.Schema,
 		Build: version.Get(), Log: o.log})
 	s.open = s.servers(&o.open, open)
+	s.began = s.started(&o)
 	return s, nil
 }
 
@@ -195,6 +212,7 @@ func (s *serving) run(ctx context.Context) error {
 	defer stop()
 	s.log.Info("serving", "url", s.url, "repo", s.engine.Repo, "ref", s.engine.Ref, "path", s.engine.Path, "data", s.data.path,
 		"sandbox", s.parts.pool.Sandbox(), "version", version.Get().Version)
+	s.recorder.Publish(s.began)
 	runs := []func(context.Context) error{s.lead, s.fetch, func(ctx context.Context) error { return s.http.Serve(ctx, s.listener) }}
 	for _, o := range s.open {
 		runs = append(runs, func(ctx context.Context) error { return server.ServeOpen(ctx, o.listener, o.handler, s.log) })
@@ -209,6 +227,7 @@ func (s *serving) run(ctx context.Context) error {
 	}
 	wg.Wait()
 	s.parts.close()
+	errs = append(errs, s.closeLedger(ctx))
 	s.log.Info("stopped")
 	return errors.Join(append(errs, s.runs.Close(), s.data.Close())...)
 }

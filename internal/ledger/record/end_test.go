@@ -36,7 +36,7 @@ func TestTheListOfManifestsIsComplete(t *testing.T) {
 			}
 		}
 		var d belay.Deployment
-		if err := json.Unmarshal([]byte(tree["clusters/local/web/"+record.DeploymentFile]), &d); err != nil {
+		if err := json.Unmarshal([]byte(tree[record.Dir(&ev)+record.DeploymentFile]), &d); err != nil {
 			t.Fatal(err)
 		}
 		return d
@@ -52,7 +52,7 @@ func TestTheListOfManifestsIsComplete(t *testing.T) {
 		t.Helper()
 		var got []string
 		for _, m := range d.Manifests {
-			content, ok := tree["clusters/local/web/"+m.Path]
+			content, ok := tree[record.Dir(&belay.Event{Application: "web", Cluster: "local"})+m.Path]
 			if !ok || record.Sum([]byte(content)) != m.SHA256 {
 				t.Errorf("%s: %s is listed with another digest than its file has", what, m.Path)
 			}

@@ -10,12 +10,16 @@
 //	format                               "belay-ledger 1"
 //	allowed_signers                      keys that sign the checkpoints, as ssh-keygen(1) reads them
 //	event.json                           the latest event of no application
-//	clusters/CLUSTER/APP/event.json      the latest event of the application
-//	clusters/CLUSTER/APP/deployment.json its latest deployment
-//	clusters/CLUSTER/APP/manifests/…     what was applied, secret values replaced by keyed digests
+//	clusters/CLUSTER/XX/APP/event.json   the latest event of the application
+//	clusters/CLUSTER/XX/APP/deployment.json its latest deployment
+//	clusters/CLUSTER/XX/APP/manifests/…  what was applied, secret values replaced by keyed digests
 //	holds/CLUSTER/APP.json               a hold in force
 //	running/CLUSTER/APP                  the ID of a deployment that did not succeed yet
 //	sources/REPO/REF                     the commit a ref was seen at last
+//
+// XX are two digits of a digest of the application's name. Every commit writes the
+// directories above its file anew, so one of ten thousand applications would make
+// each record cost hundreds of kilobytes; `git log -- 'clusters/*/*/APP'` needs no digits.
 //
 // It must not know how commits are written or read: it is a function over values.
 package record
@@ -50,6 +54,9 @@ const (
 	RunningDir     = "running"
 	SourceDir      = "sources"
 )
+
+// TrailerRecord is the trailer with the ID of a record.
+const TrailerRecord = "Belay-Record"
 
 // Namespace of the signatures, that of Git itself: `git verify-commit` checks them.
 const Namespace = "git"
@@ -91,6 +98,8 @@ type Entry struct {
 	When              time.Time
 	Message           string
 	Files             []File
+	// Deployment is the one that the record begins or ends, as it stands after it.
+	Deployment *belay.Deployment
 }
 
 // stored is what event.json holds.
@@ -131,7 +140,7 @@ func Encode(r belay.Record, began *belay.Deployment) (Entry, error) {
 	if r.Seq == 1 {
 		e.Files = append(e.Files, File{FormatFile, []byte(Format)})
 	}
-	more, err := stateFiles(&r, began)
+	more, err := e.state(&r, began)
 	e.Files = append(e.Files, more...)
 	return e, err
 }
@@ -188,8 +197,8 @@ func Ends(t belay.EventType) bool {
 	return t == belay.EventSynced || t == belay.EventSyncFailed || t == belay.EventSuperseded
 }
 
-// stateFiles are what a record changes of the state beside its event.
-func stateFiles(r *belay.Record, began *belay.Deployment) ([]File, error) {
+// state is what a record changes of the state beside its event.
+func (e *Entry) state(r *belay.Record, began *belay.Deployment) ([]File, error) {
 	ev := &r.Event
 	var out []File
 	switch {
@@ -199,9 +208,10 @@ func stateFiles(r *belay.Record, began *belay.Deployment) ([]File, error) {
 		if err != nil {
 			return nil, fmt.Errorf("encode deployment %s: %w", d.ID, err)
 		}
+		e.Deployment = &d
 		out = append(out, File{Dir(ev) + DeploymentFile, b}, File{RunningPath(ev), []byte(d.ID + "\n")})
 	case Ends(ev.Type) && began != nil && ev.Deployment == began.ID:
-		files, err := endFiles(r, *began)
+		files, err := e.end(r, *began)
 		if err != nil {
 			return nil, err
 		}
@@ -220,9 +230,12 @@ func stateFiles(r *belay.Record, began *belay.Deployment) ([]File, error) {
 	return out, nil
 }
 
-func endFiles(r *belay.Record, began belay.Deployment) ([]File, error) {
+func (e *Entry) end(r *belay.Record, began belay.Deployment) ([]File, error) {
 	ev, d := &r.Event, End(began, r)
 	var out []File
+	// An earlier attempt of the deployment may have left some; those of this one count.
+	d.Manifests = nil
+	applied := map[string]bool{}
 	if ev.Detail != nil {
 		if ev.Detail.Cleared || ev.Detail.Complete {
 			out = append(out, File{Dir(ev) + ManifestDir + "/", nil})
@@ -232,6 +245,7 @@ func endFiles(r *belay.Record, began belay.Deployment) ([]File, error) {
 			if err != nil {
 				return nil, err
 			}
+			applied[f.Path] = true
 			if m.SHA256 == "" {
 				out = append(out, File{Dir(ev) + f.Path, f.Data})
 			}
@@ -240,10 +254,17 @@ func endFiles(r *belay.Record, began belay.Deployment) ([]File, error) {
 			}
 		}
 	}
+	for _, m := range began.Manifests {
+		if !applied[m.Path] && (ev.Detail == nil || !ev.Detail.Cleared && !ev.Detail.Complete) {
+			d.Manifests = append(d.Manifests, m)
+		}
+	}
+	slices.SortFunc(d.Manifests, func(a, b belay.ManifestFile) int { return strings.Compare(a.Path, b.Path) })
 	b, err := marshal(d)
 	if err != nil {
 		return nil, fmt.Errorf("encode deployment %s: %w", d.ID, err)
 	}
+	e.Deployment = &d
 	out = append(out, File{Dir(ev) + DeploymentFile, b})
 	if ev.Result != belay.Failed { // what failed is tried again, and may succeed yet
 		out = append(out, File{RunningPath(ev), nil})
@@ -286,7 +307,13 @@ func Dir(ev *belay.Event) string {
 	if ev.Application == "" || ev.Cluster == "" {
 		return ""
 	}
-	return ClusterDir + "/" + escape(ev.Cluster) + "/" + escape(ev.Application) + "/"
+	return ClusterDir + "/" + escape(ev.Cluster) + "/" + fan(ev.Application) + "/" + escape(ev.Application) + "/"
+}
+
+// fan spreads applications over 256 directories.
+func fan(application string) string {
+	sum := sha256.Sum256([]byte(application))
+	return hex.EncodeToString(sum[:1])
 }
 
 // EventPath is the file of the event itself.
@@ -479,7 +506,7 @@ func Message(r *belay.Record) string {
 
 func trailers(r *belay.Record) [][2]string {
 	ev := &r.Event
-	out := [][2]string{{"Belay-Event", string(ev.Type)}, {"Belay-Record", r.ID()}}
+	out := [][2]string{{"Belay-Event", string(ev.Type)}, {TrailerRecord, r.ID()}}
 	add := func(name, value string) {
 		if value != "" {
 			out = append(out, [2]string{name, value})

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/ledger"
+	"github.com/belaydev/belay/internal/version"
+)
+
+// ledgerDir is the ledger within the data directory.
+const ledgerDir = "ledger.git"
+
+// ledgerOptions are the flags of the ledger.
+type ledgerOptions struct {
+	writer string
+}
+
+func (o *ledgerOptions) addFlags(f *pflag.FlagSet) {
+	f.StringVar(&o.writer, "ledger-writer", "", "name of this server in the ledger; its records are on the branch ledger/NAME (default: the name of the host)")
+}
+
+// open opens the ledger of a server.
+func (o *ledgerOptions) open(ctx context.Context, data *dataDir, instance string, log *slog.Logger) (*ledger.Ledger, error) {
+	writer := o.writer
+	if writer == "" {
+		writer = defaultWriter(instance)
+	}
+	return ledger.Open(ctx, ledger.Options{Dir: filepath.Join(data.path, ledgerDir), Writer: writer, Logger: log.With("component", "ledger")})
+}
+
+// defaultWriter is the host's name, with that of the instance where there are
+// several on one host, as far as it fits.
+func defaultWriter(instance string) string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = ""
+	}
+	if instance != "" {
+		host += "." + instance
+	}
+	name := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '.' {
+			return r
+		}
+		return '-'
+	}, strings.ToLower(host))
+	name = strings.ReplaceAll(name, "..", ".")
+	name = strings.TrimSuffix(strings.Trim(name[:min(len(name), 63)], "-."), ".lock")
+	return cmp.Or(name, "belay")
+}
+
+// started is the first event of a life of the server.
+func (s *serving) started(o *serveOptions) belay.Event {
+	flags := []string{"--repo " + s.parts.repo, "--ref " + o.ref, "--path " + cleanPath(o.path)}
+	add := func(set bool, flag string) {
+		if set {
+			flags = append(flags, flag)
+		}
+	}
+	add(o.instance != "", "--instance "+o.instance)
+	add(o.onlyCluster != "", "--only-cluster "+o.onlyCluster)
+	add(o.ownCredentials, "--own-credentials")
+	for _, ns := range o.namespaces {
+		add(true, "--namespace "+ns)
+	}
+	for _, p := range o.plugins {
+		add(true, "--allow-exec-plugin "+p)
+	}
+	add(o.election.elect, "--leader-elect")
+	return belay.Event{Type: belay.EventStarted, Repo: s.parts.repo, Ref: o.ref,
+		Message: fmt.Sprintf("belay %s started with %s", version.Get().Version, strings.Join(flags, " "))}
+}
+
+// heard takes what the sources tell. While another process leads it is for that
+// one to record.
+func (s *serving) heard(ev belay.Event) {
+	if s.lease == nil || s.lease.Held() == nil {
+		s.recorder.Publish(ev)
+	}
+}
+
+// closeTimeout is how long the end of a server waits for its ledger.
+const closeTimeout = 30 * time.Second
+
+func (s *serving) closeLedger(ctx context.Context) error {
+	s.recorder.Publish(belay.Event{Type: belay.EventStopped, Message: "belay stopped"})
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	return s.ledger.Close(ctx)
+}

@@ -1,0 +1,50 @@
+package ledger
+
+import (
+	"errors"
+	"path/filepath"
+	"regexp"
+	"syscall"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/xec"
+)
+
+var noSpace = regexp.MustCompile(`(?i)no space left on device|disk quota exceeded|file too large`)
+
+// full says whether an error is that of a full disk.
+func full(err error) bool {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return true
+	}
+	e, ok := errors.AsType[*xec.ExitError](err)
+	return ok && noSpace.MatchString(e.Stderr)
+}
+
+var readOnly = regexp.MustCompile(`(?i)read-only file system`)
+
+// problem says to people why the ledger cannot be written, and what to do. What
+// git said stays in the chain.
+func (l *Ledger) problem(err error) *belay.Error {
+	if e, ok := errors.AsType[*belay.Error](err); ok {
+		return e
+	}
+	e := &belay.Error{Code: belay.CodeUnavailable, Err: err}
+	exit, isExit := errors.AsType[*xec.ExitError](err)
+	const meanwhile = "; what happens meanwhile is kept and written then"
+	switch {
+	case full(err):
+		e.Message = "the ledger " + l.repo.dir + " cannot be written: the disk is full"
+		e.Hint = "make room on the disk of " + filepath.Dir(l.repo.dir) + meanwhile
+	case errors.Is(err, syscall.EROFS), isExit && readOnly.MatchString(exit.Stderr):
+		e.Message = "the ledger " + l.repo.dir + " cannot be written: the file system is read-only"
+		e.Hint = "look for errors of the disk in the system's log" + meanwhile
+	case isExit:
+		e.Message = "the ledger " + l.repo.dir + " cannot be written: " + exit.Error()
+		e.Hint = "check the directory with: git -C " + l.repo.dir + " fsck"
+	default:
+		e.Message = "the ledger " + l.repo.dir + " cannot be used: " + err.Error()
+		e.Hint = "check the disk, and who may write there"
+	}
+	return e
+}

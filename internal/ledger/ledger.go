@@ -1,0 +1,238 @@
+// Package ledger writes the record of what a Belay did: one event, one commit, on
+// a branch of its own in a bare repository. What Record returned for is on the
+// disk, whatever happens then.
+//
+// One goroutine writes. It takes everything that waits as one batch, so that many
+// who record at once share the price of one, and lets git fast-import make the
+// commits: the repository is git's in everything. While nothing happens there is
+// no process and no timer.
+//
+// It must not know what events mean beyond the files that internal/ledger/record
+// makes of them, nor who asks.
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/ledger/record"
+)
+
+// Options of Open.
+type Options struct {
+	// Dir is the bare repository; it is made if there is none. Nobody else writes there.
+	Dir string
+	// Writer names the branch. No two ledgers of one remote may share a name.
+	Writer string
+	// Logger is told of trouble; discarded by default.
+	Logger *slog.Logger
+
+	now func() time.Time
+}
+
+// Ledger is an open ledger. Its methods may be called by several goroutines.
+type Ledger struct {
+	repo   repo
+	writer string
+	ref    string
+	log    *slog.Logger
+	now    func() time.Time
+
+	wake    chan struct{}
+	closing chan struct{}
+	closed  sync.Once
+	done    chan struct{}
+
+	mu    sync.Mutex
+	queue []*item
+	shown state
+	// seen are the sources of events that wait, too.
+	seen    map[string]string
+	stats   Stats
+	failure *belay.Error // why nothing can be written, or nil
+	tried   time.Time    // when that was found last
+	ended   bool
+
+	work writing // of the one goroutine that writes
+}
+
+// item is an event that waits.
+type item struct {
+	ev belay.Event
+	// done is told the outcome, once; nil when nobody waits.
+	done chan outcome
+	// taken is true from when it may have been written on.
+	taken bool
+	seq   uint64 // that it was written as, if it was
+}
+
+type outcome struct {
+	id  string
+	err error
+}
+
+// Stats are figures for metrics.
+type Stats struct {
+	Queue    int    // events that wait
+	Seq      uint64 // of the latest record on the disk
+	Batches  int64  // that were written
+	Failures int64  // attempts to write that failed
+	Problem  *belay.Error
+}
+
+// Open opens the ledger, and makes one if there is none.
+func Open(ctx context.Context, o Options) (*Ledger, error) {
+	if err := record.CheckWriter(o.Writer); err != nil {
+		return nil, &belay.Error{Code: belay.CodeInvalid, Message: err.Error(), Hint: "name it with --ledger-writer", Err: err}
+	}
+	l := &Ledger{
+		repo: repo{dir: o.Dir}, writer: o.Writer, ref: record.Branch(o.Writer), log: o.Logger, now: o.now,
+		wake: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{}), seen: map[string]string{},
+	}
+	if l.log == nil {
+		l.log = slog.New(slog.DiscardHandler)
+	}
+	if l.now == nil {
+		l.now = time.Now
+	}
+	if err := l.repo.create(ctx, l.ref); err != nil {
+		return nil, l.problem(err)
+	}
+	l.work.ctx = context.WithoutCancel(ctx)
+	if err := l.reload(); err != nil {
+		return nil, l.problem(err)
+	}
+	go l.run()
+	return l, nil
+}
+
+// Publish takes an event without waiting for anything. It is on the record soon.
+func (l *Ledger) Publish(ev belay.Event) { l.enqueue(&item{ev: ev}) }
+
+// Record returns the ID of an event's record once that can no longer be lost. On
+// an error the event is not on the record.
+func (l *Ledger) Record(ctx context.Context, ev belay.Event) (string, error) {
+	it := &item{ev: ev, done: make(chan outcome, 1)}
+	if err := l.enqueue(it); err != nil {
+		return "", err
+	}
+	select {
+	case o := <-it.done:
+		return o.id, o.err
+	case <-ctx.Done():
+	}
+	if l.withdraw(it) {
+		return "", context.Cause(ctx)
+	}
+	o := <-it.done // it is being written, and that takes no time that counts
+	return o.id, o.err
+}
+
+// errClosed is the error of a ledger that was closed.
+var errClosed = &belay.Error{Code: belay.CodeUnavailable, Message: "the ledger is closed: the server is ending"}
+
+func (l *Ledger) enqueue(it *item) error {
+	if it.ev.Time.IsZero() {
+		it.ev.Time = l.now()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return errClosed
+	}
+	if it.done != nil && l.failure != nil && l.now().Sub(l.tried) < minRetry {
+		return l.failure
+	}
+	if ev := &it.ev; ev.Ref != "" && (ev.Type == belay.EventRevision || ev.Type == belay.EventRewritten) {
+		l.seen[record.SourcePath(ev.Repo, ev.Ref)] = ev.Revision
+	}
+	l.queue = append(l.queue, it)
+	l.nudge()
+	return nil
+}
+
+func (l *Ledger) nudge() {
+	select {
+	case l.wake <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// withdraw takes an event out that nobody began to write.
+func (l *Ledger) withdraw(it *item) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, other := range l.queue {
+		if other == it && !it.taken {
+			l.queue = append(l.queue[:i], l.queue[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+// Running are the deployments that began and did not succeed yet.
+func (l *Ledger) Running() []belay.Deployment {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return sorted(l.shown.running)
+}
+
+// Holds are those in force.
+func (l *Ledger) Holds() []belay.Hold {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return sorted(l.shown.holds)
+}
+
+// Source is the commit that a ref was seen at last, "" for none. It counts what
+// waits to be written.
+func (l *Ledger) Source(repo, ref string) string {
+	path := record.SourcePath(repo, ref)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s, ok := l.seen[path]; ok {
+		return s
+	}
+	return l.shown.sources[path]
+}
+
+// Stats are the figures as they are now.
+func (l *Ledger) Stats() Stats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.stats
+	s.Queue, s.Problem = len(l.queue), l.failure
+	return s
+}
+
+// Close writes what waits and ends the ledger. The error says what could not be
+// written.
+func (l *Ledger) Close(ctx context.Context) error {
+	l.closed.Do(func() {
+		l.mu.Lock()
+		l.ended = true
+		l.mu.Unlock()
+		close(l.closing)
+	})
+	select {
+	case <-l.done:
+	case <-ctx.Done():
+		return fmt.Errorf("close the ledger: %w", context.Cause(ctx))
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := len(l.queue); n > 0 {
+		err := &belay.Error{Code: belay.CodeUnavailable, Message: fmt.Sprintf("%d events could not be written to the ledger and are lost", n)}
+		if l.failure != nil {
+			return errors.Join(err, l.failure)
+		}
+		return err
+	}
+	return nil
+}

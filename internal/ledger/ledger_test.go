@@ -1,0 +1,159 @@
+package ledger_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/ledger"
+)
+
+// git runs plain git on a ledger, as anybody would.
+func git(t testing.TB, dir string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "git", append([]string{"-C", dir}, args...)...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("git %s: %v\n%s", strings.Join(args, " "), err, stderr.String())
+	}
+	return strings.TrimSuffix(string(out), "\n")
+}
+
+func open(t testing.TB, o ledger.Options) *ledger.Ledger {
+	t.Helper()
+	if o.Writer == "" {
+		o.Writer = "main"
+	}
+	l, err := ledger.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func closeLedger(t testing.TB, l *ledger.Ledger) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := l.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func record(t testing.TB, l *ledger.Ledger, ev belay.Event) string {
+	t.Helper()
+	id, err := l.Record(t.Context(), ev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func TestADeploymentIsRecorded(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "ledger.git")
+	l := open(t, ledger.Options{Dir: dir})
+	l.Publish(belay.Event{Type: belay.EventStarted, Message: "belay started"})
+	l.Publish(belay.Event{Type: belay.EventRevision, Repo: "https://git.example.org/fleet", Ref: "main", Revision: "abc", Message: "main moved"})
+	if got := l.Source("https://git.example.org/fleet", "main"); got != "abc" {
+		t.Errorf("Source = %q before it is written", got)
+	}
+	id := record(t, l, belay.Event{Type: belay.EventSyncStarted, Application: "web", Cluster: "prod", Message: "deploying", Actor: "Ada <ada@example.org>"})
+	if id != "main/3" {
+		t.Fatalf("the record is %s", id)
+	}
+	if r := l.Running(); len(r) != 1 || r[0].ID != id {
+		t.Fatalf("running: %+v", r)
+	}
+	hold := &belay.Hold{Application: "db", Cluster: "prod", Revision: "def", By: "Ada", Reason: "broken"}
+	record(t, l, belay.Event{Type: belay.EventHold, Application: "db", Cluster: "prod", Message: "held", Detail: &belay.Detail{Hold: hold}})
+	record(t, l, belay.Event{Type: belay.EventSyncFailed, Application: "web", Cluster: "prod", Deployment: id, Result: belay.Failed, Message: "no room"})
+	closeLedger(t, l)
+
+	l = open(t, ledger.Options{Dir: dir})
+	if r := l.Running(); len(r) != 1 || r[0].ID != id || r[0].Result != belay.Failed {
+		t.Fatalf("running after a restart: %+v", r)
+	}
+	if h := l.Holds(); len(h) != 1 || h[0].Revision != "def" {
+		t.Fatalf("holds after a restart: %+v", h)
+	}
+	if got := l.Source("https://git.example.org/fleet", "main"); got != "abc" {
+		t.Errorf("Source = %q after a restart", got)
+	}
+	object := belay.ObjectID{Kind: "ConfigMap", Namespace: "web", Name: "c"}
+	end := record(t, l, belay.Event{Type: belay.EventSynced, Application: "web", Cluster: "prod", Deployment: id, Result: belay.Succeeded, Message: "deployed",
+		Detail: &belay.Detail{Manifests: []belay.Manifest{{ID: object, Raw: json.RawMessage(`{"data":{"a":"b"},"kind":"ConfigMap"}`)}}}})
+	record(t, l, belay.Event{Type: belay.EventRelease, Application: "db", Cluster: "prod", Message: "released"})
+	if len(l.Running()) != 0 || len(l.Holds()) != 0 {
+		t.Fatalf("at the end: %+v %+v", l.Running(), l.Holds())
+	}
+	closeLedger(t, l)
+	git(t, dir, "fsck", "--strict")
+	path := git(t, dir, "ls-tree", "-r", "--name-only", "ledger/main", "clusters/")
+	path = path[:strings.Index(path, "deployment.json")] + "deployment.json"
+	var d belay.Deployment
+	if err := json.Unmarshal([]byte(git(t, dir, "show", "ledger/main:"+path)), &d); err != nil || d.ID != id || d.Result != belay.Succeeded || len(d.Manifests) != 1 {
+		t.Errorf("deployment %+v, %v", d, err)
+	}
+	if got := git(t, dir, "log", "--format=%an <%ae> %s", "--grep=Belay-Event: syncStarted", "ledger/main"); got != "Ada <ada@example.org> web@prod: deploying" {
+		t.Errorf("git log: %q", got)
+	}
+	if got := git(t, dir, "log", "--format=%(trailers:key=Belay-Record,valueonly,separator=%x2C)", "-1", "ledger/main", "--", ":(glob)clusters/*/*/web/deployment.json"); !strings.HasPrefix(got, end) {
+		t.Errorf("the end of the deployment is %q, not %s", got, end)
+	}
+	if files := git(t, dir, "ls-tree", "-r", "--name-only", "ledger/main"); strings.Contains(files, "running/") || strings.Contains(files, "holds/") || !strings.Contains(files, "/manifests/ConfigMap/web/c.yaml") {
+		t.Errorf("files:\n%s", files)
+	}
+}
+
+func TestManyRecordAtOnce(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "ledger.git")
+	l := open(t, ledger.Options{Dir: dir})
+	const callers, each = 50, 20
+	var mu sync.Mutex
+	ids := map[string]string{}
+	var wg sync.WaitGroup
+	for c := range callers {
+		wg.Go(func() {
+			for i := range each {
+				what := fmt.Sprintf("caller %d event %d", c, i)
+				id, err := l.Record(t.Context(), belay.Event{Type: belay.EventHealed, Application: fmt.Sprint("app-", c), Cluster: "c", Message: what})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				if ids[id] != "" {
+					t.Errorf("%s is %q and %q", id, ids[id], what)
+				}
+				ids[id] = what
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	st := l.Stats()
+	closeLedger(t, l)
+	if st.Seq < callers*each || st.Batches > callers*each/2 {
+		t.Errorf("stats %+v", st)
+	}
+	history := git(t, dir, "log", "--reverse", "--format=%s %(trailers:key=Belay-Record,valueonly,separator=%x2C)", "ledger/main")
+	for n, line := range strings.Split(history, "\n") {
+		id := fmt.Sprintf("main/%d", n+1)
+		if n < callers*each && (!strings.HasSuffix(line, " "+id) || !strings.Contains(line, ids[id])) {
+			t.Fatalf("record %d is %q", n+1, line)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "objects", "pack", "*.keep")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}

@@ -1,0 +1,349 @@
+package ledger
+
+import (
+	"context"
+	"time"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/ledger/record"
+)
+
+const (
+	// linger is how long an event that nobody waits for waits for others, so that
+	// they share a batch.
+	linger = 25 * time.Millisecond
+	// quiet is the pause after which the ledger comes to rest.
+	quiet = 10 * time.Second
+	// minRetry and maxRetry bound the time between attempts to write while that fails.
+	minRetry = time.Second
+	maxRetry = 30 * time.Second
+	// A batch ends with as many events, or as many bytes.
+	batchItems = 2000
+	batchBytes = 8 << 20
+	// packsAtOnce is how many packs one fast-import may leave before it is replaced:
+	// as long as it lives they cannot be combined, and every object is looked up in each.
+	packsAtOnce = 128
+)
+
+// writing is what the goroutine that writes has for itself.
+type writing struct {
+	ctx   context.Context
+	tip   tipState
+	fresh bool // whether tip is what the repository says
+	git   *importer
+	// retry is the time between attempts while they fail, next when one is due.
+	retry time.Duration
+	next  time.Time
+}
+
+// run is the goroutine that writes.
+func (l *Ledger) run() {
+	defer close(l.done)
+	for {
+		n, urgent := l.waiting()
+		closing := l.isClosing()
+		switch {
+		case closing && n == 0:
+			l.rest()
+			return
+		case closing:
+			if l.flush() != nil {
+				l.rest()
+				return
+			}
+		case n == 0 && l.work.git == nil:
+			l.wait(-1)
+		case n == 0:
+			if !l.wait(quiet) {
+				l.rest()
+			}
+		case l.work.retry > 0 && !urgent && l.wait(max(0, l.work.next.Sub(l.now()))):
+			// Something new: it waits as well, unless it is urgent.
+		case !urgent && l.work.retry == 0 && n < batchItems && l.lingers():
+		default:
+			_ = l.flush() // kept in l.failure, told to those who wait
+		}
+	}
+}
+
+func (l *Ledger) waiting() (n int, urgent bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, it := range l.queue {
+		if it.done != nil {
+			return len(l.queue), true
+		}
+	}
+	return len(l.queue), false
+}
+
+func (l *Ledger) isClosing() bool {
+	select {
+	case <-l.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+// wait is true when there is something new, false when the time was up. A
+// negative time is for ever.
+func (l *Ledger) wait(d time.Duration) bool {
+	var up <-chan time.Time
+	if d >= 0 {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		up = t.C
+	}
+	select {
+	case <-l.wake:
+		return true
+	case <-l.closing:
+		return true
+	case <-up:
+		return false
+	}
+}
+
+// lingers gives others the time to join a batch that nobody waits for. It is true
+// when one came that somebody waits for.
+func (l *Ledger) lingers() bool {
+	t := time.NewTimer(linger)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			return false
+		case <-l.closing:
+			return true
+		case <-l.wake:
+			if _, urgent := l.waiting(); urgent {
+				return true
+			}
+		}
+	}
+}
+
+// flush writes what waits. A git that died is replaced by another at once; if that
+// fails too, those who wait are told, and what nobody waits for stays.
+func (l *Ledger) flush() error {
+	err := l.attempt()
+	if err != nil {
+		l.count(func(s *Stats) { s.Failures++ })
+		l.log.Warn("the ledger could not be written; trying again", "dir", l.repo.dir, "error", err)
+		err = l.attempt()
+	}
+	if err == nil {
+		l.mended()
+		return nil
+	}
+	l.count(func(s *Stats) { s.Failures++ })
+	l.failed(err)
+	return err
+}
+
+// attempt writes one batch.
+func (l *Ledger) attempt() error {
+	w := &l.work
+	if !w.fresh {
+		if err := l.reload(); err != nil {
+			return err
+		}
+	}
+	batch, entries := l.take()
+	if len(entries) == 0 {
+		return nil
+	}
+	if w.git == nil {
+		git, err := startImporter(w.ctx, l.repo, l.ref, w.tip.commit)
+		if err != nil {
+			w.fresh = false
+			return err
+		}
+		w.git = git
+	}
+	commit, err := w.git.write(entries)
+	if err != nil {
+		w.git.kill()
+		w.git, w.fresh = nil, false
+		return err
+	}
+	w.tip.commit = commit
+	l.settle(batch, entries)
+	if w.git.packs >= packsAtOnce {
+		l.rotate()
+	}
+	return nil
+}
+
+// take encodes a batch. What cannot be encoded is no event that could ever be
+// written: whoever waits for it is told, and it is dropped.
+func (l *Ledger) take() (batch []*item, entries []record.Entry) {
+	l.mu.Lock()
+	queue := l.queue[:min(len(l.queue), batchItems)]
+	for _, it := range queue {
+		it.taken = true
+	}
+	queue = append([]*item(nil), queue...)
+	l.mu.Unlock()
+	w, size := &l.work, 0
+	var rest []*item
+	for i, it := range queue {
+		if size > batchBytes {
+			rest = queue[i:]
+			break
+		}
+		r := belay.Record{Writer: l.writer, Seq: w.tip.seq + 1, Event: it.ev}
+		e, err := record.Encode(r, w.tip.began(&it.ev))
+		if err != nil {
+			l.log.Error("an event cannot be recorded", "type", it.ev.Type, "application", it.ev.Application, "error", err)
+			l.drop(it, err)
+			continue
+		}
+		w.tip.seq++
+		w.tip.apply(&e)
+		it.seq = w.tip.seq
+		for _, f := range e.Files {
+			size += len(f.Data)
+		}
+		batch, entries = append(batch, it), append(entries, e)
+	}
+	l.mu.Lock()
+	for _, it := range rest {
+		it.taken = false
+	}
+	l.mu.Unlock()
+	return batch, entries
+}
+
+// drop takes an event out that will never be written.
+func (l *Ledger) drop(it *item, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, other := range l.queue {
+		if other == it {
+			l.queue = append(l.queue[:i], l.queue[i+1:]...)
+			break
+		}
+	}
+	if it.done != nil {
+		it.done <- outcome{err: err}
+	}
+}
+
+// settle tells the outcome of a batch that is on the disk. The batch is the head
+// of the queue.
+func (l *Ledger) settle(batch []*item, entries []record.Entry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range entries {
+		l.shown.apply(&entries[i])
+	}
+	l.acknowledge(len(batch))
+	l.stats.Seq = l.work.tip.seq
+	l.stats.Batches++
+}
+
+// acknowledge ends the wait of the first n of the queue; l.mu is held.
+func (l *Ledger) acknowledge(n int) {
+	for _, it := range l.queue[:n] {
+		if it.done != nil {
+			it.done <- outcome{id: belay.RecordID(l.writer, it.seq)}
+		}
+	}
+	if l.queue = l.queue[n:]; len(l.queue) == 0 {
+		l.queue = nil // what was written need not be kept
+		clear(l.seen)
+	}
+}
+
+// reload takes the repository at its word: which records it has, and which of
+// those that wait were written before git died.
+func (l *Ledger) reload() error {
+	l.repo.clean()
+	commit, err := l.repo.tip(l.ref)
+	if err != nil {
+		return err
+	}
+	tip, err := l.repo.load(l.work.ctx, l.writer, commit)
+	if err != nil {
+		return err
+	}
+	if commit != "" { // what was moved and not acknowledged may not be on the disk yet
+		if err := l.repo.durable(l.ref); err != nil {
+			return err
+		}
+	}
+	l.work.tip, l.work.fresh = tip, true
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, it := range l.queue {
+		if it.seq == 0 || it.seq > tip.seq {
+			break
+		}
+		n++
+	}
+	l.shown = tip.clone()
+	l.acknowledge(n)
+	for _, it := range l.queue {
+		it.taken, it.seq = false, 0
+	}
+	l.stats.Seq = tip.seq
+	return nil
+}
+
+// failed tells everybody who waits, and keeps what nobody waits for.
+func (l *Ledger) failed(err error) {
+	w := &l.work
+	w.retry = min(max(2*w.retry, minRetry), maxRetry)
+	problem := l.problem(err)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failure == nil {
+		l.log.Error("the ledger cannot be written: no deployment starts until it can", "dir", l.repo.dir, "problem", problem.Message, "hint", problem.Hint, "error", err)
+	}
+	l.failure, l.tried = problem, l.now()
+	w.next = l.tried.Add(w.retry)
+	var kept []*item
+	for _, it := range l.queue {
+		if it.done == nil {
+			kept = append(kept, it)
+			continue
+		}
+		it.done <- outcome{err: problem}
+	}
+	l.queue = kept
+}
+
+// mended says that the ledger can be written again.
+func (l *Ledger) mended() {
+	l.work.retry = 0
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failure != nil {
+		l.log.Info("the ledger can be written again", "dir", l.repo.dir)
+		l.failure = nil
+	}
+}
+
+func (l *Ledger) count(f func(*Stats)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f(&l.stats)
+}
+
+// rotate ends the git at work, so that its packs can be combined.
+func (l *Ledger) rotate() {
+	if l.work.git == nil {
+		return
+	}
+	if err := l.work.git.close(); err != nil {
+		l.log.Warn("git fast-import did not end well", "error", err)
+		l.work.fresh = false
+	}
+	l.work.git = nil
+}
+
+// rest is what is done when nothing happens any more.
+func (l *Ledger) rest() { l.rotate() }
