@@ -20,13 +20,18 @@ import (
 // ledgerDir is the ledger within the data directory.
 const ledgerDir = "ledger.git"
 
+// ledgerKey is the key in the data directory that is made where none is given.
+const ledgerKey = "ledger.key"
+
 // ledgerOptions are the flags of the ledger.
 type ledgerOptions struct {
 	writer string
+	keys   []string
 }
 
 func (o *ledgerOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.writer, "ledger-writer", "", "name of this server in the ledger; its records are on the branch ledger/NAME (default: the name of the host)")
+	f.StringArrayVar(&o.keys, "ledger-key", nil, "file with the SSH private key that signs the ledger's checkpoints (default: made in --data); repeat it with the key before, so that the old one signs the new one")
 }
 
 // open opens the ledger of a server.
@@ -35,7 +40,34 @@ func (o *ledgerOptions) open(ctx context.Context, data *dataDir, instance string
 	if writer == "" {
 		writer = defaultWriter(instance)
 	}
-	return ledger.Open(ctx, ledger.Options{Dir: filepath.Join(data.path, ledgerDir), Writer: writer, Logger: log.With("component", "ledger")})
+	key, old, err := o.readKeys(filepath.Join(data.path, ledgerKey))
+	if err != nil {
+		return nil, err
+	}
+	return ledger.Open(ctx, ledger.Options{Key: key, OldKeys: old, Dir: filepath.Join(data.path, ledgerDir), Writer: writer, Logger: log.With("component", "ledger")})
+}
+
+// readKeys reads the key to sign with and those that are at hand beside it. own is
+// the one in the data directory.
+func (o *ledgerOptions) readKeys(own string) (key *ledger.Key, old []*ledger.Key, err error) {
+	if len(o.keys) == 0 {
+		if key, err = ledger.MakeKey(own); err != nil && belay.CodeOf(err) == belay.CodeInternal {
+			err = &belay.Error{Code: belay.CodeUnavailable, Message: fmt.Sprintf("the key of the ledger cannot be made: %v", err),
+				Hint: "check the disk of the data directory, or give a key with --ledger-key", Err: err}
+		}
+		return key, nil, err
+	}
+	for _, path := range o.keys {
+		k, err := ledger.ReadKey(path)
+		if err != nil {
+			return nil, nil, err
+		}
+		old = append(old, k)
+	}
+	if k, err := ledger.ReadKey(own); err == nil { // it was in use before one was given
+		old = append(old, k)
+	}
+	return old[0], old[1:], nil
 }
 
 // defaultWriter is the host's name, with that of the instance where there are

@@ -138,6 +138,16 @@ func (r repo) durable(ref string) error {
 	return errors.Join(syncPath(filepath.Join(r.dir, "objects", "pack")), syncPath(path), syncPath(filepath.Dir(path)))
 }
 
+// durableObject does it for an object on its own.
+func (r repo) durableObject(id string) error {
+	objects := filepath.Join(r.dir, "objects")
+	err := syncPath(filepath.Join(objects, id[:2]))
+	if errors.Is(err, fs.ErrNotExist) { // it was there before, in a pack
+		return nil
+	}
+	return errors.Join(err, syncPath(objects))
+}
+
 func syncPath(path string) error {
 	f, err := os.Open(path)
 	if err != nil {

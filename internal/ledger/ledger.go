@@ -29,6 +29,10 @@ type Options struct {
 	Dir string
 	// Writer names the branch. No two ledgers of one remote may share a name.
 	Writer string
+	// Key signs checkpoints; without one there are none. OldKeys are others at hand:
+	// when Key is new, the one before it hands over.
+	Key     *Key
+	OldKeys []*Key
 	// Logger is told of trouble; discarded by default.
 	Logger *slog.Logger
 
@@ -42,6 +46,12 @@ type Ledger struct {
 	ref    string
 	log    *slog.Logger
 	now    func() time.Time
+
+	key     *Key
+	oldKeys []*Key
+
+	tidying    sync.Mutex
+	background sync.WaitGroup
 
 	wake    chan struct{}
 	closing chan struct{}
@@ -80,6 +90,7 @@ type outcome struct {
 type Stats struct {
 	Queue    int    // events that wait
 	Seq      uint64 // of the latest record on the disk
+	Signed   uint64 // of the latest checkpoint; 0 before one is known
 	Batches  int64  // that were written
 	Failures int64  // attempts to write that failed
 	Problem  *belay.Error
@@ -91,7 +102,7 @@ func Open(ctx context.Context, o Options) (*Ledger, error) {
 		return nil, &belay.Error{Code: belay.CodeInvalid, Message: err.Error(), Hint: "name it with --ledger-writer", Err: err}
 	}
 	l := &Ledger{
-		repo: repo{dir: o.Dir}, writer: o.Writer, ref: record.Branch(o.Writer), log: o.Logger, now: o.now,
+		repo: repo{dir: o.Dir}, writer: o.Writer, ref: record.Branch(o.Writer), log: o.Logger, now: o.now, key: o.Key, oldKeys: o.OldKeys,
 		wake: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{}), seen: map[string]string{},
 	}
 	if l.log == nil {
@@ -106,6 +117,11 @@ func Open(ctx context.Context, o Options) (*Ledger, error) {
 	l.work.ctx = context.WithoutCancel(ctx)
 	if err := l.reload(); err != nil {
 		return nil, l.problem(err)
+	}
+	if l.key != nil && l.work.tip.seq > 0 && l.keyChanges() {
+		if err := l.checkpoint(); err != nil {
+			l.log.Warn("the new key of the ledger could not be written; tried again with the next checkpoint", "error", err)
+		}
 	}
 	go l.run()
 	return l, nil

@@ -157,3 +157,10 @@ func TestManyRecordAtOnce(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 }
+
+func run(t testing.TB, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+}

@@ -82,6 +82,7 @@ type tipState struct {
 	state
 	commit  string
 	seq     uint64
+	signed  uint64 // seq of the latest checkpoint, 0 where that is not known
 	signers []byte // the file of allowed signers
 }
 
@@ -92,8 +93,12 @@ func (r repo) load(ctx context.Context, writer, commit string) (tipState, error)
 		return t, nil
 	}
 	var err error
-	if t.seq, err = r.seq(ctx, writer, commit); err != nil {
+	var signed bool
+	if t.seq, signed, err = r.seq(ctx, writer, commit); err != nil {
 		return t, err
+	}
+	if signed {
+		t.signed = t.seq
 	}
 	out, err := r.output(ctx, nil, "ls-tree", "-r", "-z", "--full-tree", commit, "--", record.RunningDir, record.HoldDir, record.SourceDir, record.SignersFile)
 	if err != nil {
@@ -154,12 +159,13 @@ func (t *tipState) take(path string, b []byte) error {
 	return nil
 }
 
-// seq is the number of the record that a commit is.
-func (r repo) seq(ctx context.Context, writer, commit string) (uint64, error) {
+// seq is the number of the record that a commit is, and whether it is signed.
+func (r repo) seq(ctx context.Context, writer, commit string) (seq uint64, signed bool, err error) {
 	out, err := r.output(ctx, nil, "cat-file", "commit", commit)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
+	head, _, _ := strings.Cut(string(out), "\n\n")
 	id := ""
 	for line := range strings.Lines(string(out)) {
 		// The last one is the trailer: a subject may look like one.
@@ -169,7 +175,7 @@ func (r repo) seq(ctx context.Context, writer, commit string) (uint64, error) {
 	}
 	by, seq, ok := belay.ParseRecordID(id)
 	if !ok || by != writer {
-		return 0, fmt.Errorf("commit %s is no record of %s, but %q", commit, writer, id)
+		return 0, false, fmt.Errorf("commit %s is no record of %s, but %q", commit, writer, id)
 	}
-	return seq, nil
+	return seq, strings.Contains(head, "\ngpgsig "), nil
 }

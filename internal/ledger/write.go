@@ -14,6 +14,10 @@ const (
 	linger = 25 * time.Millisecond
 	// quiet is the pause after which the ledger comes to rest.
 	quiet = 10 * time.Second
+	// checkpointRecords and checkpointTime bound what is unsigned while things go on
+	// happening.
+	checkpointRecords = 1000
+	checkpointTime    = time.Minute
 	// minRetry and maxRetry bound the time between attempts to write while that fails.
 	minRetry = time.Second
 	maxRetry = 30 * time.Second
@@ -23,17 +27,23 @@ const (
 	// packsAtOnce is how many packs one fast-import may leave before it is replaced:
 	// as long as it lives they cannot be combined, and every object is looked up in each.
 	packsAtOnce = 128
+	// untidyPacks are combined while things happen, restPacks when nothing does.
+	untidyPacks = 100
+	restPacks   = 20
 )
 
 // writing is what the goroutine that writes has for itself.
 type writing struct {
 	ctx   context.Context
 	tip   tipState
-	fresh bool // whether tip is what the repository says
+	fresh bool      // whether tip is what the repository says
+	since time.Time // the first record after the latest checkpoint
 	git   *importer
 	// retry is the time between attempts while they fail, next when one is due.
 	retry time.Duration
 	next  time.Time
+	// unrest counts how often it could not be signed.
+	unrest int
 }
 
 // run is the goroutine that writes.
@@ -45,16 +55,18 @@ func (l *Ledger) run() {
 		switch {
 		case closing && n == 0:
 			l.rest()
+			l.background.Wait()
 			return
 		case closing:
 			if l.flush() != nil {
-				l.rest()
+				l.rotate()
+				l.background.Wait()
 				return
 			}
-		case n == 0 && l.work.git == nil:
+		case n == 0 && l.resting():
 			l.wait(-1)
 		case n == 0:
-			if !l.wait(quiet) {
+			if !l.wait(l.pause()) {
 				l.rest()
 			}
 		case l.work.retry > 0 && !urgent && l.wait(max(0, l.work.next.Sub(l.now()))):
@@ -168,10 +180,17 @@ func (l *Ledger) attempt() error {
 		w.git, w.fresh = nil, false
 		return err
 	}
-	w.tip.commit = commit
+	if w.tip.commit = commit; w.since.IsZero() {
+		w.since = l.now()
+	}
 	l.settle(batch, entries)
-	if w.git.packs >= packsAtOnce {
+	switch {
+	case l.due():
+		l.signNow()
+		l.tidySoon(untidyPacks)
+	case w.git.packs >= packsAtOnce:
 		l.rotate()
+		l.tidySoon(untidyPacks)
 	}
 	return nil
 }
@@ -200,7 +219,10 @@ func (l *Ledger) take() (batch []*item, entries []record.Entry) {
 			l.drop(it, err)
 			continue
 		}
-		w.tip.seq++
+		if w.tip.seq++; w.tip.seq == 1 && l.key != nil {
+			w.tip.signers = withKey(nil, l.writer, l.key)
+			e.Files = append(e.Files, record.File{Path: record.SignersFile, Data: w.tip.signers})
+		}
 		w.tip.apply(&e)
 		it.seq = w.tip.seq
 		for _, f := range e.Files {
@@ -345,5 +367,32 @@ func (l *Ledger) rotate() {
 	l.work.git = nil
 }
 
+// resting is true when nothing is left to be done until something happens.
+func (l *Ledger) resting() bool {
+	return l.work.git == nil && (l.key == nil || l.work.unsigned() == 0 || l.work.tip.seq == 0)
+}
+
 // rest is what is done when nothing happens any more.
-func (l *Ledger) rest() { l.rotate() }
+func (l *Ledger) rest() {
+	l.signNow()
+	l.rotate()
+	l.tidySoon(restPacks)
+}
+
+// pause is how long nothing must happen before the ledger comes to rest. When that
+// failed it is tried again, less and less often.
+func (l *Ledger) pause() time.Duration {
+	return max(quiet, time.Minute*time.Duration(min(l.work.unrest, 10)))
+}
+
+// signNow makes a checkpoint, or says why there is none: the next one signs as much.
+func (l *Ledger) signNow() {
+	if err := l.checkpoint(); err != nil {
+		l.count(func(s *Stats) { s.Failures++ })
+		l.log.Warn("the ledger could not be signed; tried again later", "dir", l.repo.dir, "error", err)
+		l.work.unrest++
+		l.work.since = l.now()
+		return
+	}
+	l.work.since, l.work.unrest = time.Time{}, 0
+}

@@ -8,7 +8,7 @@
 // directory that it is about, and the latest state of everything:
 //
 //	format                               "belay-ledger 1"
-//	allowed_signers                      keys that sign the checkpoints, as ssh-keygen(1) reads them
+//	allowed_signers                      keys that sign the checkpoints, as ssh-keygen(1) reads them; the last is in use
 //	event.json                           the latest event of no application
 //	clusters/CLUSTER/XX/APP/event.json   the latest event of the application
 //	clusters/CLUSTER/XX/APP/deployment.json its latest deployment
@@ -20,6 +20,11 @@
 // XX are two digits of a digest of the application's name. Every commit writes the
 // directories above its file anew, so one of ten thousand applications would make
 // each record cost hundreds of kilobytes; `git log -- 'clusters/*/*/APP'` needs no digits.
+//
+// A checkpoint is a record too; its commit carries an SSH signature. The file of
+// allowed signers is set by record 1, and changed by checkpoints alone: one is then
+// signed with the key that was in use before, or, where that was lost, with the new
+// one, which proves nothing of where it came from.
 //
 // It must not know how commits are written or read: it is a function over values.
 package record
@@ -70,6 +75,22 @@ func Branch(writer string) string { return BranchPrefix + writer }
 // Principal is the name of a writer in the file of allowed signers and the
 // e-mail address of its commits.
 func Principal(writer string) string { return writer + "@belay.invalid" }
+
+// SignerLine is the line of a key in the file of allowed signers. The last line
+// is that of the key in use; those before it were, and are kept so that plain git
+// verifies what they signed.
+func SignerLine(writer, key string) string {
+	return Principal(writer) + " namespaces=\"" + Namespace + "\" " + key + "\n"
+}
+
+// SignerKey is the key in such a line: "TYPE BASE64".
+func SignerKey(line string) string {
+	fields := strings.Fields(line)
+	if len(fields) < 2 {
+		return ""
+	}
+	return strings.Join(fields[len(fields)-2:], " ")
+}
 
 // CheckWriter says what is wrong with the name of a writer, if anything is.
 func CheckWriter(name string) error {
