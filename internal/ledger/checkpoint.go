@@ -15,7 +15,7 @@ func (w *writing) unsigned() uint64 { return w.tip.seq - w.tip.signed }
 // due says whether it is time for a checkpoint while things go on happening.
 func (l *Ledger) due() bool {
 	w := &l.work
-	return w.unsigned() >= checkpointRecords && w.unrest == 0 || w.unsigned() > 0 && l.now().Sub(w.since) >= checkpointTime
+	return w.unsigned() >= l.limits.signRecords && w.unrest == 0 || w.unsigned() > 0 && l.now().Sub(w.since) >= l.limits.signTime
 }
 
 // checkpoint signs everything up to here: a record as any other, but for the

@@ -71,16 +71,16 @@ func (r repo) create(ctx context.Context, ref string) error {
 	if err := os.MkdirAll(r.dir, 0o700); err != nil {
 		return err
 	}
-	for _, name := range []string{"HEAD", "config"} { // empty after a crash: init would not mend them
-		if st, err := os.Stat(filepath.Join(r.dir, name)); err == nil && st.Size() == 0 {
-			if err := os.Remove(filepath.Join(r.dir, name)); err != nil {
+	if !r.complete() {
+		for _, name := range []string{"HEAD", "config"} { // empty after a crash: init would not mend them
+			if err := os.Remove(filepath.Join(r.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 		}
-	}
-	// No template: no hooks and no description of this machine.
-	if _, err := r.output(ctx, nil, "init", "--quiet", "--bare", "--template="); err != nil {
-		return err
+		// No template: no hooks and no description of this machine.
+		if _, err := r.output(ctx, nil, "init", "--quiet", "--bare", "--template="); err != nil {
+			return err
+		}
 	}
 	// A branch that exists, so that plain git shows something.
 	if head, err := os.ReadFile(filepath.Join(r.dir, "HEAD")); err != nil || strings.TrimSpace(string(head)) != "ref: "+ref {
@@ -89,6 +89,22 @@ func (r repo) create(ctx context.Context, ref string) error {
 		}
 	}
 	return errors.Join(syncPath(r.dir), syncPath(filepath.Dir(r.dir)))
+}
+
+// complete is true of what needs no init. A full disk must not keep a ledger from
+// being opened that is there.
+func (r repo) complete() bool {
+	for _, name := range []string{"HEAD", "config"} {
+		if st, err := os.Stat(filepath.Join(r.dir, name)); err != nil || st.Size() == 0 {
+			return false
+		}
+	}
+	for _, name := range []string{"objects", "objects/pack", "refs", "refs/heads"} {
+		if st, err := os.Stat(filepath.Join(r.dir, name)); err != nil || !st.IsDir() {
+			return false
+		}
+	}
+	return true
 }
 
 // clean removes what a killed git left behind. No git works on the ledger then.

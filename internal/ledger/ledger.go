@@ -36,7 +36,8 @@ type Options struct {
 	// Logger is told of trouble; discarded by default.
 	Logger *slog.Logger
 
-	now func() time.Time
+	now    func() time.Time
+	limits *limits
 }
 
 // Ledger is an open ledger. Its methods may be called by several goroutines.
@@ -47,6 +48,7 @@ type Ledger struct {
 	log    *slog.Logger
 	now    func() time.Time
 
+	limits  limits
 	key     *Key
 	oldKeys []*Key
 
@@ -110,6 +112,9 @@ func Open(ctx context.Context, o Options) (*Ledger, error) {
 	}
 	if l.now == nil {
 		l.now = time.Now
+	}
+	if l.limits = defaultLimits; o.limits != nil {
+		l.limits = *o.limits
 	}
 	if err := l.repo.create(ctx, l.ref); err != nil {
 		return nil, l.problem(err)

@@ -12,25 +12,29 @@ const (
 	// linger is how long an event that nobody waits for waits for others, so that
 	// they share a batch.
 	linger = 25 * time.Millisecond
-	// quiet is the pause after which the ledger comes to rest.
-	quiet = 10 * time.Second
-	// checkpointRecords and checkpointTime bound what is unsigned while things go on
-	// happening.
-	checkpointRecords = 1000
-	checkpointTime    = time.Minute
 	// minRetry and maxRetry bound the time between attempts to write while that fails.
 	minRetry = time.Second
 	maxRetry = 30 * time.Second
 	// A batch ends with as many events, or as many bytes.
 	batchItems = 2000
 	batchBytes = 8 << 20
+)
+
+// limits say when what is kept up is done.
+type limits struct {
+	// quiet is the pause after which the ledger comes to rest.
+	quiet time.Duration
+	// signRecords and signTime bound what is unsigned while things go on happening.
+	signRecords uint64
+	signTime    time.Duration
 	// packsAtOnce is how many packs one fast-import may leave before it is replaced:
 	// as long as it lives they cannot be combined, and every object is looked up in each.
-	packsAtOnce = 128
+	packsAtOnce int
 	// untidyPacks are combined while things happen, restPacks when nothing does.
-	untidyPacks = 100
-	restPacks   = 20
-)
+	untidyPacks, restPacks int
+}
+
+var defaultLimits = limits{quiet: 10 * time.Second, signRecords: 1000, signTime: time.Minute, packsAtOnce: 128, untidyPacks: 100, restPacks: 20}
 
 // writing is what the goroutine that writes has for itself.
 type writing struct {
@@ -187,10 +191,10 @@ func (l *Ledger) attempt() error {
 	switch {
 	case l.due():
 		l.signNow()
-		l.tidySoon(untidyPacks)
-	case w.git.packs >= packsAtOnce:
+		l.tidySoon(l.limits.untidyPacks)
+	case w.git.packs >= l.limits.packsAtOnce:
 		l.rotate()
-		l.tidySoon(untidyPacks)
+		l.tidySoon(l.limits.untidyPacks)
 	}
 	return nil
 }
@@ -376,13 +380,13 @@ func (l *Ledger) resting() bool {
 func (l *Ledger) rest() {
 	l.signNow()
 	l.rotate()
-	l.tidySoon(restPacks)
+	l.tidySoon(l.limits.restPacks)
 }
 
 // pause is how long nothing must happen before the ledger comes to rest. When that
 // failed it is tried again, less and less often.
 func (l *Ledger) pause() time.Duration {
-	return max(quiet, time.Minute*time.Duration(min(l.work.unrest, 10)))
+	return max(l.limits.quiet, time.Minute*time.Duration(min(l.work.unrest, 10)))
 }
 
 // signNow makes a checkpoint, or says why there is none: the next one signs as much.

@@ -1,0 +1,232 @@
+package ledger_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/ledger"
+)
+
+// envChild makes this program one that appends until it is killed.
+const envChild = "BELAY_TEST_LEDGER_CHILD"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(envChild); dir != "" {
+		appendForever(dir)
+	}
+	os.Exit(m.Run())
+}
+
+// appendForever records as fast as it can, in every way, and says what was
+// acknowledged.
+func appendForever(dir string) {
+	fatal := func(err error) {
+		if err != nil {
+			fmt.Println("failed", err)
+			os.Exit(1)
+		}
+	}
+	ctx := context.Background()
+	key, err := ledger.MakeKey(filepath.Join(filepath.Dir(dir), "key"))
+	fatal(err)
+	o := ledger.Options{Dir: dir, Writer: "main", Key: key}
+	ledger.Hasty(&o)
+	l, err := ledger.Open(ctx, o)
+	fatal(err)
+	life := strconv.Itoa(os.Getpid()) + "-" + strconv.FormatInt(time.Now().UnixNano(), 36)
+	fmt.Println("open", l.Stats().Seq)
+	var wg sync.WaitGroup
+	for c := range 3 {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				what := fmt.Sprintf("%s-%d-%d", life, c, i)
+				app := fmt.Sprint("app-", c)
+				l.Publish(belay.Event{Type: belay.EventHealth, Application: app, Cluster: "c", Message: "published " + what})
+				id, err := l.Record(ctx, belay.Event{Type: belay.EventSyncStarted, Application: app, Cluster: "c", Message: "started " + what})
+				fatal(err)
+				fmt.Println("ack", id, "started", what)
+				id, err = l.Record(ctx, belay.Event{Type: belay.EventSynced, Application: app, Cluster: "c", Deployment: id, Result: belay.Succeeded, Message: "synced " + what})
+				fatal(err)
+				fmt.Println("ack", id, "synced", what)
+				if c == 2 && i%5 == 4 {
+					time.Sleep(30 * time.Millisecond) //nolint:forbidigo // a pause, in which the ledger comes to rest
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// life runs a child and kills it after a while. It returns what was acknowledged,
+// by ID, and what the child said if it failed by itself.
+func life(t *testing.T, dir string, after time.Duration, acked map[string]string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), envChild+"="+dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
+	defer timer.Stop()
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		switch fields := strings.SplitN(lines.Text(), " ", 3); {
+		case fields[0] == "ack" && len(fields) == 3:
+			if was, ok := acked[fields[1]]; ok {
+				t.Fatalf("%s was given to %q and %q", fields[1], was, fields[2])
+			}
+			acked[fields[1]] = fields[2]
+		case fields[0] == "failed":
+			t.Fatalf("a child failed: %s", lines.Text())
+		}
+	}
+	_ = cmd.Wait() // it was killed
+}
+
+// checkHistory wants every acknowledged record at its place, none twice, no gap,
+// and nothing that git finds fault with.
+func checkHistory(t *testing.T, dir string, acked map[string]string) {
+	t.Helper()
+	git(t, dir, "fsck", "--strict", "--no-dangling")
+	if _, err := os.Stat(filepath.Join(dir, "refs/heads/ledger/main")); err != nil {
+		if len(acked) > 0 {
+			t.Fatalf("%d records are lost", len(acked))
+		}
+		return
+	}
+	out := git(t, dir, "log", "--reverse", "--format=%s%x09%(trailers:key=Belay-Record,valueonly,separator=%x2C)", "ledger/main")
+	seen := map[string]string{}
+	for n, line := range strings.Split(out, "\n") {
+		what, id, _ := strings.Cut(line, "\t")
+		if want := fmt.Sprintf("main/%d", n+1); id != want {
+			t.Fatalf("record %s stands at the place of %s", id, want)
+		}
+		if _, text, ok := strings.Cut(what, ": "); ok {
+			if seen[text] != "" {
+				t.Fatalf("%q is on the record twice: %s and %s", text, seen[text], id)
+			}
+			seen[text] = id
+		}
+	}
+	for id, what := range acked {
+		if seen[what] != id {
+			t.Fatalf("%s, acknowledged as %s, is on the record as %q", what, id, seen[what])
+		}
+	}
+}
+
+// kills is how often a process is killed; each takes about a quarter of a second.
+func kills(t *testing.T, usual int) int {
+	if n, err := strconv.Atoi(os.Getenv("BELAY_TEST_KILLS")); err == nil {
+		return n
+	}
+	if testing.Short() {
+		return usual / 10
+	}
+	return usual
+}
+
+// Whenever the process dies: what was acknowledged is there, once, in order, and
+// the repository is one that git and the next process can work with at once.
+func TestKilledAtAnyMoment(t *testing.T) {
+	t.Parallel()
+	total := 0
+	for left := kills(t, 200); left > 0; left -= 20 {
+		dir := filepath.Join(t.TempDir(), "ledger.git")
+		acked := map[string]string{}
+		for range min(left, 20) {
+			life(t, dir, 20*time.Millisecond+rand.N(250*time.Millisecond), acked)
+			checkHistory(t, dir, acked)
+		}
+		total += len(acked)
+		signed := 0
+		if len(acked) > 0 {
+			signed = len(checkpoints(t, dir))
+		}
+		t.Logf("%d records acknowledged, %d checkpoints", len(acked), signed)
+	}
+	if total == 0 {
+		t.Error("no record was acknowledged, so nothing was shown")
+	}
+}
+
+// gits are the processes of git that work on a ledger.
+func gits(dir, command string) (pids []int) {
+	procs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, p := range procs {
+		cwd, _ := os.Readlink(filepath.Join(p, "cwd"))
+		args, _ := os.ReadFile(filepath.Join(p, "cmdline"))
+		if cwd == dir && bytes.Contains(args, []byte("\x00"+command+"\x00")) {
+			if pid, err := strconv.Atoi(filepath.Base(p)); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
+// Whenever a git dies: nobody notices.
+func TestGitKilled(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "ledger.git")
+	o := ledger.Options{Dir: dir, Key: key(t, "key")}
+	ledger.Hasty(&o)
+	l := open(t, o)
+	ctx, stop := context.WithCancel(t.Context())
+	var mu sync.Mutex
+	acked := map[string]string{}
+	var wg sync.WaitGroup
+	for c := range 3 {
+		wg.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				what := fmt.Sprintf("event %d of %d", i, c)
+				id, err := l.Record(t.Context(), belay.Event{Type: belay.EventHealed, Application: "a", Cluster: "c", Message: what})
+				if err != nil {
+					// Twice in a row, as a killer of all gits may do; it is not on the record then.
+					continue
+				}
+				mu.Lock()
+				acked[id] = what
+				mu.Unlock()
+			}
+		})
+	}
+	killed := 0
+	for killed < kills(t, 60) {
+		select {
+		case <-time.After(rand.N(20 * time.Millisecond)):
+		case <-t.Context().Done():
+			t.Fatal("timed out")
+		}
+		for _, pid := range gits(dir, []string{"fast-import", "fast-import", "hash-object", "repack", "update-ref"}[rand.N(5)]) {
+			if syscall.Kill(pid, syscall.SIGKILL) == nil {
+				killed++
+			}
+		}
+	}
+	stop()
+	wg.Wait()
+	closeLedger(t, l)
+	checkHistory(t, dir, acked)
+	if len(acked) == 0 || l.Stats().Failures == 0 {
+		t.Errorf("%d acknowledged, %+v", len(acked), l.Stats())
+	}
+	t.Logf("%d gits killed, %d records, %+v", killed, len(acked), l.Stats())
+}
