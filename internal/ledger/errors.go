@@ -4,13 +4,14 @@ import (
 	"errors"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/xec"
 )
 
-var noSpace = regexp.MustCompile(`(?i)no space left on device|disk quota exceeded|file too large`)
+var noSpace = regexp.MustCompile(`(?i)no space left on device|out of disk ?space|disk quota exceeded|file too large`)
 
 // full says whether an error is that of a full disk.
 func full(err error) bool {
@@ -40,11 +41,21 @@ func (l *Ledger) problem(err error) *belay.Error {
 		e.Message = "the ledger " + l.repo.dir + " cannot be written: the file system is read-only"
 		e.Hint = "look for errors of the disk in the system's log" + meanwhile
 	case isExit:
-		e.Message = "the ledger " + l.repo.dir + " cannot be written: " + exit.Error()
+		e.Message = "the ledger " + l.repo.dir + " cannot be written: " + exit.Name + ": " + telling(exit)
 		e.Hint = "check the directory with: git -C " + l.repo.dir + " fsck"
 	default:
 		e.Message = "the ledger " + l.repo.dir + " cannot be used: " + err.Error()
 		e.Hint = "check the disk, and who may write there"
 	}
 	return e
+}
+
+// telling is the line of standard error that says why.
+func telling(e *xec.ExitError) string {
+	for line := range strings.Lines(e.Stderr) {
+		if why, ok := strings.CutPrefix(strings.TrimSpace(line), "fatal: "); ok {
+			return why
+		}
+	}
+	return strings.TrimPrefix(e.Error(), e.Name+": ")
 }

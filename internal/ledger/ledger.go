@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -118,6 +119,11 @@ func Open(ctx context.Context, o Options) (*Ledger, error) {
 	}
 	if err := l.repo.create(ctx, l.ref); err != nil {
 		return nil, l.problem(err)
+	}
+	l.work.reserve.path = strings.TrimSuffix(o.Dir, ".git") + ".reserve"
+	if err := l.work.reserve.keep(l.now()); err != nil {
+		// It opens on a full disk, too: what is there can be read.
+		l.log.Warn("no room can be kept for the ledger: no deployment starts until it can", "dir", l.repo.dir, "error", err)
 	}
 	l.work.ctx = context.WithoutCancel(ctx)
 	if err := l.reload(); err != nil {

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/belaydev/belay"
@@ -44,8 +45,9 @@ type writing struct {
 	since time.Time // the first record after the latest checkpoint
 	git   *importer
 	// retry is the time between attempts while they fail, next when one is due.
-	retry time.Duration
-	next  time.Time
+	retry   time.Duration
+	next    time.Time
+	reserve reserve
 	// unrest counts how often it could not be signed.
 	unrest int
 }
@@ -67,15 +69,18 @@ func (l *Ledger) run() {
 				l.background.Wait()
 				return
 			}
+		case l.work.retry > 0 && !urgent:
+			// Something new waits as well, unless it is urgent.
+			if !l.wait(max(0, l.work.next.Sub(l.now()))) {
+				_ = l.flush() // kept in l.failure
+			}
 		case n == 0 && l.resting():
 			l.wait(-1)
 		case n == 0:
 			if !l.wait(l.pause()) {
 				l.rest()
 			}
-		case l.work.retry > 0 && !urgent && l.wait(max(0, l.work.next.Sub(l.now()))):
-			// Something new: it waits as well, unless it is urgent.
-		case !urgent && l.work.retry == 0 && n < batchItems && l.lingers():
+		case !urgent && n < batchItems && l.lingers():
 		default:
 			_ = l.flush() // kept in l.failure, told to those who wait
 		}
@@ -143,17 +148,21 @@ func (l *Ledger) lingers() bool {
 // flush writes what waits. A git that died is replaced by another at once; if that
 // fails too, those who wait are told, and what nobody waits for stays.
 func (l *Ledger) flush() error {
-	err := l.attempt()
-	if err != nil {
+	var err error
+	for range 2 {
+		if err = l.attempt(); err == nil {
+			l.mended()
+			return nil
+		}
+		if _, ok := errors.AsType[errNoReserve](err); ok {
+			break
+		}
 		l.count(func(s *Stats) { s.Failures++ })
-		l.log.Warn("the ledger could not be written; trying again", "dir", l.repo.dir, "error", err)
-		err = l.attempt()
+		l.log.Debug("the ledger could not be written", "dir", l.repo.dir, "error", err)
+		if full(err) {
+			l.work.reserve.giveUp(err, l.now())
+		}
 	}
-	if err == nil {
-		l.mended()
-		return nil
-	}
-	l.count(func(s *Stats) { s.Failures++ })
 	l.failed(err)
 	return err
 }
@@ -166,9 +175,14 @@ func (l *Ledger) attempt() error {
 			return err
 		}
 	}
+	var low error
+	if err := w.reserve.keep(l.now()); err != nil {
+		low = errNoReserve{err}
+		l.refuse(l.problem(err)) // what happened is written all the same
+	}
 	batch, entries := l.take()
 	if len(entries) == 0 {
-		return nil
+		return low
 	}
 	if w.git == nil {
 		git, err := startImporter(w.ctx, l.repo, l.ref, w.tip.commit)
@@ -196,7 +210,7 @@ func (l *Ledger) attempt() error {
 		l.rotate()
 		l.tidySoon(l.limits.untidyPacks)
 	}
-	return nil
+	return low
 }
 
 // take encodes a batch. What cannot be encoded is no event that could ever be
@@ -331,6 +345,17 @@ func (l *Ledger) failed(err error) {
 	}
 	l.failure, l.tried = problem, l.now()
 	w.next = l.tried.Add(w.retry)
+	l.refuseLocked(problem)
+}
+
+// refuse tells everybody who waits that it is not on the record.
+func (l *Ledger) refuse(problem *belay.Error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refuseLocked(problem)
+}
+
+func (l *Ledger) refuseLocked(problem *belay.Error) {
 	var kept []*item
 	for _, it := range l.queue {
 		if it.done == nil {
