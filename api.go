@@ -33,7 +33,7 @@ type SyncRequest struct {
 	// OverrideWindow lets one sync of each through in spite of windows. It needs a
 	// Reason, which is recorded, and names of applications.
 	OverrideWindow bool   `json:"overrideWindow,omitempty" doc:"Let one sync of each application run in spite of the windows of its project. Needs reason, and names."`
-	Reason         string `json:"reason,omitempty" doc:"Why, for the record." maxLength:"1024"`
+	Reason         string `json:"reason,omitempty" doc:"Why, for the record; needed to override windows." maxLength:"1024"`
 }
 
 // SyncAccepted answers a [SyncRequest]. It marks the moment from which results count.

@@ -70,6 +70,8 @@ type Plan struct {
 	Held *Error `json:"held,omitempty"`
 	// HeldActions are those deletions.
 	HeldActions []Action `json:"heldActions,omitempty"`
+	// Confirmed is the confirmation in Git without which deletions would be held.
+	Confirmed string `json:"confirmed,omitempty"`
 	// Unchanged counts the objects that are right.
 	Unchanged int `json:"unchanged"`
 	// Digest identifies verbs, objects and their manifests.

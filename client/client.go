@@ -33,6 +33,9 @@ type Client struct {
 	http *http.Client
 	// Actor says who asks, for the record of what was done. Default: the server's.
 	Actor string
+	// Who says so where Actor is empty. It is asked at most once, and only before
+	// something is to be changed.
+	Who func() string
 	// retryMin and retryMax bound the wait before an event stream is connected again.
 	retryMin, retryMax time.Duration
 }
@@ -214,8 +217,13 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	if err != nil {
 		return nil, fmt.Errorf("make the request: %w", err)
 	}
-	if c.Actor != "" && method != http.MethodGet {
-		header.Set("Belay-Actor", c.Actor)
+	if method != http.MethodGet {
+		if c.Actor == "" && c.Who != nil {
+			c.Actor = c.Who()
+		}
+		if c.Actor != "" {
+			header.Set("Belay-Actor", c.Actor)
+		}
 	}
 	req.Header = header
 	resp, err := c.http.Do(req)

@@ -113,14 +113,6 @@ func (s *serving) started(o *serveOptions) belay.Event {
 		Message: fmt.Sprintf("belay %s started with %s", version.Get().Version, strings.Join(flags, " "))}
 }
 
-// heard takes what the sources tell. While another process leads it is for that
-// one to record.
-func (s *serving) heard(ev belay.Event) {
-	if s.lease == nil || s.lease.Held() == nil {
-		s.recorder.Publish(ev)
-	}
-}
-
 // closeTimeout is how long the end of a server waits for its ledger.
 const closeTimeout = 30 * time.Second
 

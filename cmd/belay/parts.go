@@ -47,8 +47,8 @@ type partsOptions struct {
 	interval      time.Duration
 	data          *dataDir
 	log           *slog.Logger
-	publish       func(belay.Event)
 	sourceChanged func(url string)
+	rewritten     func(url, ref, old, now string)
 	// lenient lets encrypted values be unknown where the keys cannot be had.
 	lenient bool
 }
@@ -68,8 +68,9 @@ func newParts(o partsOptions) (*parts, error) {
 		Dir: filepath.Join(o.data.path, "repos"), Logger: o.log, Interval: o.interval, Notify: o.sourceChanged,
 		UserAgent: "belay/" + version.Get().Version, Fresh: o.lease != nil,
 		Rewritten: func(r source.Rewrite) {
-			o.publish(belay.Event{Type: belay.EventRewritten, Repo: r.Repo, Revision: r.New,
-				Message: fmt.Sprintf("%s was rewritten: %.10s is not a descendant of %.10s", r.Ref, r.New, r.Old)})
+			if o.rewritten != nil {
+				o.rewritten(r.Repo, r.Ref, r.Old, r.New)
+			}
 		},
 	})
 	if err != nil {
@@ -192,6 +193,31 @@ func (s *sources) History(ctx context.Context, url, commit string, paths []strin
 		return nil, err
 	}
 	return m.PathsHistory(ctx, commit, paths, most)
+}
+
+// Commits implements reconcile.Sources.
+func (s *sources) Commits(ctx context.Context, url, from, to string, paths []string, most int) (reconcile.Brought, error) {
+	m, err := s.Mirror(ctx, url)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return reconcile.Brought{}, nil
+	}
+	if err != nil {
+		return reconcile.Brought{}, err
+	}
+	b, err := m.Brought(ctx, from, to, paths, most)
+	return reconcile.Brought{Commits: b.Commits, Firsts: b.Firsts, More: b.More}, err
+}
+
+// LastChange implements reconcile.Sources.
+func (s *sources) LastChange(ctx context.Context, url, commit, path, expr string) (belay.Commit, bool, error) {
+	m, err := s.Mirror(ctx, url)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return belay.Commit{}, false, nil
+	}
+	if err != nil {
+		return belay.Commit{}, false, err
+	}
+	return m.LastChange(ctx, commit, path, expr)
 }
 
 // Check implements reconcile.Sources.

@@ -183,7 +183,7 @@ func (e *env) planAlone(ctx context.Context, f *planFlags, names []string) (_ []
 	defer func() { _ = data.Close() }() // it is removed next
 	var engine *reconcile.Engine
 	p, err := newParts(partsOptions{repo: root, instance: f.instance, kubeconfig: f.kubeconfig, interval: time.Hour, data: data,
-		log: slog.New(slog.DiscardHandler), publish: func(belay.Event) {}, lenient: true, sourceChanged: func(url string) { engine.SourceChanged(url) }})
+		log: slog.New(slog.DiscardHandler), lenient: true, sourceChanged: func(url string) { engine.SourceChanged(url) }})
 	if err != nil {
 		return nil, err
 	}

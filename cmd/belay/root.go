@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os/user"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -255,20 +254,6 @@ func (e *env) client() (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.Actor = actor()
+	c.Who = actor
 	return c, nil
-}
-
-// actor is the user's name as far as it can go into a header, for the record.
-func actor() string {
-	u, err := user.Current()
-	if err != nil {
-		return "" // not known; the server says "api"
-	}
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '_'
-		}
-		return r
-	}, u.Username[:min(len(u.Username), 128)])
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/belaydev/belay/internal/events"
 	"github.com/belaydev/belay/internal/kube"
 	"github.com/belaydev/belay/internal/ledger"
+	"github.com/belaydev/belay/internal/ledger/record"
 	"github.com/belaydev/belay/internal/manifestdiff"
 	"github.com/belaydev/belay/internal/reconcile"
 	"github.com/belaydev/belay/internal/runlog"
@@ -182,8 +183,9 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 	s.recorder = &recorder{bus: s.bus, ledger: s.ledger}
 	s.parts, err = newParts(partsOptions{
 		repo: o.repo, instance: o.instance, kubeconfig: o.kubeconfig, plugins: o.plugins, namespaces: o.namespaces,
-		ownCredentials: o.ownCredentials, lease: s.lease, interval: o.interval, data: data, log: o.log, publish: s.heard,
+		ownCredentials: o.ownCredentials, lease: s.lease, interval: o.interval, data: data, log: o.log,
 		sourceChanged: func(url string) { s.engine.SourceChanged(url) },
+		rewritten:     func(url, ref, old, now string) { s.engine.HistoryRewritten(url, ref, old, now) },
 	})
 	if err != nil {
 		return nil, err
@@ -191,7 +193,7 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 	s.engine = reconcile.New(reconcile.Options{
 		Repo: s.parts.repo, Ref: o.ref, Path: cleanPath(o.path), Instance: o.instance, OnlyCluster: o.onlyCluster,
 		Sources: s.parts.sources, Renderer: s.parts.renderer, Connector: s.parts.connector, NewIndex: newIndex,
-		Recorder: s.recorder, Logger: o.log, Diff: manifestdiff.Unified, SecretKey: data.key, Runs: s.runs, Checkpoint: o.checkpoint,
+		Recorder: s.recorder, Logger: o.log, Diff: manifestdiff.Unified, SecretKey: data.key, Runs: s.runs, ManifestSum: record.ManifestSum, Checkpoint: o.checkpoint,
 	})
 	shown := electing{s.engine, s.lease}
 	s.http = server.New(server.Config{Engine: shown, Events: s.bus, Metrics: newRegistry(s.engine, shown.standingBy), Schemas: catalog.Schema,

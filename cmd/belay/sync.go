@@ -21,6 +21,9 @@ of the windows of its project. --override-window lets exactly one sync of the
 application through all the same; it needs a --reason, and both are recorded
 with your name. With --all such applications are left out.
 
+--reason says why, for the record, with any sync. Your name is what git has as
+user.name and user.email, or that of your account on this machine.
+
 It only asks, unless --wait is given: then it returns when each application is
 Synced and Healthy at the newest commit. It ends with exit code 1 and the reason
 when a sync fails or is held, when a repository cannot be read, when an
@@ -37,7 +40,7 @@ func newSync(env *env) *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use: "sync {APP... | --all}", Short: "Sync applications with the newest commit now",
-		Long: syncLong, Example: "  belay sync guestbook\n  belay sync guestbook web --wait\n  belay sync --all --wait --timeout 10m\n  belay sync guestbook --override-window --reason \"fixes the outage\"",
+		Long: syncLong, Example: "  belay sync guestbook\n  belay sync guestbook web --wait\n  belay sync guestbook --reason \"the database is back\"\n  belay sync --all --wait --timeout 10m\n  belay sync guestbook --override-window --reason \"fixes the outage\"",
 		ValidArgsFunction: env.completeApplications,
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
@@ -47,8 +50,6 @@ func newSync(env *env) *cobra.Command {
 				return fmt.Errorf("--override-window is for applications that are named, not for --all")
 			case override && reason == "":
 				return fmt.Errorf("--override-window needs a --reason \"...\", for the record")
-			case reason != "" && !override:
-				return fmt.Errorf("--reason goes with --override-window")
 			}
 			return nil
 		},
@@ -56,7 +57,7 @@ func newSync(env *env) *cobra.Command {
 	out := addOutput(cmd)
 	cmd.Flags().BoolVar(&all, "all", false, "sync every application")
 	cmd.Flags().BoolVar(&override, "override-window", false, "let one sync run in spite of windows; needs --reason")
-	cmd.Flags().StringVar(&reason, "reason", "", "why windows are overridden, for the record")
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the record")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until each application is Synced and Healthy at the newest commit")
 	cmd.Flags().DurationVar(&timeout, "timeout", 5*time.Minute, "longest time to wait; 0 for no limit")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

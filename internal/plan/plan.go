@@ -64,6 +64,7 @@ func Build(in Input) belay.Plan {
 		p.HeldActions = deletes
 		holdArrivals(&p)
 	} else {
+		p.Confirmed = released(in, decl, p.Actions, deletes)
 		deletes, p.HeldActions, p.Held = confirmations(&in, deletes)
 		p.Actions = append(p.Actions, deletes...)
 	}

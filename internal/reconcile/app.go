@@ -26,6 +26,7 @@ type app struct {
 	manual            bool      // somebody asked for a sync; ends when it is Synced
 	retry             bool      // backoffs end with the next pass
 	afresh            bool      // its definition changed: what failed is tried anew
+	asked             *asked    // who, as long as manual is true
 	override          *override // of windows, for one sync
 	status            belay.ApplicationStatus
 	health            belay.Health              // the last that could be seen
@@ -49,20 +50,31 @@ type app struct {
 	awaits map[string]bool
 	// unknown is true if Git's history never declared it.
 	unknown bool
+	// commits concern it and belong to no deployment yet, newest first; lost is true
+	// where there may be others. deployed is the revision that was reached last.
+	commits     []belay.Commit
+	moreCommits int
+	lost        bool
+	deployed    string
+	// released is the token in Git because of which it goes with many others.
+	released string
 
 	fails     map[belay.ObjectID]*attempt
 	heals     map[belay.ObjectID]*attempt
 	drifted   map[belay.ObjectID]string // fingerprint of drift already told
-	syncing   bool                      // a syncStarted was told and no end yet
+	running   map[string]*deployment    // by cluster
 	told      string                    // last failure told
 	effort    effort                    // of the sync under way
 	tries     attempt                   // of things that are not about one object
 	synced    string                    // digest of the desired state reached last
 	syncedIDs map[belay.ObjectID]string // objects that were written or found right, and their digests
 	syncedAt  time.Time
-	cluster   string // that all of this is about
-	clusterID string // and which of that name, if known
-	hooks     hookMemory
+	recorded  map[belay.ObjectID]recorded // manifests on the record; nil if nobody knows
+	cluster   string                      // that all of this is about
+	clusterID string                      // and which of that name, if known
+	// unrecorded counts in a row what could not be written because it could not be recorded.
+	unrecorded attempt
+	hooks      hookMemory
 }
 
 // deliverTo forgets what was done in another cluster.
@@ -76,7 +88,7 @@ func (a *app) deliverTo(cluster string) {
 
 // forgetDone forgets what was done in the cluster.
 func (a *app) forgetDone() {
-	a.synced, a.syncedIDs = "", nil
+	a.synced, a.syncedIDs, a.recorded, a.deployed = "", nil, nil, ""
 	clear(a.fails)
 	clear(a.heals)
 	clear(a.drifted)
@@ -98,7 +110,7 @@ func (a *app) forgetUndeclared(d *desired) {
 }
 
 func newApp(name string) *app {
-	return &app{name: name, dirty: true, fails: map[belay.ObjectID]*attempt{}, heals: map[belay.ObjectID]*attempt{},
+	return &app{name: name, dirty: true, lost: true, fails: map[belay.ObjectID]*attempt{}, heals: map[belay.ObjectID]*attempt{},
 		drifted: map[belay.ObjectID]string{},
 		status:  belay.ApplicationStatus{Name: name, Sync: belay.SyncUnknown, Health: belay.Unknown}}
 }

@@ -39,6 +39,9 @@ func (e *Engine) loadConfig(ctx context.Context) {
 		e.setProblem(srcErr)
 		return
 	}
+	k := refKey{e.Repo, e.Ref}
+	e.definitions = e.tellRevision(ctx, k, rev)
+	e.compare(ctx, k, e.definitions)
 	cat, err := e.readCatalog(ctx, rev, prev)
 	if err != nil {
 		e.setProblem(err)
@@ -168,6 +171,7 @@ func (e *Engine) enforce(cat *catalog.Catalog, rev belay.Revision) {
 	defer e.mu.Unlock()
 	prev, before := e.catalog, e.config.Commit
 	e.catalog, e.config = cat, rev
+	e.places.force(rev.Commit)
 	projectsChanged := prev == nil || !reflect.DeepEqual(specs(prev.Projects), specs(cat.Projects))
 	if projectsChanged {
 		e.compileWindows(cat)
@@ -187,18 +191,22 @@ func (e *Engine) enforce(cat *catalog.Catalog, rev belay.Revision) {
 			}
 			a.mark()
 			if prev != nil { // at a start everything is new, and nothing was added
-				e.publish(belay.Event{Type: belay.EventApplication, Application: name, Revision: rev.Commit, Actor: rev.Author, Message: "application added"})
+				e.publish(belay.Event{Type: belay.EventApplication, Application: name, Repo: rev.Repo, Revision: rev.Commit, Actor: rev.Author, Message: "application added"})
 			}
 		}
 		changed := a.def == nil || !reflect.DeepEqual(a.def.Spec, def.Spec)
 		if changed && a.def != nil {
-			e.publish(belay.Event{Type: belay.EventApplication, Application: name, Revision: rev.Commit, Actor: rev.Author, Message: "definition changed"})
+			e.publish(belay.Event{Type: belay.EventApplication, Application: name, Repo: rev.Repo, Revision: rev.Commit, Actor: rev.Author, Message: "definition changed"})
 		}
 		if changed {
 			e.tellSuspension(a, &def, rev, prev != nil)
 			a.afresh = true
 		}
+		if prev != nil && changed && e.definitions != nil {
+			a.bring(e.definitions.changing(def.Origin.File))
+		}
 		a.def, a.last = &def, &def
+		e.places.set(&def)
 		e.follow(a, cat)
 		if changed {
 			a.mark()
@@ -220,6 +228,9 @@ func (e *Engine) enforce(cat *catalog.Catalog, rev belay.Revision) {
 		if a.ref == (refKey{}) {
 			a.left.ref = refsOf(a.last, cat)[0]
 		}
+		if e.definitions != nil {
+			a.bring(e.definitions.changing(a.last.Origin.File))
+		}
 		a.limits = nil
 		if prev != nil {
 			if p, ok := prev.Projects[a.last.Spec.Project]; ok {
@@ -228,14 +239,10 @@ func (e *Engine) enforce(cat *catalog.Catalog, rev belay.Revision) {
 		}
 		e.unfollow(a)
 		e.unclaim(a)
-		e.publish(belay.Event{Type: belay.EventApplication, Application: name, Revision: rev.Commit, Actor: rev.Author, Message: "application removed"})
+		e.publish(belay.Event{Type: belay.EventApplication, Application: name, Repo: rev.Repo, Revision: rev.Commit, Actor: rev.Author, Message: "application removed"})
 		e.wake(name)
 	}
 	e.wakeLeft()
-	if prev == nil {
-		e.publish(belay.Event{Type: belay.EventRevision, Repo: rev.Repo, Revision: rev.Commit, Actor: rev.Author,
-			Message: fmt.Sprintf("%s is at: %s (declares %s)", e.Ref, rev.Subject, count(len(cat.Applications), "application"))})
-	}
 	e.configure() // before anyone who was woken asks for one of them
 }
 

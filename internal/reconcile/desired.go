@@ -51,6 +51,11 @@ type target struct {
 	// beside is what went wrong with something that no plan has.
 	beside *belay.Error
 
+	// confirmed is the token in Git without which nothing would be deleted.
+	confirmed string
+	// unrecorded is why nothing is written: it could not be recorded.
+	unrecorded *belay.Error
+
 	// ordered is true where leaving Git is the order, automatic sync or not.
 	ordered bool
 

@@ -38,6 +38,9 @@ type Options struct {
 	SecretKey []byte
 	// Runs remembers the runs of hooks; nil forgets them with the process.
 	Runs Runs
+	// ManifestSum is the digest of the file that holds a manifest on the record; with
+	// nil every manifest of an application is recorded with each of its deployments.
+	ManifestSum func(json.RawMessage) (string, error)
 
 	// Workers that reconcile at the same time. Default 4 per processor: most of
 	// their time is spent waiting for the cluster.
@@ -47,7 +50,7 @@ type Options struct {
 	// Checkpoint is called at named points of a sync; tests crash there. They are,
 	// in the order of a sync: loaded, rendered, begin, write, delete, deleted,
 	// namespace, written, group, hookCleared, hookStarted, hookSucceeded, hooksOver,
-	// arrived.
+	// ended, arrived.
 	Checkpoint func(name string)
 }
 
@@ -64,6 +67,14 @@ type Engine struct {
 
 	remembering sync.Mutex // guards former
 	former      former
+
+	// places is what events say of applications.
+	places places
+
+	telling sync.Mutex // held while it is found out what refs brought; guards told
+	told    map[refKey]*batch
+	// definitions is what the config repository brought last; it belongs to loading.
+	definitions *batch
 
 	mu       sync.Mutex
 	catalog  *catalog.Catalog
@@ -83,6 +94,10 @@ type Engine struct {
 	ready      map[string]*expr.Program
 	// hadStrangers is true when the sources were told of repositories that nobody declared.
 	hadStrangers bool
+	// seen is where a ref stood when an earlier life saw it last; "" for never.
+	seen map[refKey]string
+	// unfinished are deployments of an earlier life that nobody took up yet.
+	unfinished map[owner]*deployment
 	// unreadables are the repositories that cannot be read, and why.
 	unreadables map[string]string
 
@@ -136,6 +151,8 @@ func New(o Options) *Engine {
 		apps: map[string]*app{}, clusters: map[string]*cluster{}, refs: map[refKey]*followed{}, claims: map[string]*claims{},
 		released: map[string]bool{}, waiting: map[string]bool{},
 		recalled:    map[string]bool{},
+		told:        map[refKey]*batch{},
+		seen:        map[refKey]string{},
 		unreadables: map[string]string{},
 	}
 }
@@ -149,6 +166,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.mu.Lock()
 	e.runCtx = ctx
 	e.mu.Unlock()
+	e.recallDeployments()
 	e.Sources.Configure(nil, map[string][]string{e.Repo: {e.Ref}})
 	e.running.Go(func() { e.queue.run(ctx) })
 	// Writes outlive the signal to stop for a moment, so that their outcome is known.
@@ -213,30 +231,3 @@ func (e *Engine) defect(application string, panicked any) *belay.Error {
 func (e *Engine) SourceChanged(url string) { e.queue.add(key{keySource, url}) }
 
 func (e *Engine) wake(name string) { e.queue.add(key{keyApp, name}) }
-
-// publish tells an event to those who watch, and to the log what an operator
-// looks for there. Failed writes, drift and clusters have lines of their own.
-func (e *Engine) publish(ev belay.Event) {
-	if e.DryRun {
-		return
-	}
-	if e.Recorder != nil {
-		e.Recorder.Publish(ev)
-	}
-	level := slog.LevelInfo
-	switch ev.Type {
-	case belay.EventRevision, belay.EventSynced, belay.EventPruned, belay.EventHealed, belay.EventSuspended, belay.EventSuperseded, belay.EventRetried:
-	case belay.EventSource, belay.EventHeld, belay.EventError, belay.EventOverride:
-		level = slog.LevelWarn
-	default:
-		return
-	}
-	attrs := []slog.Attr{slog.String("type", string(ev.Type))}
-	for _, a := range []slog.Attr{slog.String("application", ev.Application), slog.String("cluster", ev.Cluster),
-		slog.String("object", ev.Object), slog.String("repo", ev.Repo), slog.String("revision", ev.Revision), slog.String("what", ev.Message)} {
-		if a.Value.String() != "" {
-			attrs = append(attrs, a)
-		}
-	}
-	e.Logger.LogAttrs(context.Background(), level, "event", attrs...)
-}

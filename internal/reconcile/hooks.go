@@ -238,7 +238,10 @@ func (e *Engine) hookSucceeded(t *target, k hookKey) {
 	delete(m.failed, k)
 	delete(t.app.fails, k.id)
 	e.remember(t.app)
-	e.tellHook(t, k, fmt.Sprintf("%s hook succeeded", k.phase))
+	if d := t.app.running[t.cluster]; d != nil {
+		d.noteHook(k, nil)
+	}
+	e.tellHook(t, k, fmt.Sprintf("%s hook succeeded", k.phase), belay.Succeeded)
 	e.Checkpoint("hookSucceeded")
 }
 
@@ -270,12 +273,15 @@ func (e *Engine) hookAttempt(t *target, k hookKey, o *belay.Object, err *belay.E
 	f.note(err, time.Now(), t.retry())
 	e.stats.Failures.Add(1)
 	e.Logger.Warn("hook failed", "application", a.name, "cluster", t.cluster, "object", k.id.String(), "phase", string(k.phase), "error", err.Error())
-	e.tellHook(t, k, messageOf(err))
+	if d := a.running[t.cluster]; d != nil {
+		d.noteHook(k, err)
+	}
+	e.tellHook(t, k, messageOf(err), belay.Failed)
 }
 
-func (e *Engine) tellHook(t *target, k hookKey, message string) {
+func (e *Engine) tellHook(t *target, k hookKey, message string, result belay.Result) {
 	e.publish(belay.Event{Type: belay.EventHook, Application: t.app.name, Cluster: t.cluster, Object: k.id.String(), Repo: t.rev.Repo,
-		Revision: t.rev.Commit, Actor: t.rev.Author, Message: message})
+		Revision: t.rev.Commit, Actor: t.rev.Author, Deployment: t.deployment(), Result: result, Message: message})
 }
 
 // hookOutcome notes what became of a write or deletion of a hook's object.
@@ -286,7 +292,7 @@ func (e *Engine) hookOutcome(t *target, act *belay.Action, err error) {
 		e.Logger.Warn("object of a hook not deleted", "application", t.app.name, "cluster", t.cluster, "object", act.ID.String(), "error", err)
 		f := t.app.fails[act.ID]
 		if f == nil {
-			e.tellHook(t, k, "object of a hook not deleted: "+asError(err, "").Message)
+			e.tellHook(t, k, "object of a hook not deleted: "+asError(err, "").Message, belay.Failed)
 		}
 		if f == nil || f.digest != actionDigest(act) {
 			f = &attempt{digest: actionDigest(act)}
@@ -304,7 +310,7 @@ func (e *Engine) hookOutcome(t *target, act *belay.Action, err error) {
 		e.Checkpoint("hookCleared")
 	default:
 		delete(t.app.hooks.failed, k)
-		e.tellHook(t, k, fmt.Sprintf("%s hook started", act.Hook))
+		e.tellHook(t, k, fmt.Sprintf("%s hook started", act.Hook), "")
 		e.Checkpoint("hookStarted")
 	}
 }

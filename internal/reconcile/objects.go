@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/belaydev/belay"
@@ -107,9 +106,17 @@ func (e *Engine) keepNamespace(ctx context.Context, t *target) {
 		t.planned, t.failed = time.Now(), map[belay.ObjectID]bool{}
 	}
 	act := belay.Action{Verb: belay.VerbUpdate, ID: ns, Origin: t.def.Origin, Desired: &belay.Object{ID: ns, Digest: belay.Digest(meta)}, Live: &belay.Live{Application: a.name}}
-	if ok, _ := e.allow(t, &act); ok {
+	if ok, _ := e.allow(t, &act); ok && t.unrecorded == nil {
+		if t.beside, t.unrecorded = e.beginNamespace(ctx, t, &act); t.beside != nil {
+			return
+		}
 		e.stats.Applies.Add(1)
-		if err := e.makeNamespace(ctx, t); err != nil {
+		start := time.Now()
+		err := e.makeNamespace(ctx, t)
+		if d := a.running[t.cluster]; d != nil {
+			d.note(&act, err, time.Since(start))
+		}
+		if err != nil {
 			e.outcome(t, &act, err)
 			e.allow(t, &act) // which says when it is tried again
 		} else {
@@ -124,7 +131,7 @@ func (e *Engine) keepNamespace(ctx context.Context, t *target) {
 // heldTeardown says why an application that left Git waits for a confirmation; nil
 // if it does not.
 func (e *Engine) heldTeardown(def *belay.Application) *belay.Error {
-	if !def.Spec.Sync.ConfirmDeletion {
+	if !def.Spec.Sync.ConfirmDeletion || e.deletionConfirmed(def) != "" {
 		return nil
 	}
 	e.mu.Lock()
@@ -132,13 +139,47 @@ func (e *Engine) heldTeardown(def *belay.Application) *belay.Error {
 	names, where := []string{def.Name}, "a Project"
 	if p, declared := e.catalog.Projects[def.Spec.Project]; declared {
 		where = fmt.Sprintf("the Project %q", p.Name)
-		if slices.ContainsFunc(p.Spec.Confirm, func(token string) bool { return plan.Covers(token, names) }) {
-			return nil
-		}
-	} else if confirmed(e.catalog, names) {
-		return nil
 	}
 	return &belay.Error{Code: belay.CodeHeld, Application: def.Name, Origin: def.Origin,
 		Message: "removed from Git; its objects stay until that is confirmed (spec.sync.confirmDeletion)",
 		Hint:    fmt.Sprintf("if they are to go, add %q to spec.confirm of %s and commit", plan.TokenOf(names), where)}
+}
+
+// deletionConfirmed is the token that confirms the deletion of an application; "" if
+// there is none.
+func (e *Engine) deletionConfirmed(def *belay.Application) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if p, declared := e.catalog.Projects[def.Spec.Project]; declared {
+		return confirmedIn(p.Spec.Confirm, []string{def.Name})
+	}
+	return confirmed(e.catalog, []string{def.Name})
+}
+
+// confirmedBy is the token in Git without which an application would not go.
+func (e *Engine) confirmedBy(a *app, def *belay.Application) string {
+	if def.Spec.Sync.ConfirmDeletion {
+		return e.deletionConfirmed(def)
+	}
+	return a.released
+}
+
+// beginNamespace has on the record that the labels and annotations of a namespace
+// are written. The errors are the same, if there is one.
+func (e *Engine) beginNamespace(ctx context.Context, t *target, act *belay.Action) (_, err *belay.Error) {
+	var failed error
+	if t.app.undone(act) {
+		_, failed = e.record(ctx, belay.Event{Type: belay.EventDrift, Application: t.app.name, Cluster: t.cluster, Object: act.ID.String(), Repo: t.rev.Repo,
+			Revision: t.rev.Commit, Message: "changed by hand: labels and annotations that Git declares for the namespace"})
+	} else {
+		p := &belay.Plan{Actions: []belay.Action{*act}, Digest: belay.Digest([]byte(act.ID.String() + act.Desired.Digest))}
+		failed = e.begin(ctx, t, p, p.Actions)
+	}
+	if failed == nil {
+		return nil, nil
+	}
+	t.app.unrecorded.count++
+	t.putOff(time.Now().Add(backoff(t.app.unrecorded.count)))
+	err = asError(failed, t.app.name)
+	return err, err
 }

@@ -50,12 +50,29 @@ type Sources interface {
 	// History lists up to most commits at or before a commit that changed
 	// something below any of the paths, newest first.
 	History(ctx context.Context, url, commit string, paths []string, most int) ([]string, error)
+	// Commits lists the commits that to has and from has not, newest first and most
+	// at most: only those that changed something below one of paths, if any are
+	// given, and to alone for from "". What is no Git has none.
+	Commits(ctx context.Context, url, from, to string, paths []string, most int) (Brought, error)
+	// LastChange finds the newest commit at or before commit that brought or removed
+	// a line matching a regular expression below a path.
+	LastChange(ctx context.Context, url, commit, path, expr string) (c belay.Commit, found bool, err error)
 	// Poke looks at a repository at once, or at all for "". It returns how many
 	// repositories that is, and does not wait.
 	Poke(url string) int
 	// Check looks at a repository and returns when it is up to date.
 	Check(ctx context.Context, url string) error
 	Status() []belay.RepositoryStatus
+}
+
+// Brought are commits that one commit builds on and another does not.
+type Brought struct {
+	// Commits are newest first.
+	Commits []belay.Commit
+	// Firsts are their first parents; "" for a root.
+	Firsts []string
+	// More counts those that are not listed.
+	More int
 }
 
 // Index finds the applications that a change of paths touches.

@@ -70,19 +70,47 @@ func (e *Engine) Sync(ctx context.Context, req belay.SyncRequest, actor string) 
 		}
 		return nil, nil, &first
 	}
+	if req.OverrideWindow {
+		// On the record before anything is done because of it.
+		e.mu.Unlock()
+		err := e.recordOverride(ctx, taken, req, actor)
+		e.mu.Lock()
+		if err != nil {
+			return nil, nil, err
+		}
+	}
 	for _, n := range taken {
-		e.order(e.apps[n], req, actor)
+		if a := e.apps[n]; a != nil {
+			e.order(a, req, actor)
+		}
 	}
 	return taken, refused, errors.Join(failed...)
 }
 
+// asked is who asked for a sync, and why.
+type asked struct{ actor, reason string }
+
+// recordOverride has on the record that windows are overridden.
+func (e *Engine) recordOverride(ctx context.Context, names []string, req belay.SyncRequest, actor string) error {
+	for _, n := range names {
+		if _, err := e.record(ctx, belay.Event{Type: belay.EventOverride, Application: n, Actor: actor, Reason: req.Reason,
+			Message: "windows overridden for one sync: " + req.Reason}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // order notes that somebody asked for a sync. Called with e.mu.
 func (e *Engine) order(a *app, req belay.SyncRequest, actor string) {
-	a.manual, a.retry = true, true
-	if req.OverrideWindow { // on the record before anything is done because of it
+	a.manual, a.retry, a.asked = true, true, &asked{actor, req.Reason}
+	if req.OverrideWindow {
 		a.override = &override{}
-		e.publish(belay.Event{Type: belay.EventOverride, Application: a.name, Actor: actor, Message: "windows overridden for one sync: " + req.Reason})
 	}
-	e.publish(belay.Event{Type: belay.EventApplication, Application: a.name, Actor: actor, Message: "sync requested"})
+	msg := "sync requested"
+	if req.Reason != "" {
+		msg += ": " + req.Reason
+	}
+	e.publish(belay.Event{Type: belay.EventApplication, Application: a.name, Actor: actor, Reason: req.Reason, Message: msg})
 	e.wake(a.name)
 }

@@ -106,6 +106,8 @@ func (e *Engine) refMoved(ctx context.Context, k refKey) {
 			all = true
 		}
 	}
+	moved := e.tellRevision(ctx, k, rev)
+	of, known := e.concerned(ctx, k, f.index, moved, from, changes)
 	e.mu.Lock()
 	if f.commit != from { // somebody else was faster, and may have seen less
 		e.mu.Unlock()
@@ -113,10 +115,6 @@ func (e *Engine) refMoved(ctx context.Context, k refKey) {
 		return
 	}
 	defer e.mu.Unlock()
-	if from != "" {
-		e.publish(belay.Event{Type: belay.EventRevision, Repo: rev.Repo, Revision: rev.Commit, Actor: rev.Author,
-			Message: k.ref + " moved: " + rev.Subject})
-	}
 	f.commit = rev.Commit
 	touched := map[string]bool{}
 	if !all {
@@ -126,6 +124,11 @@ func (e *Engine) refMoved(ctx context.Context, k refKey) {
 	}
 	for name := range f.apps {
 		a := e.apps[name]
+		if a != nil && known {
+			a.bring(of[name])
+		} else if a != nil && (all || touched[name]) {
+			a.lost = true
+		}
 		switch {
 		case a == nil:
 		case a.holds(k) == rev.Commit && !a.dirty && !a.cannot:
@@ -140,4 +143,18 @@ func (e *Engine) refMoved(ctx context.Context, k refKey) {
 			e.wake(name)
 		}
 	}
+}
+
+// concerned are the commits that a ref brought, by the applications that they
+// concern; known is false where that cannot be told from here.
+func (e *Engine) concerned(ctx context.Context, k refKey, x Index, b *batch, from string, changes []belay.PathChange) (of map[string][]belay.Commit, known bool) {
+	if from == "" || b.from != from || len(changes) == 0 {
+		return nil, false
+	}
+	names := x.Affected(changes)
+	if len(names) == 0 {
+		return nil, true
+	}
+	e.compare(ctx, k, b)
+	return b.concern(x, names)
 }

@@ -79,7 +79,7 @@ func (e *Engine) finish(ctx context.Context, t *target, p *belay.Plan, step plan
 				shown = asError(err, a.name)
 			}
 		}
-		e.arrived(t)
+		e.arrived(ctx, t)
 		e.Checkpoint("arrived")
 	}
 	e.scheduleRetry(t)
@@ -88,6 +88,8 @@ func (e *Engine) finish(ctx context.Context, t *target, p *belay.Plan, step plan
 		e.tell(t, belay.EventError, shown)
 	case failing != nil:
 		e.tell(t, belay.EventSyncFailed, failing)
+	case t.beside != nil && t.unrecorded == nil:
+		e.tell(t, belay.EventSyncFailed, t.beside)
 	case p.Held != nil:
 		e.tell(t, belay.EventHeld, p.Held)
 	}
@@ -102,8 +104,9 @@ func cmpErr(have, next *belay.Error) *belay.Error {
 }
 
 // arrived notes that the cluster equals Git.
-func (e *Engine) arrived(t *target) {
+func (e *Engine) arrived(ctx context.Context, t *target) {
 	a := t.app
+	d := e.underway(a, t.cluster)
 	t.retryAt = time.Time{} // nothing is left to try
 	if a.synced != t.desired.digest || a.syncedIDs == nil {
 		a.syncedIDs = make(map[belay.ObjectID]string, len(t.desired.objects))
@@ -114,23 +117,28 @@ func (e *Engine) arrived(t *target) {
 	e.mu.Lock()
 	first := a.synced == ""
 	moved := a.synced != t.desired.digest
-	asked := a.manual
-	a.synced, a.manual = t.desired.digest, false
+	requested := a.manual
+	a.synced, a.manual, a.asked = t.desired.digest, false, nil
+	a.deployed = t.rev.Commit
 	if a.override == t.override {
 		a.override = nil
 	}
 	a.awaits = nil
 	delete(e.waiting, a.name)
-	if first || moved || a.syncing {
+	if first || moved || d != nil {
 		a.syncedAt = time.Now()
 	}
 	e.mu.Unlock()
-	a.told = ""
+	if t.beside == nil {
+		a.told = ""
+	}
 	a.effort = a.effort.anew()
 	a.effort.desired = t.desired.digest
 	clear(a.drifted)
-	if a.syncing || asked {
-		a.syncing = false
+	switch {
+	case d != nil && t.beside == nil:
+		e.succeeded(ctx, t, d)
+	case d == nil && requested:
 		e.publish(belay.Event{Type: belay.EventSynced, Application: a.name, Cluster: t.cluster, Repo: t.rev.Repo, Revision: t.rev.Commit,
 			Actor: t.rev.Author, Message: fmt.Sprintf("synced to %s: %s", t.rev.Short(), count(len(t.desired.objects), "object"))})
 	}
@@ -144,8 +152,15 @@ func (e *Engine) tell(t *target, typ belay.EventType, err *belay.Error) {
 		return
 	}
 	a.told = err.Error()
-	e.publish(belay.Event{Type: typ, Application: a.name, Cluster: t.cluster, Object: err.Object, Repo: t.rev.Repo, Revision: t.rev.Commit,
-		Actor: t.rev.Author, Message: err.Error()})
+	ev := belay.Event{Type: typ, Application: a.name, Cluster: t.cluster, Object: err.Object, Repo: t.rev.Repo, Revision: t.rev.Commit,
+		Actor: t.rev.Author, Deployment: t.deployment(), Message: err.Error()}
+	if typ == belay.EventSyncFailed {
+		ev.Result = belay.Failed
+		if d := a.running[t.cluster]; d != nil {
+			ev.Seconds, ev.Detail = time.Since(d.began).Seconds(), &belay.Detail{Objects: slices.Clone(d.objects)}
+		}
+	}
+	e.publish(ev)
 }
 
 // scheduleRetry wakes the application when the first of its backoffs ends.

@@ -35,11 +35,11 @@ func (e *Engine) tellSuspension(a *app, def *belay.Application, rev belay.Revisi
 		return
 	}
 	if now != "" {
-		a.manual, a.override = false, nil // what was asked for before is not meant for afterwards
+		a.manual, a.asked, a.override = false, nil, nil // what was asked for before is not meant for afterwards
 	} else {
 		now = "not suspended any more"
 	}
-	e.publish(belay.Event{Type: belay.EventSuspended, Application: def.Name, Cluster: def.Spec.Destination.Cluster, Revision: rev.Commit, Actor: rev.Author, Message: now})
+	e.publish(belay.Event{Type: belay.EventSuspended, Application: def.Name, Cluster: def.Spec.Destination.Cluster, Repo: rev.Repo, Revision: rev.Commit, Actor: rev.Author, Message: now})
 }
 
 // showSuspension puts the suspension in front of whatever else there is to say.

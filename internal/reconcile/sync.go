@@ -110,6 +110,7 @@ func (e *Engine) connection(t *target) error {
 func (e *Engine) converge(ctx context.Context, t *target, renderErr error) {
 	a := t.app
 	e.supersede(t)
+	e.reconsider(t)
 	e.bindOverride(t, renderErr != nil)
 	for {
 		e.stats.Passes.Add(1)
@@ -130,7 +131,10 @@ func (e *Engine) converge(ctx context.Context, t *target, renderErr error) {
 		objs, hooks := plan.SplitHooks(objs)
 		p, gate := e.plan(t, objs)
 		e.verified(t, objs, &p)
-		e.tellDrift(t, &p)
+		if err := e.tellDrift(ctx, t, &p); err != nil {
+			e.postpone(ctx, t, &p, err, renderErr)
+			return
+		}
 		step := e.frontier(t, &p, hooks, gate)
 		if len(step.Run) == 0 || e.runCtx.Err() != nil {
 			e.finish(ctx, t, &p, step, renderErr)
@@ -145,7 +149,11 @@ func (e *Engine) converge(ctx context.Context, t *target, renderErr error) {
 			}
 			continue
 		}
-		e.begin(t, &p)
+		if err := e.begin(ctx, t, &p, step.Run); err != nil {
+			e.postpone(ctx, t, &p, err, renderErr)
+			return
+		}
+		a.unrecorded = attempt{}
 		e.tellRetries(t, step.Run)
 		e.execute(ctx, t, step.Run)
 	}
@@ -306,69 +314,27 @@ func (a *app) undone(act *belay.Action) bool {
 	return (act.Verb == belay.VerbCreate || act.Verb == belay.VerbUpdate) && act.Desired != nil && a.syncedIDs[act.ID] == act.Desired.Digest
 }
 
-// begin records that a sync starts, before its first write.
-func (e *Engine) begin(t *target, p *belay.Plan) {
-	a := t.app
-	if a.syncing {
-		a.effort.start(t.planned)
-		return
-	}
-	writes, deletes, hooks, healing := 0, 0, 0, true
-	for i := range p.Actions {
-		switch {
-		case p.Actions[i].Hook != "":
-			hooks++
-			healing = healing && !a.hooks.begun
-			continue
-		case p.Actions[i].Blocked != nil:
-		case p.Actions[i].Verb == belay.VerbDelete:
-			deletes++
-		default:
-			writes++
-		}
-		healing = healing && (p.Actions[i].Verb == belay.VerbHeal || a.undone(&p.Actions[i]))
-	}
-	if healing {
-		return // told as drift and healed
-	}
-	a.syncing = true
-	a.effort.start(t.planned)
-	var todo []string
-	if writes > 0 {
-		todo = append(todo, fmt.Sprintf("%d of %s to write", writes, count(len(t.desired.objects), "object")))
-	}
-	if deletes > 0 {
-		todo = append(todo, count(deletes, "object")+" to delete")
-	}
-	if hooks > 0 {
-		todo = append(todo, count(hooks, "hook")+" to run")
-	}
-	msg := "removed from Git: "
-	if t.rev.Commit != "" {
-		msg = fmt.Sprintf("sync to %s: ", t.rev.Short())
-	}
-	msg += strings.Join(todo, ", ")
-	e.publish(belay.Event{Type: belay.EventSyncStarted, Application: a.name, Cluster: t.cluster, Repo: t.rev.Repo, Revision: t.rev.Commit,
-		Actor: t.rev.Author, Message: msg})
-	e.Checkpoint("begin")
-}
-
 // execute carries out actions of one group in parallel.
 func (e *Engine) execute(ctx context.Context, t *target, actions []belay.Action) {
 	var wg sync.WaitGroup
-	results := make([]error, len(actions))
+	results, took := make([]error, len(actions)), make([]time.Duration, len(actions))
 	slots := make(chan struct{}, parallel)
 	for i := range actions {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
+			start := time.Now()
 			results[i] = e.guarded(ctx, t, &actions[i])
+			took[i] = time.Since(start)
 			e.Checkpoint("written")
 		})
 	}
 	wg.Wait()
 	e.Checkpoint("group")
 	for i := range actions {
+		if d := t.app.running[t.cluster]; d != nil {
+			d.note(&actions[i], results[i], took[i])
+		}
 		e.outcome(t, &actions[i], results[i])
 	}
 }
@@ -457,7 +423,8 @@ func (e *Engine) outcome(t *target, act *belay.Action, err error) {
 		return
 	}
 	delete(a.fails, act.ID)
-	ev := belay.Event{Application: a.name, Cluster: t.cluster, Object: act.ID.String(), Repo: t.rev.Repo, Revision: t.rev.Commit, Actor: t.rev.Author}
+	ev := belay.Event{Application: a.name, Cluster: t.cluster, Object: act.ID.String(), Repo: t.rev.Repo, Revision: t.rev.Commit, Actor: t.rev.Author,
+		Deployment: t.deployment()}
 	switch {
 	case act.Verb == belay.VerbHeal || a.undone(act):
 		e.stats.Heals.Add(1)
@@ -490,9 +457,12 @@ func (e *Engine) note(t *target, id belay.ObjectID, warning bool, reason, messag
 	})
 }
 
-// tellDrift reports each drift once, with who did it.
-func (e *Engine) tellDrift(t *target, p *belay.Plan) {
+// tellDrift reports each drift once, with who did it. It is on the record before
+// anything is set back: the last of them is waited for, and none overtakes another.
+func (e *Engine) tellDrift(ctx context.Context, t *target, p *belay.Plan) error {
 	a := t.app
+	var last *belay.Event
+	var lastID belay.ObjectID
 	for i := range p.Actions {
 		act := &p.Actions[i]
 		var msg, mark, actor string
@@ -511,8 +481,23 @@ func (e *Engine) tellDrift(t *target, p *belay.Plan) {
 		}
 		a.drifted[act.ID] = mark
 		e.Logger.Info("drift", "application", a.name, "cluster", t.cluster, "object", act.ID.String(), "manager", actor, "what", msg)
-		e.publish(belay.Event{Type: belay.EventDrift, Application: a.name, Cluster: t.cluster, Object: act.ID.String(), Revision: t.rev.Commit, Actor: actor, Message: msg})
+		if last != nil {
+			e.publish(*last)
+		}
+		last, lastID = &belay.Event{Type: belay.EventDrift, Application: a.name, Cluster: t.cluster, Object: act.ID.String(), Repo: t.rev.Repo,
+			Revision: t.rev.Commit, Actor: actor, Message: msg}, act.ID
+		if act.Drift != nil {
+			last.Detail = &belay.Detail{Drift: act.Drift}
+		}
 	}
+	if last == nil {
+		return nil
+	}
+	if _, err := e.record(ctx, *last); err != nil {
+		delete(a.drifted, lastID)
+		return err
+	}
+	return nil
 }
 
 func driftMessage(d *belay.Drift) string {

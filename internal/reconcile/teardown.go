@@ -53,6 +53,7 @@ func (e *Engine) findOrphans(clusterName string) {
 			e.wake(owner)
 		}
 	}
+	e.findUnfinished(clusterName)
 }
 
 // prunable are the objects of an application that a teardown would delete.
@@ -112,8 +113,10 @@ func (e *Engine) forget(a *app) {
 	if a.def != nil {
 		return // declared again meanwhile
 	}
+	e.abandon(a)
 	delete(e.apps, a.name)
 	delete(e.waiting, a.name)
+	e.places.forget(a.name)
 	e.hot.remove(a.name)
 	e.wakeDependencies(a)
 	e.forgetRuns(a.name)
@@ -153,6 +156,7 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 	live := deletable()
 	owed := e.owed(a, clusterName)
 	if len(live)+owed == 0 {
+		e.cleared(a, clusterName, conn)
 		return 0, nil
 	}
 	if err := e.mayTeardown(ctx, a, clusterName); err != nil {
@@ -177,7 +181,8 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 	e.mu.Lock()
 	over := a.override
 	e.mu.Unlock()
-	t := &target{app: a, def: def, project: &project, cluster: clusterName, conn: conn, desired: &desired{}, ordered: true, override: over}
+	t := &target{app: a, def: def, project: &project, cluster: clusterName, conn: conn, desired: &desired{}, ordered: true, override: over,
+		confirmed: e.confirmedBy(a, def)}
 	lv, err := e.ending(ctx, t)
 	if err != nil {
 		return len(live) + owed, err
@@ -201,7 +206,12 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 			// What is being deleted already is no action; its end wakes us.
 			return len(deletable()), nil
 		}
-		e.begin(t, &p)
+		if err := e.begin(ctx, t, &p, step.Run); err != nil {
+			a.unrecorded.count++
+			e.queue.addAfter(key{keyApp, a.name}, backoff(a.unrecorded.count))
+			return max(len(deletable()), 1), err
+		}
+		a.unrecorded = attempt{}
 		e.execute(ctx, t, step.Run)
 	}
 }
@@ -240,7 +250,7 @@ func (e *Engine) mayTeardown(ctx context.Context, a *app, clusterName string) er
 		return &belay.Error{Code: belay.CodeUnavailable, Message: why}
 	}
 	if total := declared + len(orphans); !meant && total >= removalFrom && len(orphans)*100 > removalShare*total {
-		if !confirmed(cat, orphans) {
+		if a.released = confirmed(cat, orphans); a.released == "" {
 			return &belay.Error{Code: belay.CodeHeld, Origin: belay.Origin{Repo: rev.Repo, Revision: rev.Commit},
 				Message: fmt.Sprintf("%d of %d applications left Git at once; none is torn down without a confirmation", len(orphans), total),
 				Hint:    fmt.Sprintf("if that is meant, add %q to spec.confirm of a Project and commit", plan.TokenOf(orphans))}
@@ -252,15 +262,23 @@ func (e *Engine) mayTeardown(ctx context.Context, a *app, clusterName string) er
 	return e.recall(ctx, a, rev)
 }
 
-// confirmed tells whether a Project confirms that applications go: these, or
-// those of which these are left.
-func confirmed(cat *catalog.Catalog, names []string) bool {
-	for _, p := range cat.Projects {
-		if slices.ContainsFunc(p.Spec.Confirm, func(token string) bool { return plan.Covers(token, names) }) {
-			return true
+// confirmed is the token by which a Project confirms that applications go: these,
+// or those of which these are left.
+func confirmed(cat *catalog.Catalog, names []string) string {
+	for _, name := range slices.Sorted(maps.Keys(cat.Projects)) {
+		if token := confirmedIn(cat.Projects[name].Spec.Confirm, names); token != "" {
+			return token
 		}
 	}
-	return false
+	return ""
+}
+
+func confirmedIn(tokens, names []string) string {
+	i := slices.IndexFunc(tokens, func(token string) bool { return plan.Covers(token, names) })
+	if i < 0 {
+		return ""
+	}
+	return tokens[i]
 }
 
 var errNeverDeclared = errors.New("never declared")
@@ -302,6 +320,7 @@ func (e *Engine) recall(ctx context.Context, a *app, rev belay.Revision) error {
 	e.mu.Lock()
 	a.last = def
 	e.mu.Unlock()
+	e.places.set(def)
 	return nil
 }
 

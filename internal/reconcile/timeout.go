@@ -46,7 +46,10 @@ func (e *Engine) supersede(t *target) {
 	if a.effort.desired != "" {
 		// The same, but of a kind that is served by now, is no other sync.
 		same := a.effort.spec == t.desired.spec && maps.Equal(a.effort.at, t.desired.at)
-		if !a.effort.began.IsZero() && a.effort.failed == nil && !same {
+		d := a.running[t.cluster]
+		if d != nil && !same {
+			e.supersedeBy(t, d)
+		} else if d == nil && !a.effort.began.IsZero() && a.effort.failed == nil && !same {
 			successor := t.rev.Short()
 			if a.effort.revision == t.rev.Commit {
 				successor = "what its definition or another source says now"
@@ -54,7 +57,6 @@ func (e *Engine) supersede(t *target) {
 			e.publish(belay.Event{Type: belay.EventSuperseded, Application: a.name, Cluster: t.cluster, Repo: t.rev.Repo, Revision: t.rev.Commit, Actor: t.rev.Author,
 				Message: fmt.Sprintf("the sync to %s was not finished; %s takes its place", shortCommit(a.effort.revision), successor)})
 		}
-		a.syncing = false
 		a.renew()
 	}
 	a.effort = effort{desired: t.desired.digest, revision: t.rev.Commit, spec: t.desired.spec, at: t.desired.at}
@@ -84,7 +86,6 @@ func (e *Engine) checkTimeout(t *target) {
 	ef.failed = &belay.Error{Code: belay.CodeTimeout, Application: t.app.name,
 		Message: fmt.Sprintf("the sync to %s was not finished within %s (spec.sync.timeout): %s", shortCommit(ef.revision), limit, cmp.Or(ef.stuck, "its writes took that long")),
 		Hint:    "mend it in Git, or try again: belay sync " + t.app.name}
-	t.app.syncing = false
 }
 
 // observe notes what the sync at hand waits for. One of an earlier life of the

@@ -102,5 +102,5 @@ func (e *Engine) tellRetries(t *target, actions []belay.Action) {
 		msg += fmt.Sprintf(" (and %d more)", more)
 	}
 	e.publish(belay.Event{Type: belay.EventRetried, Application: t.app.name, Cluster: t.cluster, Object: first.ID.String(), Repo: t.rev.Repo,
-		Revision: t.rev.Commit, Actor: t.rev.Author, Message: msg})
+		Revision: t.rev.Commit, Actor: t.rev.Author, Deployment: t.deployment(), Message: msg})
 }

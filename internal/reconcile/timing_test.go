@@ -239,12 +239,12 @@ func TestAnOverrideIsForOneSync(t *testing.T) {
 		t.Fatal("not in force")
 	}
 	a.override = &override{}
-	e.arrived(target)
+	e.arrived(t.Context(), target)
 	if a.override == nil {
 		t.Error("the next override was lost")
 	}
 	target.override = a.override
-	e.arrived(target)
+	e.arrived(t.Context(), target)
 	if a.override != nil {
 		t.Error("it outlives its sync")
 	}

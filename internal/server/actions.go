@@ -153,8 +153,6 @@ func checkOverride(req *belay.SyncRequest) error {
 		return &belay.Error{Code: belay.CodeInvalid, Message: message, Hint: hint}
 	}
 	switch reason := strings.TrimSpace(req.Reason); {
-	case !req.OverrideWindow && req.Reason != "":
-		return invalid("a reason is given, but nothing that needs one", "set overrideWindow too")
 	case !req.OverrideWindow:
 		return nil
 	case req.All:

@@ -227,7 +227,7 @@ func TestSync(t *testing.T) {
 		}
 	})
 	for _, body := range []string{`{"applications":["web"],"overrideWindow":true}`, `{"applications":["web"],"overrideWindow":true,"reason":" "}`,
-		`{"all":true,"overrideWindow":true,"reason":"outage"}`, `{"applications":["web"],"reason":"outage"}`} {
+		`{"all":true,"overrideWindow":true,"reason":"outage"}`} {
 		f.refused(422, belay.CodeInvalid, "POST", "/api/v1/sync", body)
 	}
 	f.refused(404, belay.CodeNotFound, "POST", "/api/v1/sync", `{"applications":["web","nosuch"]}`)

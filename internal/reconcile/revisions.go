@@ -1,0 +1,274 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+
+	"github.com/belaydev/belay"
+)
+
+// Which commits a ref was seen to bring, and which of them concern an application.
+// The first is told once for each ref that moves, over restarts too: the record
+// knows where a ref was seen last. The second is found out from what each commit
+// changed and what each application reads, for as long as this process saw all of
+// them; and from Git's history of its paths after a start.
+
+const (
+	// mostCommits is how many commits an event or a deployment lists.
+	mostCommits = 100
+	// mostCompared is how many commits of one push are compared one by one with what
+	// the applications read; of more, Git is asked for each application that is deployed.
+	mostCompared = 20
+	// mostPaths is how many paths Git is asked for at once.
+	mostPaths = 200
+)
+
+// batch are the commits that a ref brought when it moved last.
+type batch struct {
+	from, to string
+	Brought
+	// touched are the paths that each of them changed; nil if that is not known.
+	touched [][]belay.PathChange
+}
+
+// tellRevision puts on the record that a ref moved, with the commits that it
+// brings, unless that is there already. It returns the last move of the ref.
+func (e *Engine) tellRevision(ctx context.Context, k refKey, rev belay.Revision) *batch {
+	if e.DryRun {
+		return &batch{to: rev.Commit}
+	}
+	e.telling.Lock()
+	defer e.telling.Unlock()
+	last := e.told[k]
+	if last == nil {
+		last = &batch{}
+		if e.Recorder != nil {
+			last.to = e.Recorder.Source(rev.Repo, k.ref)
+		}
+		e.mu.Lock()
+		e.seen[k] = last.to
+		e.mu.Unlock()
+	}
+	if last.to != rev.Commit {
+		b, err := e.Sources.Commits(ctx, k.url, last.to, rev.Commit, nil, mostCommits)
+		if err != nil {
+			e.Logger.Warn("commits between two revisions not listed", "repo", rev.Repo, "ref", k.ref, "from", last.to, "to", rev.Commit, "error", err)
+			if b, err = e.Sources.Commits(ctx, k.url, "", rev.Commit, nil, 1); err != nil {
+				b = Brought{}
+			}
+		}
+		msg := k.ref + " moved: " + rev.Subject
+		if last.to == "" {
+			msg = k.ref + " is at: " + rev.Subject
+		}
+		e.publish(belay.Event{Type: belay.EventRevision, Repo: rev.Repo, Ref: k.ref, Revision: rev.Commit, Actor: rev.Author, Message: msg,
+			Detail: &belay.Detail{Previous: last.to, Commits: b.Commits, MoreCommits: b.More}})
+		last = &batch{from: last.to, to: rev.Commit, Brought: b}
+	}
+	e.told[k] = last
+	return last
+}
+
+// compare finds out what each commit of a batch changed, if it has not been yet.
+func (e *Engine) compare(ctx context.Context, k refKey, b *batch) {
+	e.telling.Lock()
+	defer e.telling.Unlock()
+	if b.touched != nil || b.from == "" || b.More > 0 || len(b.Commits) < 2 || len(b.Commits) > mostCompared || slices.Contains(b.Firsts, "") {
+		return
+	}
+	touched := make([][]belay.PathChange, len(b.Commits))
+	for i := range b.Commits {
+		var err error
+		if touched[i], err = e.Sources.Diff(ctx, k.url, b.Firsts[i], b.Commits[i].ID); err != nil {
+			e.Logger.Warn("commit not compared", "repo", k.url, "commit", b.Commits[i].ID, "error", err)
+			return
+		}
+	}
+	b.touched = touched
+}
+
+// concern are the commits of a batch that an index knows to touch applications,
+// newest first. known is false if that cannot be told.
+func (b *batch) concern(x Index, names []string) (of map[string][]belay.Commit, known bool) {
+	of = map[string][]belay.Commit{}
+	switch {
+	case len(b.Commits) == 1 && b.More == 0:
+		for _, n := range names {
+			of[n] = b.Commits
+		}
+		return of, true
+	case b.touched == nil:
+		return nil, false
+	}
+	for i := range b.Commits {
+		for _, n := range x.Affected(b.touched[i]) {
+			of[n] = append(of[n], b.Commits[i])
+		}
+	}
+	return of, true
+}
+
+// changing are the commits of a batch that changed a file; the newest where
+// nothing tells.
+func (b *batch) changing(file string) []belay.Commit {
+	var out []belay.Commit
+	if b.touched != nil {
+		for i := range b.Commits {
+			if slices.ContainsFunc(b.touched[i], func(c belay.PathChange) bool { return c.Path == file }) {
+				out = append(out, b.Commits[i])
+			}
+		}
+	}
+	if out == nil && len(b.Commits) > 0 {
+		out = b.Commits[:1]
+	}
+	return out
+}
+
+// bring notes commits that concern an application. Called with Engine.mu.
+func (a *app) bring(commits []belay.Commit) {
+	all := slices.Concat(commits, a.commits)
+	a.commits = nil
+	for _, c := range all {
+		switch {
+		case slices.ContainsFunc(a.commits, func(o belay.Commit) bool { return o.ID == c.ID }):
+		case len(a.commits) < mostCommits:
+			a.commits = append(a.commits, c)
+		default:
+			a.moreCommits++
+		}
+	}
+}
+
+// bringing is what a deployment brings.
+type bringing struct {
+	commits  []belay.Commit
+	more     int
+	previous string
+	took     int // how many of those that were noted
+}
+
+// brings finds out which commits a deployment that begins brings to its
+// application, and what was deployed before.
+func (e *Engine) brings(ctx context.Context, t *target) bringing {
+	a := t.app
+	e.mu.Lock()
+	b := bringing{commits: slices.Clone(a.commits), more: a.moreCommits, previous: a.deployed, took: len(a.commits)}
+	seen, configSeen, config := e.seen[t.ref], e.seen[refKey{e.Repo, e.Ref}], e.config.Commit
+	lost := a.lost
+	e.mu.Unlock()
+	if b.previous == "" {
+		b.previous = seen
+	}
+	if t.rev.Commit == "" { // it left Git
+		return b
+	}
+	var older Brought
+	var err error
+	switch {
+	case b.previous == "": // nothing is known from before: the commit at hand
+		if len(b.commits) == 0 {
+			older, err = e.Sources.Commits(ctx, t.ref.url, "", t.rev.Commit, nil, 1)
+		}
+	case !lost || b.previous == t.rev.Commit:
+	default:
+		older, err = e.Sources.Commits(ctx, t.ref.url, b.previous, t.rev.Commit, t.paths(), mostCommits)
+	}
+	b.add(older)
+	if err == nil && lost && configSeen != "" && configSeen != config && t.def.Origin.File != "" {
+		older, err = e.Sources.Commits(ctx, e.Repo, configSeen, config, []string{t.def.Origin.File}, mostCommits)
+		b.add(older)
+	}
+	if err != nil {
+		e.Logger.Warn("commits of a deployment not listed", "application", a.name, "repo", t.ref.url, "error", err)
+	}
+	return b
+}
+
+// add puts commits behind those that are there.
+func (b *bringing) add(older Brought) {
+	b.more += older.More
+	for _, c := range older.Commits {
+		switch {
+		case slices.ContainsFunc(b.commits, func(o belay.Commit) bool { return o.ID == c.ID }):
+		case len(b.commits) < mostCommits:
+			b.commits = append(b.commits, c)
+		default:
+			b.more++
+		}
+	}
+}
+
+// paths are those of its first source that a target is made of.
+func (t *target) paths() []string {
+	var out []string
+	for _, r := range t.reads[t.ref] {
+		if !slices.Contains(out, r.Path) {
+			out = append(out, r.Path)
+		}
+		if len(out) > mostPaths {
+			out = nil
+			break
+		}
+	}
+	if out == nil {
+		out = []string{t.def.Spec.AllSources()[0].Path}
+	}
+	return out
+}
+
+// brought notes that commits are on the record as those of a deployment.
+func (e *Engine) brought(a *app, b bringing) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a.commits = slices.Clone(a.commits[:max(len(a.commits)-b.took, 0)]) // those that came meanwhile are in front
+	a.moreCommits, a.lost = 0, false
+}
+
+// HistoryRewritten is to be called when a branch moved to a commit that does not
+// follow the old one, or a tag moved. It does not wait.
+func (e *Engine) HistoryRewritten(url, ref, old, now string) {
+	e.mu.Lock()
+	ctx := e.runCtx
+	e.mu.Unlock()
+	if ctx == nil || ctx.Err() != nil || e.DryRun {
+		return // it shows again as long as nobody saw the new commit
+	}
+	e.running.Go(func() {
+		lost, err := e.Sources.Commits(ctx, url, now, old, nil, mostCommits)
+		if err != nil {
+			e.Logger.Warn("commits that a rewritten history lost not listed", "repo", url, "ref", ref, "error", err)
+		}
+		msg := fmt.Sprintf("%s was rewritten: %.10s is not a descendant of %.10s", ref, now, old)
+		if n := len(lost.Commits) + lost.More; n > 0 {
+			msg += "; " + count(n, "commit") + " lost"
+		}
+		e.publish(belay.Event{Type: belay.EventRewritten, Repo: url, Ref: ref, Revision: now, Message: msg,
+			Detail: &belay.Detail{Previous: old, Commits: lost.Commits, MoreCommits: lost.More}})
+	})
+}
+
+// tellConfirmed says that deletions go on because somebody confirmed them in Git.
+func (e *Engine) tellConfirmed(ctx context.Context, t *target, p *belay.Plan, token string) {
+	e.mu.Lock()
+	config := e.config
+	e.mu.Unlock()
+	var gone []string
+	for i := range p.Actions {
+		if deletes(p.Actions[i]) {
+			gone = append(gone, p.Actions[i].ID.String())
+		}
+	}
+	ev := belay.Event{Type: belay.EventConfirmed, Application: t.app.name, Cluster: t.cluster, Repo: config.Repo, Revision: config.Commit, Actor: config.Author,
+		Deployment: t.deployment(), Message: fmt.Sprintf("confirmed with %q in Git: %s to delete: %s", token, count(len(gone), "object"), some(gone))}
+	c, found, err := e.Sources.LastChange(ctx, e.Repo, config.Commit, e.Path, regexp.QuoteMeta(token))
+	switch {
+	case err != nil:
+		e.Logger.Warn("commit of a confirmation not found", "application", t.app.name, "error", err)
+	case found:
+		ev.Revision, ev.Actor, ev.Detail = c.ID, c.Author, &belay.Detail{Commits: []belay.Commit{c}}
+	}
+	e.publish(ev)
+}
