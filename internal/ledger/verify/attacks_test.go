@@ -39,7 +39,7 @@ type attack struct {
 }
 
 type attacked struct {
-	*ledger
+	*forged
 	t     *testing.T
 	eve   ssh.Signer
 	clean string // an untouched copy
@@ -215,7 +215,7 @@ var attacks = []attack{
 	{name: "end became something else", forge: func(a *attacked) {
 		a.reevent(14, func(r *belay.Record) { r.Event.Type = belay.EventHealth })
 		a.at(14).files = slices.DeleteFunc(a.at(14).files, func(f record.File) bool { return !strings.HasSuffix(f.Path, "event.json") })
-	}, check: verify.CheckDeployment, record: "main/15", message: "before the end"},
+	}, check: verify.CheckSignature, record: "main/19", message: "does not fit"},
 	{name: "deployment from the future", forge: func(a *attacked) { a.reevent(6, func(r *belay.Record) { r.Event.Deployment = "main/99" }) },
 		check: verify.CheckDeployment, record: "main/6", message: "did not begin before"},
 	{name: "deployment of nowhere", forge: func(a *attacked) { a.reevent(21, func(r *belay.Record) { r.Event.Deployment = "asia/4" }) },
@@ -304,7 +304,7 @@ var attacks = []attack{
 }
 
 func (a *attacked) remove(id string) {
-	if err := os.Remove(filepath.Join(a.dir, "objects", id[:2], id[2:])); err != nil {
+	if err := os.Remove(a.path(id)); err != nil {
 		a.t.Fatal(err)
 	}
 }
@@ -315,7 +315,7 @@ func TestAttacks(t *testing.T) {
 			t.Parallel()
 			l := newLedger(t)
 			l.sample("main")
-			a := &attacked{ledger: l, t: t, eve: newKey(t), clean: filepath.Join(t.TempDir(), "clean.git")}
+			a := &attacked{forged: l, t: t, eve: newKey(t), clean: filepath.Join(t.TempDir(), "clean.git")}
 			if x.remote {
 				l.git("clone", "-q", "--mirror", "--", l.dir, a.clean)
 			}
@@ -385,7 +385,7 @@ func TestTruncatedPack(t *testing.T) {
 func TestAnyMutationIsFound(t *testing.T) {
 	key := newKey(t)
 	base := sample(t, "main", key)
-	l := &ledger{t: t, dir: gittest.NewRepo(t).Dir, key: key, specs: base.specs}
+	l := &forged{t: t, dir: gittest.NewRepo(t).Dir, key: key, specs: base.specs}
 	l.build("main") // signs
 	signed := slices.Clone(l.specs)
 	checkpoints := []int{6, 18}

@@ -50,9 +50,7 @@ type checker struct {
 }
 
 func newChecker(v *verifier, b branch) *checker {
-	c := &checker{v: v, report: v.report, b: Branch{Writer: b.writer, Head: b.head}, files: map[string]held{}, latest: map[string]*belay.Deployment{}}
-	c.keys.given(v.o.Signers)
-	return c
+	return &checker{v: v, report: v.report, keys: newTrust(v.o.Signers), b: Branch{Writer: b.writer, Head: b.head}, files: map[string]held{}, latest: map[string]*belay.Deployment{}}
 }
 
 func (c *checker) add(f Finding) {

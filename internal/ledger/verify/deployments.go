@@ -9,7 +9,8 @@ import (
 	"github.com/belaydev/belay/internal/ledger/record"
 )
 
-// deployment checks that starts and ends follow each other, and returns the
+// deployment checks that what belongs to a deployment has its start, and that none
+// ends twice, and returns the
 // deployment that the record ends, as the tree had it before, with the
 // manifests that the record says it applied.
 func (c *checker) deployment() *belay.Deployment {
@@ -18,8 +19,8 @@ func (c *checker) deployment() *belay.Deployment {
 	latest := c.latest[dir]
 	if ev.Type == belay.EventSyncStarted {
 		c.v.starts[c.r.ID()] = true
-		if latest != nil && latest.Ended.IsZero() {
-			c.add(Finding{Check: CheckDeployment, Path: dir + record.DeploymentFile, Message: "a deployment begins before the end of the one before is recorded", Want: "the end of " + latest.ID, Got: c.r.ID()})
+		if latest != nil && latest.Ended.IsZero() { // as after a crash: no end is known, and none will be
+			c.b.Unfinished++
 		}
 		return nil
 	}
@@ -44,6 +45,7 @@ func (c *checker) deployment() *belay.Deployment {
 	}
 	if !latest.Ended.IsZero() && latest.Result != belay.Failed {
 		c.add(Finding{Check: CheckDeployment, Path: dir + record.DeploymentFile, Message: "the deployment " + latest.ID + " ends twice", Want: string(latest.Result), Got: string(ev.Result)})
+		return nil
 	}
 	return c.withManifests(*latest)
 }
@@ -63,10 +65,7 @@ func (c *checker) withManifests(began belay.Deployment) *belay.Deployment {
 			c.add(Finding{Check: CheckFiles, Path: file, Message: "the deployment cannot be read: " + err.Error()})
 			return &began
 		}
-		// Those of an earlier, failed end come first.
-		if n := len(began.Manifests); len(now.Manifests) >= n && slices.Equal(now.Manifests[:n], began.Manifests) {
-			began.Manifests = now.Manifests
-		}
+		began.Manifests = now.Manifests
 	}
 	return &began
 }

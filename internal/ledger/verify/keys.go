@@ -1,29 +1,38 @@
 package verify
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/ledger/record"
 	"github.com/belaydev/belay/internal/signature"
 )
 
-// trust is whom the checkpoints of a branch are believed from. Keys that were
-// given come first; a commit that one of the trusted signed may name others.
+// trust is whom the checkpoints of a branch are believed from.
 type trust struct {
-	keys *signature.Keys
-	list []Key
-	// named is true once the ledger's own file of keys counts: always, when no
-	// keys were given and it has one.
-	own bool
+	// given are from outside; without them, the ledger's own first key is believed.
+	given *signature.Keys
+	// current is the key in use as a commit says that a trusted key signed.
+	current *signature.Keys
+	list    []Key
 }
 
-func (t *trust) given(keys *signature.Keys) {
-	if t.own = keys == nil; !t.own {
-		t.keys = &signature.Keys{}
-		t.keys.Merge(keys)
-		t.remember(keys, "")
+func newTrust(given *signature.Keys) trust {
+	t := trust{given: given}
+	if given != nil {
+		t.remember(given, "")
 	}
+	return t
+}
+
+// verify checks a signature for a writer.
+func (t *trust) verify(payload, sig []byte, writer string) (signature.Signer, error) {
+	var all signature.Keys
+	all.Merge(t.given)
+	all.Merge(t.current)
+	return all.Verify(payload, sig, signature.When(payload), record.Principal(writer))
 }
 
 func (t *trust) remember(keys *signature.Keys, since string) {
@@ -57,12 +66,12 @@ func (c *checker) signature() {
 	payload, sig, err := signature.SplitCommit(c.e.raw)
 	isSigned := err != nil || sig != nil
 	var by signature.Signer
-	first := brought != nil && brought.new != "" && c.keys.own && c.keys.keys == nil
+	first := brought != nil && brought.new != "" && c.keys.given == nil && c.keys.current == nil
 	if first { // nobody could vouch for the first key but itself
 		c.newKeys(brought)
 	}
 	if err == nil && isSigned {
-		by, err = c.keys.keys.Verify(payload, sig, signature.When(payload), record.Principal(c.b.Writer))
+		by, err = c.keys.verify(payload, sig, c.b.Writer)
 	}
 	c.b.Unsigned++
 	checkpoint := c.r != nil && c.r.Event.Type == belay.EventCheckpoint
@@ -85,25 +94,30 @@ func (c *checker) signature() {
 		c.add(Finding{Check: CheckKeys, Path: brought.path, Message: "the file of keys is removed"})
 	case good:
 		c.newKeys(brought)
-	case c.keys.own || len(c.files[record.SignersFile].id) > 0:
+	case c.keys.given == nil || len(c.files[record.SignersFile].id) > 0:
 		c.add(Finding{Check: CheckKeys, Path: brought.path, Message: "the keys are changed in a commit that no trusted key signed"})
 	}
 }
 
-// newKeys trusts the keys that the ledger names from here on.
+// newKeys trusts the key that the ledger says is in use from here on: the last of
+// the file. Those before it signed earlier records, and sign no more.
 func (c *checker) newKeys(f *change) {
 	if f.err != nil {
 		return // told already
 	}
-	keys, err := signature.ParseAllowedSigners(f.data)
+	_, err := signature.ParseAllowedSigners(f.data)
+	var keys *signature.Keys
+	if err == nil {
+		text := strings.TrimSpace(string(f.data))
+		keys, err = signature.ParseAllowedSigners([]byte(text[strings.LastIndexByte(text, '\n')+1:]))
+	}
+	if err == nil && keys.Len() != 1 {
+		err = errors.New("its last line is no key")
+	}
 	if err != nil {
 		c.add(Finding{Check: CheckKeys, Path: f.path, Message: fmt.Sprintf("the file of keys cannot be read: %v", err)})
 		return
 	}
-	if c.keys.own {
-		c.keys.keys = keys
-	} else {
-		c.keys.keys.Merge(keys)
-	}
+	c.keys.current = keys
 	c.keys.remember(keys, c.at.Record)
 }

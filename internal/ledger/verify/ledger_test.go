@@ -42,9 +42,9 @@ type spec struct {
 	mode    string // of its files, where that is not 100644
 }
 
-// ledger is a repository that is made of specs, object by object, so that it can
+// forged is a repository that is made of specs, object by object, so that it can
 // hold what no writer would write.
-type ledger struct {
+type forged struct {
 	t     testing.TB
 	dir   string
 	specs []spec
@@ -79,26 +79,30 @@ func keysOf(t testing.TB, text string) *signature.Keys {
 	return k
 }
 
-func newLedger(t testing.TB) *ledger {
-	return &ledger{t: t, dir: gittest.NewRepo(t).Dir, key: newKey(t)}
+func newLedger(t testing.TB) *forged {
+	return &forged{t: t, dir: gittest.NewRepo(t).Dir, key: newKey(t)}
 }
 
-func (l *ledger) git(args ...string) string { return gittest.OpenRepo(l.t, l.dir).Git(args...) }
+func (l *forged) git(args ...string) string { return gittest.OpenRepo(l.t, l.dir).Git(args...) }
 
 // object writes a loose object.
-func (l *ledger) object(kind string, data []byte) string {
+func (l *forged) object(kind string, data []byte) string {
 	l.t.Helper()
 	whole := append([]byte(fmt.Sprintf("%s %d\x00", kind, len(data))), data...)
 	sum := sha1.Sum(whole)
 	id := hex.EncodeToString(sum[:])
-	l.store(id, whole)
+	if _, err := os.Stat(l.path(id)); err != nil {
+		l.store(id, whole)
+	}
 	return id
 }
 
+func (l *forged) path(id string) string { return filepath.Join(l.dir, "objects", id[:2], id[2:]) }
+
 // store writes bytes as the object of that name, whatever they are.
-func (l *ledger) store(id string, whole []byte) {
+func (l *forged) store(id string, whole []byte) {
 	l.t.Helper()
-	file := filepath.Join(l.dir, "objects", id[:2], id[2:])
+	file := l.path(id)
 	var b bytes.Buffer
 	z, err := zlib.NewWriterLevel(&b, zlib.BestSpeed)
 	if err != nil {
@@ -124,7 +128,7 @@ type stored struct {
 }
 
 // tree writes the trees of a set of files.
-func (l *ledger) tree(files map[string]stored, prefix string) string {
+func (l *forged) tree(files map[string]stored, prefix string) string {
 	dirs := map[string]bool{}
 	type line struct{ sort, text string }
 	var lines []line
@@ -154,7 +158,7 @@ func (l *ledger) tree(files map[string]stored, prefix string) string {
 }
 
 // build writes all commits anew and sets the branch to the last.
-func (l *ledger) build(writer string) {
+func (l *forged) build(writer string) {
 	l.t.Helper()
 	l.ids = nil
 	files := map[string]stored{}
@@ -179,7 +183,7 @@ func (l *ledger) build(writer string) {
 	l.git("update-ref", record.Branch(writer), l.ids[len(l.ids)-1])
 }
 
-func (l *ledger) raw(i int, tree string) []byte {
+func (l *forged) raw(i int, tree string) []byte {
 	s := &l.specs[i]
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "tree %s\n", tree)
@@ -229,19 +233,10 @@ func (h *history) add(ev belay.Event) string {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	switch {
-	case ev.Type == belay.EventSyncStarted:
-		d := record.Begin(&r)
-		h.began[ev.Application] = &d
-	case record.Ends(ev.Type):
-		for _, f := range e.Files {
-			if strings.HasSuffix(f.Path, record.DeploymentFile) {
-				var d belay.Deployment
-				if err := json.Unmarshal(f.Data, &d); err != nil {
-					h.t.Fatal(err)
-				}
-				h.began[ev.Application] = &d
-			}
+	if d := e.Deployment; d != nil {
+		h.began[ev.Application] = d
+		if d.Result == belay.Succeeded || d.Result == belay.Superseded {
+			h.began[ev.Application] = nil
 		}
 	}
 	h.specs = append(h.specs, spec{record: r, files: e.Files, author: e.Author, committer: e.Committer, authored: e.When.Unix(), written: e.When.Unix(), message: e.Message})
@@ -311,7 +306,7 @@ func sample(t testing.TB, writer string, key ssh.Signer) *history {
 	return h
 }
 
-func (l *ledger) sample(writer string) {
+func (l *forged) sample(writer string) {
 	l.t.Helper()
 	l.specs = sample(l.t, writer, l.key).specs
 	l.build(writer)

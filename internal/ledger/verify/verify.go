@@ -91,6 +91,9 @@ type Branch struct {
 	Checkpoints    int    `json:"checkpoints"`
 	LastCheckpoint string `json:"lastCheckpoint,omitempty"`
 	Unsigned       int    `json:"unsigned"`
+	// Unfinished counts deployments that another followed before an end of theirs was
+	// on the record, as after a crash.
+	Unfinished int `json:"unfinished,omitempty"`
 	// Keys signed, or may have.
 	Keys []Key `json:"keys,omitempty"`
 	// Remote says how the other copy stands to this one.

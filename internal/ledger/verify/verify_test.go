@@ -16,7 +16,7 @@ func TestCleanLedger(t *testing.T) {
 	l := newLedger(t)
 	l.sample("main")
 	other := sample(t, "eu", l.key)
-	l2 := &ledger{t: t, dir: l.dir, specs: other.specs, key: l.key}
+	l2 := &forged{t: t, dir: l.dir, specs: other.specs, key: l.key}
 	l2.build("eu")
 	signers := keysOf(t, allowedLine("main", l.key)+allowedLine("eu", l.key))
 	check := func(t *testing.T, o verify.Options) *verify.Report {
