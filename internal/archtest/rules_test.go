@@ -42,6 +42,8 @@ var rules = []rule{
 	{pkg: "internal/policy/...", imports: []string{"internal/expr"}, pure: true, why: whyPure},
 	{pkg: "internal/health", imports: []string{"internal/expr"}, pure: true, why: whyPure + " (Rules of health are YAML and expressions: internal/expr evaluates, and a YAML reader reads those that are built in.)"},
 	{pkg: "internal/window", pure: true, why: whyPure},
+	{pkg: "internal/evidence", standard: true, pure: true, why: "The report of a period follows from its records alone, whoever makes it and whenever: an auditor who makes it anew must come to the same."},
+	{pkg: "internal/evidence/report", imports: []string{"internal/evidence"}, standard: true, pure: true, why: "How a report looks must not decide what it says. It writes to what it is given and reads nothing."},
 	{pkg: "internal/expr", pure: true, why: "An expression sees the values it is given and nothing else; that is why plans, policies and health may evaluate them."},
 
 	{pkg: "internal/catalog", imports: []string{"internal/expr", "internal/health", "internal/window"}, why: "What definitions mean depends on a commit and nothing else: lint, tests and the server must read them alike."},
