@@ -143,7 +143,7 @@ func (x *Change) mergedBy(author string) bool {
 // summary counts.
 func (c *Collector) summary(r *Report) Summary {
 	s := Summary{Changes: len(r.Changes), Records: c.records, Exceptions: map[ExceptionKind]int{}}
-	authors, apps, clusters := map[string]bool{}, map[place]bool{}, map[string]bool{}
+	authors, apps, clusters := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, x := range r.Changes {
 		if x.Review == Reviewed {
 			s.Reviewed++
@@ -156,7 +156,7 @@ func (c *Collector) summary(r *Report) Summary {
 		}
 		for _, d := range x.Deliveries {
 			s.Deployments++
-			apps[d.place()], clusters[d.Cluster] = true, true
+			apps[d.Application], clusters[d.Cluster] = true, true
 			switch d.Result {
 			case belay.Succeeded:
 				s.Succeeded++

@@ -388,7 +388,7 @@ func (r *Rate) Text() string {
 	case r.Share == nil:
 		return fmt.Sprintf("%d of %d", r.Failed, r.Total)
 	}
-	return fmt.Sprintf("%d of %d (%.3g%%)", r.Failed, r.Total, *r.Share*100)
+	return fmt.Sprintf("%d of %d (%.2g%%)", r.Failed, r.Total, *r.Share*100)
 }
 
 // Text is the frequency for people.

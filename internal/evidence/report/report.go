@@ -94,10 +94,12 @@ func Zone(p evidence.Period) string {
 	if end := offset(p.To.Add(-time.Second).In(p.From.Location())); end != out {
 		out += ", later " + end
 	}
-	if name := p.From.Location().String(); name != "Local" && name != "UTC" && name != "" {
-		out = name + " (" + out + ")"
+	switch name := p.From.Location().String(); {
+	case name == "Local", name == "UTC", name == "", strings.HasPrefix(out, name+","):
+		return out
+	default:
+		return name + " (" + out + ")"
 	}
-	return out
 }
 
 // title is what a report is of.

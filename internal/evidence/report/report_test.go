@@ -69,7 +69,7 @@ func (t *tale) deploy(app, project, cluster string, m belay.Commit, result belay
 }
 
 func commit(n int, author, subject string, at time.Time, reviewers ...string) belay.Commit {
-	return belay.Commit{ID: fmt.Sprintf("%040x", 0x9e3779b97f4a7c15*uint64(n+1)), Author: author, Time: at, Subject: subject, Reviewers: reviewers}
+	return belay.Commit{ID: fmt.Sprintf("%016x%024x", 0x9e3779b97f4a7c15*uint64(n+1), n), Author: author, Time: at, Subject: subject, Reviewers: reviewers}
 }
 
 // sample is a month of a small fleet with one exception of each kind.
