@@ -10,12 +10,15 @@ import (
 // changeKey is what deployments of one change have in common.
 type changeKey struct{ repo, id string }
 
-// cause is the commit that led to a deployment. Where the application follows the
-// repository of the definitions, that is one commit; where it follows another, it is
-// the commit of that repository, unless only the definition changed.
+// cause is the commit that led to a deployment: the newest of those that it brings,
+// which are those that concern the application. Where it brings none (a chart from
+// a registry, a start without history) it is what it was made of or, if that did
+// not move, the commit of the definitions in force.
 func (d *Delivery) cause(c *Collector) changeKey {
 	switch {
-	case d.change != "" && (d.change == d.Revision || d.Revision == "" || d.Previous == "" || d.Previous == d.Revision || d.brings(c, d.change)):
+	case len(d.commits) > 0:
+		return changeKey{id: c.commits[d.commits[0]].ID}
+	case d.change != "" && (d.change == d.Revision || d.Revision == "" || d.Previous == "" || d.Previous == d.Revision):
 		return changeKey{id: d.change}
 	case d.Revision != "":
 		return changeKey{d.repo, d.Revision}
@@ -23,10 +26,6 @@ func (d *Delivery) cause(c *Collector) changeKey {
 		return changeKey{id: d.change}
 	}
 	return changeKey{id: d.ID}
-}
-
-func (d *Delivery) brings(c *Collector, id string) bool {
-	return slices.ContainsFunc(d.commits, func(n int32) bool { return c.commits[n].ID == id })
 }
 
 // changes groups the deployments by what led to them, oldest first.
@@ -75,6 +74,7 @@ func (c *Collector) describe(x *Change) {
 	})
 	if n, ok := c.commitIdx[x.ID]; ok {
 		x.Subject, x.Author = c.commits[n].Subject, c.commits[n].Author
+		x.Repo = cmp.Or(x.Repo, c.repos[n])
 	}
 	if d := x.Deliveries[0]; x.Author == "" {
 		x.Author = d.Actor

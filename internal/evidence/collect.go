@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -32,6 +33,7 @@ type Collector struct {
 	scope  Scope
 
 	records    int
+	heads      map[string]Head
 	deliveries []*Delivery
 	byID       map[string]*Delivery
 	last       map[place]*Delivery // the newest of each application
@@ -39,6 +41,7 @@ type Collector struct {
 	sick       map[place][]*Delivery // degraded, not healthy again
 	commits    []belay.Commit
 	commitIdx  map[string]int32
+	repos      map[int32]string // of commits, where a revision told
 	exceptions []*Exception
 	drifts     map[object]*Exception // not healed yet
 	holds      map[place]*Exception  // not released yet
@@ -50,8 +53,8 @@ type Collector struct {
 // Collect begins a report.
 func Collect(p Period, s Scope) *Collector {
 	return &Collector{
-		period: p, scope: s, byID: map[string]*Delivery{}, last: map[place]*Delivery{}, health: map[place]belay.Health{},
-		sick: map[place][]*Delivery{}, commitIdx: map[string]int32{},
+		period: p, scope: s, heads: map[string]Head{}, byID: map[string]*Delivery{}, last: map[place]*Delivery{}, health: map[place]belay.Health{},
+		sick: map[place][]*Delivery{}, commitIdx: map[string]int32{}, repos: map[int32]string{},
 		drifts: map[object]*Exception{}, holds: map[place]*Exception{}, held: map[place]belay.Hold{}, text: map[string]string{}, projects: map[string]string{},
 	}
 }
@@ -90,6 +93,9 @@ func (c *Collector) Add(r *belay.Record) {
 	if !c.period.Contains(ev.Time) {
 		return
 	}
+	if h := c.heads[r.Writer]; r.Seq > h.Seq {
+		c.heads[r.Writer] = Head{Writer: r.Writer, Seq: r.Seq, Commit: r.Commit}
+	}
 	if ev.Application != "" {
 		if ev.Project != "" {
 			c.projects[ev.Application] = c.once(ev.Project)
@@ -113,7 +119,9 @@ func (c *Collector) Add(r *belay.Record) {
 	case belay.EventHealth:
 		c.healthChanged(ev)
 	case belay.EventRevision:
-		c.know(ev.Detail)
+		for _, n := range c.know(ev.Detail) {
+			c.repos[n] = c.once(ev.Repo)
+		}
 	case belay.EventHook:
 		c.hookRan(r)
 	default:
@@ -277,7 +285,7 @@ func (c *Collector) ended(r *belay.Record) {
 	}
 	if x := ev.Detail; x != nil {
 		c.wrote(d, x.Objects)
-		if x.Cleared {
+		if x.Cleared && !d.began {
 			d.Kind = TearsDown
 		}
 	}
@@ -386,6 +394,9 @@ func (c *Collector) Report() *Report {
 	slices.SortStableFunc(c.deliveries, func(a, b *Delivery) int { return a.when().Compare(b.when()) })
 	c.restore()
 	r := &Report{Period: c.period, Scope: c.scope}
+	for _, writer := range slices.Sorted(maps.Keys(c.heads)) {
+		r.Heads = append(r.Heads, c.heads[writer])
+	}
 	r.Changes = c.changes()
 	c.review(r.Changes)
 	r.Exceptions = c.sortedExceptions()

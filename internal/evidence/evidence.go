@@ -47,10 +47,19 @@ func (s Scope) admits(application, project, cluster string) bool {
 type Report struct {
 	Period     Period      `json:"period" doc:"What it covers."`
 	Scope      Scope       `json:"scope" doc:"What it was narrowed to."`
+	Heads      []Head      `json:"heads" doc:"The newest record of the period, of each writer."`
 	Summary    Summary     `json:"summary" doc:"Its counts."`
 	Exceptions []Exception `json:"exceptions" doc:"What departed from the practice, oldest first."`
 	Changes    []*Change   `json:"changes" doc:"Every change that was deployed, oldest first."`
 	Metrics    []Metrics   `json:"metrics" doc:"Figures of delivery: of the whole first, then of projects, then of applications."`
+}
+
+// Head is the newest record of a writer: with it whoever has the ledger finds what a
+// report was made of.
+type Head struct {
+	Writer string `json:"writer" doc:"Which server wrote it."`
+	Seq    uint64 `json:"seq" doc:"Number of the record."`
+	Commit string `json:"commit,omitempty" doc:"Commit of the ledger that it is."`
 }
 
 // Summary counts what a report holds.
@@ -159,8 +168,9 @@ type Delivery struct {
 	Records    []string  `json:"records" doc:"Records that tell of it."`
 
 	repo, change string
-	began        bool // its start is known
-	commits      []int32
+	began        bool    // its start is known
+	commits      []int32 // that it brings, newest first
+	arrived      []int32 // that it brought home
 	more         int
 	attention    bool // a health that comes now is its outcome
 	sickBefore   bool // the application was degraded before it, and was not healthy since

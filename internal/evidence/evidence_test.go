@@ -223,9 +223,11 @@ func TestWhatAChangeIs(t *testing.T) {
 		want                       changeKey
 	}{
 		{"source in the repository of the definitions", "c1", "c1", "c0", []string{"c1"}, changeKey{id: "c1"}},
+		{"a commit that came before the newest", "c9", "c9", "c0", []string{"c3", "c2"}, changeKey{id: "c3"}},
 		{"a new application from elsewhere", "c1", "s1", "", nil, changeKey{id: "c1"}},
-		{"only its definition changed", "c1", "s1", "s1", nil, changeKey{id: "c1"}},
-		{"its source moved", "c1", "s2", "s1", []string{"s2"}, changeKey{src, "s2"}},
+		{"only its definition changed", "c1", "s1", "s1", []string{"c1"}, changeKey{id: "c1"}},
+		{"the same once more", "c1", "s1", "s1", nil, changeKey{id: "c1"}},
+		{"its source moved", "c1", "s2", "s1", []string{"s2"}, changeKey{id: "s2"}},
 		{"a chart's new version", "c1", "sha256:2", "sha256:1", nil, changeKey{src, "sha256:2"}},
 		{"without a change", "", "s2", "s1", nil, changeKey{src, "s2"}},
 		{"removed from Git", "c1", "", "s1", nil, changeKey{id: "c1"}},
@@ -317,6 +319,22 @@ func TestARetryBringsItHome(t *testing.T) {
 	}
 	if m := r.Metrics[0]; m.Failures.Failed != 0 || m.NotCounted.Retried != 1 || m.Restore.Count != 0 {
 		t.Errorf("%+v", m)
+	}
+}
+
+// What a superseded deployment was to bring arrives with the next one.
+func TestCommitsArriveWithWhatSucceeds(t *testing.T) {
+	h := newHistory()
+	h.deploy("web", "c0", belay.Superseded, h.commit("c1", ada, grace))
+	h.wait(time.Hour).deploy("web", "c0", belay.Failed, h.commit("c2", ada, grace))
+	h.wait(time.Hour).deploy("web", "c0", belay.Succeeded, h.commit("c3", ada, grace))
+	m := h.report(Scope{}).Metrics[0]
+	if m.LeadTime.Count != 3 || m.Frequency.Changes != 1 || m.NotCounted.Superseded != 1 {
+		t.Errorf("%+v", m)
+	}
+	// c1 was authored an hour before it came, and waited for two hours and three minutes.
+	if got := Duration(*m.LeadTime.Median); got != "2h 2m" {
+		t.Errorf("the median is %s", got)
 	}
 }
 

@@ -184,7 +184,7 @@ func (c *Collector) ofChange(x *Change, kind ExceptionKind, what string) *Except
 	if n := len(bad); n > 0 && len(x.Commits) > 1 {
 		what += fmt.Sprintf(" (%d of %d commits: %s)", n, len(x.Commits), strings.Join(bad[:min(n, 5)], ", "))
 	}
-	e := &Exception{Kind: kind, Time: d.when(), Repo: cmp.Or(x.Repo, d.repo), Change: x.ID, Who: x.Author, What: what}
+	e := &Exception{Kind: kind, Time: d.when(), Repo: x.Repo, Change: x.ID, Who: x.Author, What: what}
 	if len(x.Deliveries) == 1 {
 		e.Application, e.Project, e.Cluster = d.Application, d.Project, d.Cluster
 	}

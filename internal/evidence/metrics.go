@@ -139,7 +139,7 @@ func (c *Collector) measure(changes []*Change) []Metrics {
 		return g
 	}
 	get(scopeKey{level: OfFleet})
-	c.firstOnly()
+	c.arrivals()
 	for _, d := range c.deliveries {
 		for _, k := range scopesOf(d) {
 			get(k).leave(d)
@@ -263,9 +263,9 @@ func (g *gauge) lead(c *Collector, d *Delivery) {
 		return
 	}
 	g.NotCounted.Unlisted += d.more
-	for _, n := range d.commits {
+	for _, n := range d.arrived {
 		switch {
-		case c.commits[n].Merge && len(d.commits) > 1:
+		case c.commits[n].Merge && len(d.arrived) > 1:
 			g.merges[n] = true
 		case d.Ended.After(g.reached[n]):
 			g.reached[n] = d.Ended
@@ -273,16 +273,14 @@ func (g *gauge) lead(c *Collector, d *Delivery) {
 	}
 }
 
-// firstOnly takes commits out of deployments that bring them again to where they
-// have been: after a step back.
-func (c *Collector) firstOnly() {
-	type arrival struct {
-		commit int32
-		at     int32
-	}
-	places, seen := map[place]int32{}, map[arrival]bool{}
+// arrivals finds out which commits each deployment brought home: its own, and those
+// of the ones before it that did not succeed. What comes again to where it has been,
+// after a step back, is left out.
+func (c *Collector) arrivals() {
+	type arrival struct{ commit, at int32 }
+	places, seen, pending := map[place]int32{}, map[arrival]bool{}, map[int32][]int32{}
 	for _, d := range c.deliveries {
-		if d.Kind != Deploys || d.Result != belay.Succeeded {
+		if d.Kind != Deploys {
 			continue
 		}
 		at, ok := places[d.place()]
@@ -290,11 +288,19 @@ func (c *Collector) firstOnly() {
 			at = int32(len(places))
 			places[d.place()] = at
 		}
-		d.commits = slices.DeleteFunc(d.commits, func(n int32) bool {
-			again := seen[arrival{n, at}]
-			seen[arrival{n, at}] = true
-			return again
-		})
+		if d.Result != belay.Succeeded {
+			pending[at] = append(pending[at], d.commits...)
+			continue
+		}
+		for _, list := range [][]int32{d.commits, pending[at]} {
+			for _, n := range list {
+				if a := (arrival{n, at}); !seen[a] {
+					seen[a] = true
+					d.arrived = append(d.arrived, n)
+				}
+			}
+		}
+		delete(pending, at)
 	}
 }
 

@@ -28,6 +28,8 @@ type page struct {
 	Title      string
 	Days, Zone string
 	Lead       string
+	// Early is true where the period had not ended.
+	Early      bool
 	Tiles      []tile
 	Chart      *chart
 	Groups     []group
@@ -83,7 +85,7 @@ func HTML(w io.Writer, r *evidence.Report, src Source) error {
 	}
 	p := page{
 		R: r, Source: src, Style: template.CSS(pageCSS), //nolint:gosec // it is ours, and part of the program
-		Title: title(r.Scope), Days: Days(r.Period), Zone: Zone(r.Period), Lead: lead(r), Tiles: tiles(r), Chart: newChart(r, m), Groups: groups(r),
+		Title: title(r.Scope), Days: Days(r.Period), Zone: Zone(r.Period), Lead: lead(r), Early: src.Generated.Before(r.Period.To), Tiles: tiles(r), Chart: newChart(r, m), Groups: groups(r),
 		Figures: figuresOf(r), NotCounted: notCounted(&r.Metrics[0].NotCounted), Metrics: evidence.MetricDefinitions(), Controls: evidence.Controls(), Limits: evidence.Limits(),
 	}
 	for _, k := range evidence.ExceptionKinds() {

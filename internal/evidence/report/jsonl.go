@@ -27,10 +27,11 @@ func JSONL(w io.Writer, r *evidence.Report, src Source) error {
 		Zone        string                `json:"zone"`
 		Scope       evidence.Scope        `json:"scope"`
 		Source      Source                `json:"source"`
+		Heads       []evidence.Head       `json:"heads"`
 		Summary     evidence.Summary      `json:"summary"`
 		Definitions []evidence.Definition `json:"definitions"`
 		Limits      []string              `json:"limits"`
-	}{of("report"), r.Period, Zone(r.Period), r.Scope, src, r.Summary, definitions(), evidence.Limits()})
+	}{of("report"), r.Period, Zone(r.Period), r.Scope, src, r.Heads, r.Summary, definitions(), evidence.Limits()})
 	for i := 0; err == nil && i < len(r.Exceptions); i++ {
 		err = enc.Encode(exceptionLine{of("exception"), &r.Exceptions[i]})
 	}

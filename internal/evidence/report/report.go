@@ -21,17 +21,8 @@ type Source struct {
 	Program string `json:"program"`
 	// Ledger is the directory or address of the record.
 	Ledger string `json:"ledger,omitempty"`
-	// Heads are the newest commits of the ledger, one for each writer.
-	Heads []Head `json:"heads,omitempty"`
 	// Verified says whether the ledger was proved whole, nil if nobody looked.
 	Verified *Verified `json:"verified,omitempty"`
-}
-
-// Head is where one writer's record stood.
-type Head struct {
-	Writer string `json:"writer"`
-	Commit string `json:"commit"`
-	Seq    uint64 `json:"seq,omitempty"`
 }
 
 // Verified is what came of verifying the ledger.

@@ -25,7 +25,6 @@ var (
 	berlin = time.FixedZone("CET", 3600)
 	period = evidence.Period{From: time.Date(2026, 11, 1, 0, 0, 0, 0, berlin), To: time.Date(2026, 12, 1, 0, 0, 0, 0, berlin)}
 	source = Source{Generated: time.Date(2026, 12, 2, 9, 30, 0, 0, berlin), Program: "belay v0.0.0-test", Ledger: "/var/lib/belay/ledger.git",
-		Heads:    []Head{{"hub", "4d1f0c6f0d2a2f3b7c1f6f1f0b6a5c4d3e2f1a0b", 5120}},
 		Verified: &Verified{true, "5120 records, 12 checkpoints, signed by SHA256:qb2J"}}
 )
 
@@ -44,7 +43,7 @@ func newTale() *tale {
 func (t *tale) add(ev belay.Event) string {
 	t.seq++
 	ev.Time = t.now
-	r := belay.Record{Writer: "hub", Seq: t.seq, Event: ev}
+	r := belay.Record{Writer: "hub", Seq: t.seq, Commit: fmt.Sprintf("4d1f0c6f0d2a2f3b7c1f6f1f0b6a5c4d3e%06x", t.seq), Event: ev}
 	t.c.Add(&r)
 	return r.ID()
 }
@@ -144,7 +143,7 @@ func TestHTML(t *testing.T) {
 	r := sample()
 	out := render(t, "sample.html", func(w io.Writer) error { return HTML(w, r, source) })
 	for _, want := range []string{
-		"1 to 30 November 2026", "CET, UTC&#43;01:00", "from 1 Nov 2026 00:00", `<span class="badge good">passed</span> 5120 records`, "4d1f0c6f0d2a2f3b7c1f6f1f0b6a5c4d3e2f1a0b",
+		"1 to 30 November 2026", "CET, UTC&#43;01:00", "from 1 Nov 2026 00:00", `<span class="badge good">passed</span> 5120 records`, "record hub/136, commit <code>4d1f0c6f0d2a2f3b7c1f6f1f0b6a5c4d3e000088",
 		"Nobody reviewed", "Self-approved", "kubectl-scale", ".spec.replicas", "Reason given: certificate expires at midnight", "intern@example.com",
 		"PreSync Job.batch checkout/migrate: succeeded", "then degraded", "CC8.1", "A.8.32", "By project", "Lead time for changes",
 	} {
@@ -196,7 +195,7 @@ func hostileReport() *evidence.Report {
 
 func TestHTMLEscapesEverything(t *testing.T) {
 	out := render(t, "hostile.html", func(w io.Writer) error {
-		return HTML(w, hostileReport(), Source{Generated: source.Generated, Program: hostile, Ledger: hostile, Heads: []Head{{hostile, hostile, 1}}, Verified: &Verified{true, hostile}})
+		return HTML(w, hostileReport(), Source{Generated: source.Generated, Program: hostile, Ledger: hostile, Verified: &Verified{true, hostile}})
 	})
 	if strings.Contains(out, "<script") || strings.Contains(out, "<img") || strings.Count(out, "</style>") != 1 {
 		t.Error("foreign text is part of the page's structure")
