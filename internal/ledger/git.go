@@ -134,13 +134,27 @@ func (r repo) clean() {
 func (r repo) tip(ref string) (string, error) {
 	b, err := os.ReadFile(filepath.Join(r.dir, filepath.FromSlash(ref)))
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
+		return r.packed(ref)
 	}
 	id := strings.TrimSpace(string(b))
 	if err == nil && !validID(id) {
 		err = fmt.Errorf("%s holds %.60q, which is no commit", ref, id)
 	}
 	return id, err
+}
+
+// packed looks for a ref among those that somebody's git gc packed.
+func (r repo) packed(ref string) (string, error) {
+	b, err := os.ReadFile(filepath.Join(r.dir, "packed-refs"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	for line := range strings.Lines(string(b)) {
+		if id, name, ok := strings.Cut(strings.TrimSpace(line), " "); ok && name == ref && validID(id) {
+			return id, nil
+		}
+	}
+	return "", err
 }
 
 func validID(id string) bool {
@@ -151,7 +165,11 @@ func validID(id string) bool {
 // syncs files, and no directory.
 func (r repo) durable(ref string) error {
 	path := filepath.Join(r.dir, filepath.FromSlash(ref))
-	return errors.Join(syncPath(filepath.Join(r.dir, "objects", "pack")), syncPath(path), syncPath(filepath.Dir(path)))
+	err := syncPath(path)
+	if errors.Is(err, fs.ErrNotExist) { // somebody's git gc packed it, and synced that
+		return syncPath(filepath.Join(r.dir, "objects", "pack"))
+	}
+	return errors.Join(err, syncPath(filepath.Join(r.dir, "objects", "pack")), syncPath(filepath.Dir(path)))
 }
 
 // durableObject does it for an object on its own.

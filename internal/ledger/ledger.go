@@ -34,6 +34,8 @@ type Options struct {
 	// when Key is new, the one before it hands over.
 	Key     *Key
 	OldKeys []*Key
+	// Remote is where the ledger is pushed to, if anywhere.
+	Remote Remote
 	// Logger is told of trouble; discarded by default.
 	Logger *slog.Logger
 
@@ -52,6 +54,10 @@ type Ledger struct {
 	limits  limits
 	key     *Key
 	oldKeys []*Key
+
+	remote   Remote
+	share    sharing
+	diverged string // the branch that was set aside at the start, if one was
 
 	tidying    sync.Mutex
 	background sync.WaitGroup
@@ -97,6 +103,11 @@ type Stats struct {
 	Batches  int64  // that were written
 	Failures int64  // attempts to write that failed
 	Problem  *belay.Error
+	// Pushed is the seq that the remote has at least, since PushedAt.
+	Pushed       uint64
+	PushedAt     time.Time
+	PushFailures int64
+	Remote       *belay.Error // why it cannot be reached, or nil
 }
 
 // Open opens the ledger, and makes one if there is none.
@@ -105,7 +116,7 @@ func Open(ctx context.Context, o Options) (*Ledger, error) {
 		return nil, &belay.Error{Code: belay.CodeInvalid, Message: err.Error(), Hint: "name it with --ledger-writer", Err: err}
 	}
 	l := &Ledger{
-		repo: repo{dir: o.Dir}, writer: o.Writer, ref: record.Branch(o.Writer), log: o.Logger, now: o.now, key: o.Key, oldKeys: o.OldKeys,
+		repo: repo{dir: o.Dir}, writer: o.Writer, ref: record.Branch(o.Writer), log: o.Logger, now: o.now, key: o.Key, oldKeys: o.OldKeys, remote: o.Remote,
 		wake: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{}), seen: map[string]string{},
 	}
 	if l.log == nil {
@@ -126,6 +137,12 @@ func Open(ctx context.Context, o Options) (*Ledger, error) {
 		l.log.Warn("no room can be kept for the ledger: no deployment starts until it can", "dir", l.repo.dir, "error", err)
 	}
 	l.work.ctx = context.WithoutCancel(ctx)
+	l.repo.clean()
+	if l.remote != nil {
+		if err := l.join(ctx); err != nil {
+			return nil, l.problem(err)
+		}
+	}
 	if err := l.reload(); err != nil {
 		return nil, l.problem(err)
 	}
@@ -135,6 +152,16 @@ func Open(ctx context.Context, o Options) (*Ledger, error) {
 		}
 	}
 	go l.run()
+	if l.diverged != "" {
+		l.Publish(belay.Event{Type: belay.EventError, Message: "the ledger and its remote went different ways: records that the remote did not have are kept on the branch " + l.diverged})
+	}
+	if l.remote != nil {
+		l.share.soon, l.share.done = make(chan struct{}, 1), make(chan struct{})
+		sharing, cancel := context.WithCancel(l.work.ctx)
+		l.share.cancel = cancel
+		l.pushSoon()
+		go l.runSharing(sharing)
+	}
 	return l, nil
 }
 
@@ -252,6 +279,7 @@ func (l *Ledger) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("close the ledger: %w", context.Cause(ctx))
 	}
+	l.endSharing(ctx)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if n := len(l.queue); n > 0 {
@@ -262,4 +290,17 @@ func (l *Ledger) Close(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// endSharing waits for the last push, and not for long.
+func (l *Ledger) endSharing(ctx context.Context) {
+	if l.remote == nil {
+		return
+	}
+	timer := time.AfterFunc(lastPush, l.share.cancel)
+	defer timer.Stop()
+	stop := context.AfterFunc(ctx, l.share.cancel)
+	defer stop()
+	<-l.share.done
+	l.share.cancel()
 }

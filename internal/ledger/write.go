@@ -33,9 +33,11 @@ type limits struct {
 	packsAtOnce int
 	// untidyPacks are combined while things happen, restPacks when nothing does.
 	untidyPacks, restPacks int
+	// look is the time between looks at what other writers pushed.
+	look time.Duration
 }
 
-var defaultLimits = limits{quiet: 10 * time.Second, signRecords: 1000, signTime: time.Minute, packsAtOnce: 128, untidyPacks: 100, restPacks: 20}
+var defaultLimits = limits{quiet: 10 * time.Second, signRecords: 1000, signTime: time.Minute, packsAtOnce: 128, untidyPacks: 100, restPacks: 20, look: 5 * time.Minute}
 
 // writing is what the goroutine that writes has for itself.
 type writing struct {
@@ -424,4 +426,5 @@ func (l *Ledger) signNow() {
 		return
 	}
 	l.work.since, l.work.unrest = time.Time{}, 0
+	l.pushSoon()
 }
