@@ -15,6 +15,7 @@ import (
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/kube"
+	"github.com/belaydev/belay/internal/ledger"
 	"github.com/belaydev/belay/internal/reconcile"
 )
 
@@ -86,7 +87,10 @@ func (s *serving) lead(ctx context.Context) error {
 	}
 	// What a start fetches first is there when this process takes over.
 	s.parts.sources.Configure(nil, map[string][]string{s.engine.Repo: {s.engine.Ref}})
-	return s.lease.Lead(ctx, func(ctx context.Context) error {
+	began := false
+	err := s.lease.Lead(ctx, func(ctx context.Context) error {
+		began = true
+		s.recorder.Publish(belay.Event{Type: belay.EventLeader, Message: s.lease.Identity() + " leads"})
 		close(s.elected)
 		select {
 		case <-s.ready:
@@ -95,6 +99,14 @@ func (s *serving) lead(ctx context.Context) error {
 			return nil
 		}
 	})
+	if began {
+		what := " leads no more: it ends"
+		if err != nil {
+			what = " lost the lease"
+		}
+		s.recorder.Publish(belay.Event{Type: belay.EventLeader, Message: s.lease.Identity() + what})
+	}
+	return err
 }
 
 // fetch follows the repositories. When this process begins to lead, what it found
@@ -134,7 +146,8 @@ func (s *serving) leader() (itself bool, addr string) {
 // lease it is the engine.
 type electing struct {
 	*reconcile.Engine
-	lease *kube.Lease
+	lease  *kube.Lease
+	ledger *ledger.Ledger
 }
 
 // standingBy is nil while the engine works.
@@ -157,9 +170,11 @@ func (e electing) standingBy() *belay.Error {
 // Status implements server.Engine.
 func (e electing) Status() belay.Status {
 	if err := e.standingBy(); err != nil {
-		return belay.Status{Applications: []belay.ApplicationStatus{}, Repositories: e.Sources.Status(), Problems: []belay.Error{*err}}
+		return belay.Status{Applications: []belay.ApplicationStatus{}, Repositories: e.Sources.Status(), Problems: append([]belay.Error{*err}, ledgerProblems(e.ledger)...)}
 	}
-	return e.Engine.Status()
+	st := e.Engine.Status()
+	st.Problems = append(st.Problems, ledgerProblems(e.ledger)...)
+	return st
 }
 
 // Application implements server.Engine.

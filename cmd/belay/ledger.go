@@ -13,7 +13,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/git"
 	"github.com/belaydev/belay/internal/ledger"
+	"github.com/belaydev/belay/internal/ledger/record"
 	"github.com/belaydev/belay/internal/version"
 )
 
@@ -25,13 +27,22 @@ const ledgerKey = "ledger.key"
 
 // ledgerOptions are the flags of the ledger.
 type ledgerOptions struct {
-	writer string
-	keys   []string
+	writer, remote string
+	keys           []string
 }
 
 func (o *ledgerOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.writer, "ledger-writer", "", "name of this server in the ledger; its records are on the branch ledger/NAME (default: the name of the host)")
+	f.StringVar(&o.remote, "ledger-remote", "", "URL of a repository that the ledger is pushed to, with the credentials that git finds, and fetched from when it was lost")
 	f.StringArrayVar(&o.keys, "ledger-key", nil, "file with the SSH private key that signs the ledger's checkpoints (default: made in --data); repeat it with the key before, so that the old one signs the new one")
+}
+
+// checkWriterName says what is wrong with the name of a writer, if anything is.
+func checkWriterName(name string) error {
+	if err := record.CheckWriter(name); err != nil {
+		return usageError("--ledger-writer: " + err.Error())
+	}
+	return nil
 }
 
 // open opens the ledger of a server.
@@ -40,11 +51,26 @@ func (o *ledgerOptions) open(ctx context.Context, data *dataDir, instance string
 	if writer == "" {
 		writer = defaultWriter(instance)
 	}
-	key, old, err := o.readKeys(filepath.Join(data.path, ledgerKey))
-	if err != nil {
+	if err := checkWriterName(writer); err != nil {
 		return nil, err
 	}
-	return ledger.Open(ctx, ledger.Options{Key: key, OldKeys: old, Dir: filepath.Join(data.path, ledgerDir), Writer: writer, Logger: log.With("component", "ledger")})
+	lo := ledger.Options{Dir: filepath.Join(data.path, ledgerDir), Writer: writer, Logger: log.With("component", "ledger")}
+	var err error
+	if lo.Key, lo.OldKeys, err = o.readKeys(filepath.Join(data.path, ledgerKey)); err != nil {
+		return nil, err
+	}
+	if o.remote != "" {
+		url := o.remote
+		if !strings.Contains(url, ":") { // a path, and the server does not depend on where it was started
+			if url, err = filepath.Abs(url); err != nil {
+				return nil, fmt.Errorf("find --ledger-remote: %w", err)
+			}
+		}
+		if lo.Remote, err = git.NewRemote(lo.Dir, url, nil); err != nil {
+			return nil, err
+		}
+	}
+	return ledger.Open(ctx, lo)
 }
 
 // readKeys reads the key to sign with and those that are at hand beside it. own is
@@ -86,7 +112,7 @@ func defaultWriter(instance string) string {
 		}
 		return '-'
 	}, strings.ToLower(host))
-	name = strings.ReplaceAll(name, "..", ".")
+	name = strings.Join(strings.FieldsFunc(name, func(r rune) bool { return r == '.' }), ".")
 	name = strings.TrimSuffix(strings.Trim(name[:min(len(name), 63)], "-."), ".lock")
 	return cmp.Or(name, "belay")
 }
@@ -109,8 +135,20 @@ func (s *serving) started(o *serveOptions) belay.Event {
 		add(true, "--allow-exec-plugin "+p)
 	}
 	add(o.election.elect, "--leader-elect")
+	add(o.ledger.remote != "", "--ledger-remote "+o.ledger.remote)
 	return belay.Event{Type: belay.EventStarted, Repo: s.parts.repo, Ref: o.ref,
 		Message: fmt.Sprintf("belay %s started with %s", version.Get().Version, strings.Join(flags, " "))}
+}
+
+// ledgerProblems are what keeps the ledger from being written or pushed.
+func ledgerProblems(l *ledger.Ledger) (out []belay.Error) {
+	st := l.Stats()
+	for _, e := range []*belay.Error{st.Problem, st.Remote} {
+		if e != nil {
+			out = append(out, *e)
+		}
+	}
+	return out
 }
 
 // closeTimeout is how long the end of a server waits for its ledger.

@@ -5,6 +5,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/ledger"
 	"github.com/belaydev/belay/internal/reconcile"
 	"github.com/belaydev/belay/internal/version"
 )
@@ -38,11 +39,11 @@ func counter(name, help string) *prometheus.Desc {
 }
 
 // newRegistry makes the registry; standingBy is nil while the engine works.
-func newRegistry(engine *reconcile.Engine, standingBy func() *belay.Error) *prometheus.Registry {
+func newRegistry(engine *reconcile.Engine, standingBy func() *belay.Error, l *ledger.Ledger) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "belay_leading", Help: "Whether this process does the work, and does not stand by."},
 		func() float64 { return asFloat(standingBy() == nil) }))
-	r.MustRegister(metrics{engine, standingBy}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(metrics{engine, standingBy}, ledgerMetrics{l}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }
 
@@ -90,4 +91,46 @@ func asFloat(b bool) float64 {
 		return 1
 	}
 	return 0
+}
+
+// ledgerMetrics reads the ledger when it is scraped.
+type ledgerMetrics struct{ ledger *ledger.Ledger }
+
+var (
+	descLedgerQueue    = prometheus.NewDesc("belay_ledger_queue", "Events that wait to be written to the ledger.", nil, nil)
+	descLedgerFailing  = prometheus.NewDesc("belay_ledger_failing", "Whether the ledger cannot be written, so that no deployment starts.", nil, nil)
+	descLedgerRecord   = prometheus.NewDesc("belay_ledger_record", "Number of the latest record, by how far it got: written, signed, pushed.", []string{"state"}, nil)
+	descLedgerPush     = prometheus.NewDesc("belay_ledger_last_push_timestamp_seconds", "When the ledger was last pushed.", nil, nil)
+	descLedgerBatches  = counter("ledger_batches_total", "Batches of events written to the ledger.")
+	descLedgerFailures = counter("ledger_failures_total", "Attempts to write the ledger that failed.")
+	descPushFailures   = counter("ledger_push_failures_total", "Attempts to push the ledger that failed.")
+)
+
+// Describe implements prometheus.Collector.
+func (m ledgerMetrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{descLedgerQueue, descLedgerFailing, descLedgerRecord, descLedgerPush, descLedgerBatches, descLedgerFailures, descPushFailures} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m ledgerMetrics) Collect(ch chan<- prometheus.Metric) {
+	s := m.ledger.Stats()
+	send := func(d *prometheus.Desc, t prometheus.ValueType, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, t, v, labels...)
+	}
+	send(descLedgerQueue, prometheus.GaugeValue, float64(s.Queue))
+	send(descLedgerFailing, prometheus.GaugeValue, asFloat(s.Problem != nil))
+	send(descLedgerRecord, prometheus.GaugeValue, float64(s.Seq), "written")
+	send(descLedgerRecord, prometheus.GaugeValue, float64(s.Signed), "signed")
+	send(descLedgerBatches, prometheus.CounterValue, float64(s.Batches))
+	send(descLedgerFailures, prometheus.CounterValue, float64(s.Failures))
+	if !s.Shared {
+		return
+	}
+	send(descLedgerRecord, prometheus.GaugeValue, float64(s.Pushed), "pushed")
+	send(descPushFailures, prometheus.CounterValue, float64(s.PushFailures))
+	if !s.PushedAt.IsZero() {
+		send(descLedgerPush, prometheus.GaugeValue, float64(s.PushedAt.Unix()))
+	}
 }

@@ -86,7 +86,7 @@ func (s *serving) servers(o *openOptions, l openListeners) []openServer {
 		out = append(out, openServer{l.health, server.Probes(s.http.Engine.Ready, s.http.Metrics)})
 	}
 	if l.hook != nil {
-		out = append(out, openServer{l.hook, server.Hook(server.HookConfig{Poke: s.engine.Poke, Secret: o.secret, Leader: s.leader, Log: s.log})})
+		out = append(out, openServer{l.hook, server.Hook(server.HookConfig{Poke: s.engine.Poke, Secret: o.secret, Leader: s.leader, Denied: s.denials.denied, Log: s.log})})
 	}
 	return out
 }

@@ -119,6 +119,7 @@ type serving struct {
 	runs           *runlog.Log
 	ledger         *ledger.Ledger
 	recorder       *recorder
+	denials        *denials
 	began          belay.Event // the first of this life
 }
 
@@ -181,6 +182,7 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 		}
 	}()
 	s.recorder = &recorder{bus: s.bus, ledger: s.ledger}
+	s.denials = &denials{publish: s.recorder.Publish, now: time.Now}
 	s.parts, err = newParts(partsOptions{
 		repo: o.repo, instance: o.instance, kubeconfig: o.kubeconfig, plugins: o.plugins, namespaces: o.namespaces,
 		ownCredentials: o.ownCredentials, lease: s.lease, interval: o.interval, data: data, log: o.log,
@@ -195,9 +197,9 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 		Sources: s.parts.sources, Renderer: s.parts.renderer, Connector: s.parts.connector, NewIndex: newIndex,
 		Recorder: s.recorder, Logger: o.log, Diff: manifestdiff.Unified, SecretKey: data.key, Runs: s.runs, ManifestSum: record.ManifestSum, Checkpoint: o.checkpoint,
 	})
-	shown := electing{s.engine, s.lease}
-	s.http = server.New(server.Config{Engine: shown, Events: s.bus, Metrics: newRegistry(s.engine, shown.standingBy), Schemas: catalog.Schema,
-		Build: version.Get(), Log: o.log})
+	shown := electing{s.engine, s.lease, s.ledger}
+	s.http = server.New(server.Config{Engine: shown, Events: s.bus, Metrics: newRegistry(s.engine, shown.standingBy, s.ledger), Schemas: catalog.Schema,
+		Build: version.Get(), Denied: s.denials.denied, Log: o.log})
 	s.open = s.servers(&o.open, open)
 	s.began = s.started(&o)
 	return s, nil

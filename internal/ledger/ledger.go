@@ -103,6 +103,8 @@ type Stats struct {
 	Batches  int64  // that were written
 	Failures int64  // attempts to write that failed
 	Problem  *belay.Error
+	// Shared is true of a ledger with a remote.
+	Shared bool
 	// Pushed is the seq that the remote has at least, since PushedAt.
 	Pushed       uint64
 	PushedAt     time.Time
@@ -261,7 +263,7 @@ func (l *Ledger) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.stats
-	s.Queue, s.Problem = len(l.queue), l.failure
+	s.Queue, s.Problem, s.Shared = len(l.queue), l.failure, l.remote != nil
 	return s
 }
 

@@ -43,12 +43,14 @@ func (s *Server) guard(mux *http.ServeMux) http.Handler {
 		_ = http.NewResponseController(w).SetWriteDeadline(start.Add(planTimeout + bodyTimeout + writeTimeout))
 
 		if !loopbackHost(r.Host) {
+			denied(s.Denied, r, fmt.Sprintf("this server does not answer to the host %.100q", r.Host))
 			refuse(rec, http.StatusMisdirectedRequest, belay.CodeForbidden,
 				"name it as localhost or 127.0.0.1; it answers to no other name until there is access control",
 				"this server does not answer to the host %q", r.Host)
 			return
 		}
 		if err := crossOrigin.Check(r); err != nil {
+			denied(s.Denied, r, fmt.Sprintf("a request from another origin, %.100q, may not change anything", r.Header.Get("Origin")))
 			refuse(rec, http.StatusForbidden, belay.CodeForbidden, "", "a request from another origin may not change anything")
 			return
 		}

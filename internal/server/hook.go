@@ -25,7 +25,7 @@ const (
 	maxHooks    = 4       // at once
 )
 
-// HookConfig is what [Hook] is made of. All fields but Leader are required.
+// HookConfig is what [Hook] is made of. All fields but Leader and Denied are required.
 type HookConfig struct {
 	// Poke looks at a repository now, or at all for "". It returns how many that are.
 	Poke func(repo string) (int, error)
@@ -34,6 +34,9 @@ type HookConfig struct {
 	// Leader is where the process that does the work answers hooks: itself is
 	// true, or an address, or neither while nobody leads. Nil means itself.
 	Leader func() (itself bool, addr string)
+	// Denied is told of hooks that are not signed with the secret. It may be nil, and
+	// must not block.
+	Denied func(Denial)
 	Log    *slog.Logger
 }
 
@@ -81,6 +84,7 @@ func (c *HookConfig) take(r *http.Request) (int, error) {
 		return 0, &belay.Error{Code: belay.CodeInvalid, Message: "the hook's body did not arrive", Err: err}
 	}
 	if !signed(r.Header, body, secret) {
+		denied(c.Denied, r, "the hook is not signed with the secret")
 		return 0, &belay.Error{Code: belay.CodeForbidden, Message: "the hook is not signed with the secret",
 			Hint: "give the forge's webhook the secret that the server has (X-Hub-Signature-256, X-Gitea-Signature or X-Gitlab-Token)"}
 	}

@@ -79,7 +79,7 @@ type Events interface {
 	After(ctx context.Context, seq uint64) (events []belay.Event, missed uint64, err error)
 }
 
-// Config is what a Server is made of. All fields but Schemas and Heartbeat are required.
+// Config is what a Server is made of. All fields but Schemas, Denied and Heartbeat are required.
 type Config struct {
 	Engine Engine
 	Events Events
@@ -89,7 +89,10 @@ type Config struct {
 	// is no such kind. With a nil function nothing is served below /schemas/.
 	Schemas func(kind string) []byte
 	Build   belay.Build
-	Log     *slog.Logger
+	// Denied is told of requests that are turned away for what they are. It may be
+	// nil, and must not block.
+	Denied func(Denial)
+	Log    *slog.Logger
 	// Heartbeat is the time between comments on a silent event stream. Default 15s.
 	Heartbeat time.Duration
 }

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/gittest"
+)
+
+// What a server did is in its ledger and on the remote, and comes back from there
+// when the disk is lost.
+func TestLedger(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	hub := gittest.NewRepo(t)
+	args := []string{"--ledger-remote", hub.URL(), "--ledger-writer", "main"}
+	w.commit("One application", map[string]string{"belay/a.yaml": application("a", "apps/a", "NS-a"), "apps/a/a.yaml": configMap("a", "1")})
+	s := w.serve(args...)
+	s.awaitSynced("a")
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+"/api/v1/sync?token=hunter2", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Host = "evil.example"
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	s.awaitEvent(belay.EventDenied, "evil.example", "/api/v1/sync")
+	if s.metric("belay_ledger_failing") != 0 || s.metric(`belay_ledger_record{state="written"}`) < 3 {
+		t.Errorf("metrics:\n%s", s.get("/metrics"))
+	}
+	s.stop()
+
+	ledger := gittest.OpenRepo(t, filepath.Join(w.data, ledgerDir))
+	tip := ledger.Resolve("ledger/main")
+	if got := hub.Resolve("ledger/main"); got != tip {
+		t.Errorf("the remote is at %q, the ledger at %s", got, tip)
+	}
+	log := ledger.Git("log", "--reverse", "--format=%(trailers:key=Belay-Event,valueonly,separator=%x2C)", "ledger/main")
+	all := strings.Fields(log)
+	if len(all) < 6 || all[0] != "started" || all[len(all)-2] != "stopped" || all[len(all)-1] != "checkpoint" ||
+		!strings.Contains(log, "\nsyncStarted\n") || !strings.Contains(log, "\nsynced\n") || strings.Contains(log, "\napplied\n") {
+		t.Errorf("events:\n%s", log)
+	}
+	if text := ledger.Git("log", "-p", "ledger/main"); strings.Contains(text, "hunter2") || !strings.Contains(text, "evil.example") {
+		t.Error("a denied request is not on the record, or its query is")
+	}
+	ledger.Git("fsck", "--strict")
+	if st, err := os.Stat(filepath.Join(w.data, ledgerKey)); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("the key: %v, %v", st, err)
+	}
+
+	w.loseDisk()
+	s = w.serve(args...)
+	s.awaitSynced("a")
+	s.stop()
+	if got := hub.Git("rev-list", "--count", tip+"..ledger/main"); got == "0" || hub.Git("merge-base", tip, "ledger/main") != tip {
+		t.Errorf("after a lost disk %s records follow", got)
+	}
+}
