@@ -59,3 +59,17 @@ func telling(e *xec.ExitError) string {
 	}
 	return strings.TrimPrefix(e.Error(), e.Name+": ")
 }
+
+// unreadable says that what is there is no ledger of ours, or a damaged one.
+func (l *Ledger) unreadable(err error) *belay.Error {
+	why := err.Error()
+	if e, ok := errors.AsType[*xec.ExitError](err); ok {
+		why = e.Name + ": " + telling(e)
+	}
+	e := &belay.Error{Code: belay.CodeUnavailable, Err: err, Message: "the ledger " + l.repo.dir + " cannot be read: " + why,
+		Hint: "look at it with: git -C " + l.repo.dir + " fsck; if it is damaged, move it away and restore a backup of it"}
+	if l.remote != nil {
+		e.Hint = "look at it with: git -C " + l.repo.dir + " fsck; if it is damaged, move it away: it is fetched again from " + l.remote.String()
+	}
+	return e
+}

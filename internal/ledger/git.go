@@ -114,20 +114,28 @@ func (r repo) clean() {
 		if err != nil || d.IsDir() {
 			return nil
 		}
-		name := d.Name()
-		switch in := filepath.Base(filepath.Dir(p)); {
-		case strings.HasSuffix(name, ".lock"), strings.HasPrefix(name, "fast_import_crash_"):
+		name, pack := d.Name(), filepath.Base(filepath.Dir(p)) == "pack"
+		base, isPack := strings.CutSuffix(p, ".pack")
+		switch {
+		case strings.HasSuffix(name, ".lock"), strings.HasPrefix(name, "fast_import_crash_"), strings.HasPrefix(name, "tmp_"), strings.HasPrefix(name, ".tmp-"):
 			remove(p)
-		case strings.HasPrefix(name, "tmp_"), strings.HasPrefix(name, ".tmp-"):
-			remove(p)
-		case in == "pack" && strings.HasSuffix(name, ".keep"):
+		case pack && strings.HasSuffix(name, ".keep"):
 			// Of a fast-import that did not end well: its packs would stay apart for ever.
 			if b, err := os.ReadFile(p); err == nil && strings.HasPrefix(string(b), "fast-import") {
+				remove(p)
+			}
+		case pack && isPack:
+			if _, err := os.Stat(base + ".idx"); errors.Is(err, fs.ErrNotExist) { // half of one: nothing refers to it
 				remove(p)
 			}
 		}
 		return nil
 	})
+}
+
+// unlock removes what keeps our own ref from being moved: nobody else moves it.
+func (r repo) unlock(ref string) {
+	_ = os.Remove(filepath.Join(r.dir, filepath.FromSlash(ref)) + ".lock") // there is none as a rule
 }
 
 // tip reads a ref of ours, "" if there is none.

@@ -59,6 +59,8 @@ type Ledger struct {
 	share    sharing
 	diverged string // the branch that was set aside at the start, if one was
 
+	// busy is held for reading by what works on the repository beside the writer.
+	busy       sync.RWMutex
 	tidying    sync.Mutex
 	background sync.WaitGroup
 
@@ -146,7 +148,7 @@ func Open(ctx context.Context, o Options) (*Ledger, error) {
 		}
 	}
 	if err := l.reload(); err != nil {
-		return nil, l.problem(err)
+		return nil, l.unreadable(err)
 	}
 	if l.key != nil && l.work.tip.seq > 0 && l.keyChanges() {
 		if err := l.checkpoint(); err != nil {

@@ -245,6 +245,8 @@ func (l *Ledger) runSharing(ctx context.Context) {
 // exchange pushes what the remote lacks, and fetches what others wrote if that was
 // not done for a while.
 func (l *Ledger) exchange(ctx context.Context) error {
+	l.busy.RLock()
+	defer l.busy.RUnlock()
 	seq := l.Stats().Seq
 	tip, err := l.repo.tip(l.ref)
 	if err == nil && tip != "" && tip != l.share.pushed {

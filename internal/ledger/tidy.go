@@ -44,6 +44,8 @@ func (r repo) untidy(packs int) bool {
 // branch has it or not, and readers and writers go on: git looks again when a pack
 // is gone. The cost follows what is new, not what is there.
 func (l *Ledger) tidy() {
+	l.busy.RLock()
+	defer l.busy.RUnlock()
 	began := time.Now()
 	_, err := l.repo.output(l.work.ctx, nil, "repack", "-q", "-d", "-n", "--geometric=2")
 	if e, ok := errors.AsType[*xec.ExitError](err); ok && e.Code == 129 {

@@ -302,7 +302,11 @@ func (l *Ledger) acknowledge(n int) {
 // reload takes the repository at its word: which records it has, and which of
 // those that wait were written before git died.
 func (l *Ledger) reload() error {
-	l.repo.clean()
+	l.repo.unlock(l.ref)
+	if l.busy.TryLock() { // else the next time, or the next start
+		l.repo.clean()
+		l.busy.Unlock()
+	}
 	commit, err := l.repo.tip(l.ref)
 	if err != nil {
 		return err
