@@ -83,6 +83,7 @@ func (a *app) deliverTo(cluster string) {
 		return
 	}
 	a.cluster, a.clusterID = cluster, ""
+	a.recorded, a.deployed = nil, ""
 	a.forgetDone()
 }
 
