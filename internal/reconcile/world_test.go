@@ -1,0 +1,456 @@
+package reconcile
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/belaydev/belay"
+)
+
+// fakeWorld is an engine with everything around it in memory: one repository, one
+// cluster whose writes happen at once, and a ledger. Each file of an application
+// is an object of its name, with the content as its value.
+type fakeWorld struct {
+	t       *testing.T
+	mu      sync.Mutex
+	commits []fakeCommit
+	objects map[belay.ObjectID]belay.Live
+	refuse  map[string]bool // names of objects that the cluster refuses
+	l       *ledger
+	e       *Engine
+	stop    func()
+	last    func(string) // checkpoint
+}
+
+type fakeCommit struct {
+	id, author, subject string
+	files               map[string]string
+}
+
+const fakeRepo = "https://git.example.com/fleet"
+
+func newFakeWorld(t *testing.T) *fakeWorld {
+	w := &fakeWorld{t: t, objects: map[belay.ObjectID]belay.Live{}, refuse: map[string]bool{}, l: &ledger{}}
+	t.Cleanup(func() { w.end(); w.l.check(t) })
+	return w
+}
+
+// commit changes files; an empty one goes away.
+func (w *fakeWorld) commit(author, subject string, files map[string]string) string {
+	w.mu.Lock()
+	all := map[string]string{}
+	if n := len(w.commits); n > 0 {
+		maps.Copy(all, w.commits[n-1].files)
+	}
+	for p, c := range files {
+		if all[p] = c; c == "" {
+			delete(all, p)
+		}
+	}
+	id := fmt.Sprintf("%040d", len(w.commits)+1)
+	w.commits = append(w.commits, fakeCommit{id, author, subject, all})
+	w.mu.Unlock()
+	if w.e != nil {
+		w.e.SourceChanged(fakeRepo)
+	}
+	return id
+}
+
+func fakeApp(name string, more ...string) string {
+	return "apiVersion: belay.dev/v1alpha1\nkind: Application\nmetadata: {name: " + name + "}\nspec:\n  source: {path: apps/" + name + "}\n" +
+		"  destination: {namespace: x}\n" + strings.Join(more, "")
+}
+
+// start begins a life of the engine.
+func (w *fakeWorld) start() {
+	w.t.Helper()
+	w.e = New(Options{Repo: fakeRepo, Ref: "main", Path: "belay", Sources: fakeSources{w: w}, Renderer: fakeRenderer{}, Connector: fakeConnector{w},
+		NewIndex: func() Index { return &fakeIndex{reads: map[string][]belay.Read{}} }, Recorder: w.l, Logger: slog.New(slog.DiscardHandler),
+		SecretKey: []byte("key"), ManifestSum: func(raw json.RawMessage) (string, error) { return belay.Digest(raw), nil },
+		Checkpoint: func(name string) {
+			if w.last != nil {
+				w.last(name)
+			}
+		}})
+	ctx, cancel := context.WithCancel(w.t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = w.e.Run(ctx) })
+	w.stop = func() { cancel(); running.Wait() }
+}
+
+func (w *fakeWorld) end() {
+	if w.stop != nil {
+		w.stop()
+		w.stop = nil
+	}
+}
+
+// restart is a death and another life.
+func (w *fakeWorld) restart(flushed bool) {
+	w.t.Helper()
+	next := w.l.crash(flushed)
+	w.end()
+	w.l = next
+	w.start()
+}
+
+func (w *fakeWorld) await(what string, done func() bool) {
+	w.t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(10 * time.Second); ; {
+		if done() {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			w.t.Fatalf("waited in vain for %s: %+v", what, w.e.Status().Applications)
+		}
+	}
+}
+
+// settled waits until the applications are in sync with the newest commit.
+func (w *fakeWorld) settled(names ...string) {
+	w.t.Helper()
+	w.mu.Lock()
+	newest := w.commits[len(w.commits)-1].id
+	w.mu.Unlock()
+	w.await("Synced: "+strings.Join(names, ", "), func() bool {
+		for _, n := range names {
+			st, err := w.e.Application(n)
+			if err != nil || st.Sync != belay.Synced || st.Revision != newest {
+				return false
+			}
+		}
+		return w.e.Settled()
+	})
+}
+
+func (w *fakeWorld) says(name, text string) {
+	w.t.Helper()
+	w.await(name+" to say "+text, func() bool {
+		st, err := w.e.Application(name)
+		return err == nil && strings.Contains(st.Message, text)
+	})
+}
+
+// have are the names of the objects in the cluster.
+func (w *fakeWorld) have() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var out []string
+	for id := range w.objects {
+		out = append(out, id.Name)
+	}
+	slices.Sort(out)
+	return strings.Join(out, " ")
+}
+
+// fakeSources is the repository.
+type fakeSources struct {
+	Sources
+	w *fakeWorld
+}
+
+func (s fakeSources) Configure([]belay.Repository, map[string][]string) {}
+func (s fakeSources) Strangers([]string)                                {}
+func (s fakeSources) Looked(string) bool                                { return true }
+func (s fakeSources) Poke(string) int                                   { return 1 }
+func (s fakeSources) Check(context.Context, string) error               { return nil }
+func (s fakeSources) Status() []belay.RepositoryStatus                  { return nil }
+
+func (s fakeSources) Revision(url, ref string) (belay.Revision, error) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	c := s.w.commits[len(s.w.commits)-1]
+	return belay.Revision{Repo: url, Ref: ref, Commit: c.id, Author: c.author, Subject: c.subject}, nil
+}
+
+// at is the index of a commit.
+func (s fakeSources) at(id string) int {
+	return slices.IndexFunc(s.w.commits, func(c fakeCommit) bool { return c.id == id })
+}
+
+func (s fakeSources) Open(_ context.Context, _, commit string) (Files, error) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	i := s.at(commit)
+	if i < 0 {
+		return nil, errors.New("no such commit")
+	}
+	return lenientFiles{files(s.w.commits[i].files)}, nil
+}
+
+// lenientFiles have a digest for everything.
+type lenientFiles struct{ mapFiles }
+
+func (f lenientFiles) Digest(kind belay.ReadKind, p string) (string, error) {
+	if d, err := f.mapFiles.Digest(kind, p); err == nil {
+		return "file " + d, nil
+	}
+	return "other", nil
+}
+
+func (s fakeSources) diff(from, to int) []belay.PathChange {
+	a, b := s.w.commits[from].files, s.w.commits[to].files
+	var out []belay.PathChange
+	for p := range a {
+		if a[p] != b[p] {
+			out = append(out, belay.PathChange{Path: p, Old: a[p], New: b[p]})
+		}
+	}
+	for p := range b {
+		if _, ok := a[p]; !ok {
+			out = append(out, belay.PathChange{Path: p, New: b[p]})
+		}
+	}
+	return out
+}
+
+func (s fakeSources) Diff(_ context.Context, _, from, to string) ([]belay.PathChange, error) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	return s.diff(s.at(from), s.at(to)), nil
+}
+
+func (s fakeSources) Commits(_ context.Context, _, from, to string, paths []string, most int) (Brought, error) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	var b Brought
+	for i := s.at(to); i >= 0; i-- {
+		c := s.w.commits[i]
+		if c.id == from || (from == "" && len(b.Commits) == 1) {
+			break
+		}
+		first := ""
+		if i > 0 {
+			first = s.w.commits[i-1].id
+		}
+		below := func(pc belay.PathChange) bool {
+			return slices.ContainsFunc(paths, func(p string) bool { return pc.Path == p || strings.HasPrefix(pc.Path, p+"/") })
+		}
+		if len(paths) > 0 && i > 0 && !slices.ContainsFunc(s.diff(i-1, i), below) {
+			continue
+		}
+		if len(b.Commits) == most {
+			b.More++
+			continue
+		}
+		b.Commits, b.Firsts = append(b.Commits, belay.Commit{ID: c.id, Author: c.author, Subject: c.subject}), append(b.Firsts, first)
+	}
+	return b, nil
+}
+
+func (s fakeSources) LastChange(_ context.Context, _, commit, _, expr string) (belay.Commit, bool, error) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	for i := 1; i <= s.at(commit); i++ {
+		for _, pc := range s.diff(i-1, i) {
+			if strings.Contains(pc.New, expr) {
+				c := s.w.commits[i]
+				return belay.Commit{ID: c.id, Author: c.author, Subject: c.subject}, true, nil
+			}
+		}
+	}
+	return belay.Commit{}, false, nil
+}
+
+func (s fakeSources) History(_ context.Context, _, commit string, _ []string, most int) ([]string, error) {
+	b, err := s.Commits(context.Background(), "", "none", commit, nil, most)
+	var out []string
+	for _, c := range b.Commits {
+		out = append(out, c.ID)
+	}
+	return out, err
+}
+
+func (s fakeSources) Removal(context.Context, string, string, string, string) (string, bool, error) {
+	return "", false, nil
+}
+
+// fakeIndex knows who read what.
+type fakeIndex struct {
+	mu    sync.Mutex
+	reads map[string][]belay.Read
+}
+
+func (x *fakeIndex) Set(app string, reads []belay.Read) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.reads[app] = reads
+}
+
+func (x *fakeIndex) Remove(app string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.reads, app)
+}
+
+func (x *fakeIndex) Affected(changes []belay.PathChange) []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var out []string
+	for app, reads := range x.reads {
+		if slices.ContainsFunc(reads, func(r belay.Read) bool {
+			return slices.ContainsFunc(changes, func(c belay.PathChange) bool { return strings.HasPrefix(c.Path, r.Path+"/") || c.Path == r.Path })
+		}) {
+			out = append(out, app)
+		}
+	}
+	return out
+}
+
+// fakeRenderer makes an object of each file: a Secret of those called secret….
+type fakeRenderer struct{}
+
+func (fakeRenderer) Render(_ context.Context, f Files, req RenderRequest) (Rendered, error) {
+	out := Rendered{Reads: []belay.Read{{Path: req.Source.Path}}}
+	entries, err := f.ReadDir(req.Source.Path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return out, err
+	}
+	for _, en := range entries {
+		content, err := f.ReadFile(path.Join(req.Source.Path, en.Name()))
+		if err != nil {
+			return out, err
+		}
+		if strings.Contains(string(content), "broken") {
+			return out, &belay.Error{Code: belay.CodeInvalid, Message: "it does not render"}
+		}
+		kind, field := "ConfigMap", "data"
+		if strings.HasPrefix(en.Name(), "secret") {
+			kind, field = "Secret", "stringData"
+		}
+		o, err := belay.NewObject(fmt.Appendf(nil, `{"apiVersion":"v1","kind":%q,"metadata":{"name":%q},%q:{"value":%q}}`, kind, en.Name(), field, content), belay.Origin{})
+		if err != nil {
+			return out, err
+		}
+		if o.Sensitive() {
+			o.Digest = belay.KeyedDigest([]byte("key"), o.Raw)
+		}
+		out.Objects = append(out.Objects, o)
+	}
+	return out, nil
+}
+
+// fakeConnector gives the one cluster.
+type fakeConnector struct{ w *fakeWorld }
+
+func (c fakeConnector) Connect(_ context.Context, _ belay.Cluster, _ []string, notify func([]string, bool)) (Cluster, error) {
+	return &fakeCluster{shelf: &shelf{}, w: c.w, l: c.w.l, notify: notify}, nil
+}
+
+// fakeCluster does everything at once. It belongs to one life of the engine.
+type fakeCluster struct {
+	*shelf
+	w      *fakeWorld
+	l      *ledger
+	notify func([]string, bool)
+}
+
+func (c *fakeCluster) Run(ctx context.Context) error {
+	c.notify(nil, true)
+	<-ctx.Done()
+	return nil
+}
+
+func (c *fakeCluster) Status() belay.ClusterStatus                    { return belay.ClusterStatus{Ready: true} }
+func (c *fakeCluster) Observe([]belay.VersionKind) bool               { return true }
+func (c *fakeCluster) Verified(id belay.ObjectID, fingerprint string) {}
+func (c *fakeCluster) Facts() belay.ClusterFacts {
+	kinds := map[belay.VersionKind]belay.KindFacts{}
+	for _, k := range []string{"ConfigMap", "Secret"} {
+		kinds[belay.VersionKind{APIVersion: "v1", Kind: k}] = belay.KindFacts{Resource: strings.ToLower(k) + "s", Namespaced: true}
+	}
+	return belay.ClusterFacts{Version: "v1", Digest: "v1", Kinds: kinds}
+}
+
+func (c *fakeCluster) Lookup(id belay.ObjectID) (belay.Live, bool) {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	l, ok := c.w.objects[id]
+	return l, ok
+}
+
+func (c *fakeCluster) Live(application string) []belay.Live {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	var out []belay.Live
+	for _, l := range c.w.objects {
+		if l.Application == application {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+func (c *fakeCluster) Applications() []string {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	var out []string
+	for _, l := range c.w.objects {
+		out = append(out, l.Application)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func (c *fakeCluster) Apply(_ context.Context, _ belay.Permit, a belay.Action) (belay.Live, error) {
+	if err := c.l.write(a.ID.String()); err != nil {
+		return belay.Live{}, err
+	}
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	if c.w.refuse[a.ID.Name] {
+		return belay.Live{}, &belay.Error{Code: belay.CodeInvalid, Message: "refused"}
+	}
+	var m struct {
+		Metadata struct{ Annotations map[string]string }
+	}
+	if err := json.Unmarshal(a.Desired.Raw, &m); err != nil {
+		return belay.Live{}, err
+	}
+	app, _, _ := belay.ParseID(m.Metadata.Annotations[belay.AnnotationID])
+	l := belay.Live{ID: a.ID, APIVersion: "v1", UID: a.ID.Name, Application: app, Digest: a.Desired.Digest, Namespaced: true, Health: belay.Healthy, Established: true}
+	c.w.objects[a.ID] = l
+	return l, nil
+}
+
+func (c *fakeCluster) Delete(_ context.Context, _ belay.Permit, l belay.Live) error {
+	if err := c.l.write(l.ID.String()); err != nil {
+		return err
+	}
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	if c.w.refuse[l.ID.Name] {
+		return &belay.Error{Code: belay.CodeInvalid, Message: "refused"}
+	}
+	delete(c.w.objects, l.ID)
+	return nil
+}
+
+// lose takes an object out of the cluster behind the engine's back.
+func (w *fakeWorld) lose(name string) {
+	w.mu.Lock()
+	app := ""
+	maps.DeleteFunc(w.objects, func(id belay.ObjectID, l belay.Live) bool {
+		if id.Name == name {
+			app = l.Application
+		}
+		return id.Name == name
+	})
+	w.mu.Unlock()
+	w.e.wake(app)
+}
