@@ -204,7 +204,11 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 				return max(len(p.Actions), 1), &belay.Error{Code: belay.CodeUnavailable, Message: "removed from Git, but not deleted: " + step.Waiting}
 			}
 			// What is being deleted already is no action; its end wakes us.
-			return len(deletable()), nil
+			n := len(deletable())
+			if n == 0 {
+				e.cleared(a, clusterName, conn)
+			}
+			return n, nil
 		}
 		if err := e.begin(ctx, t, &p, step.Run); err != nil {
 			a.unrecorded.count++

@@ -134,7 +134,7 @@ func (w *fakeWorld) settled(names ...string) {
 				return false
 			}
 		}
-		return w.e.Settled()
+		return true
 	})
 }
 
@@ -438,6 +438,7 @@ func (c *fakeCluster) Delete(_ context.Context, _ belay.Permit, l belay.Live) er
 		return &belay.Error{Code: belay.CodeInvalid, Message: "refused"}
 	}
 	delete(c.w.objects, l.ID)
+	go c.notify([]string{l.Application}, false)
 	return nil
 }
 

@@ -1,0 +1,355 @@
+package reconcile
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/belaydev/belay"
+)
+
+const ada, bob = "Ada <ada@example.com>", "Bob <bob@example.com>"
+
+// fleet has two applications.
+func fleet(t *testing.T) *fakeWorld {
+	w := newFakeWorld(t)
+	w.commit(ada, "first", map[string]string{"belay/web.yaml": fakeApp("web"), "belay/api.yaml": fakeApp("api"),
+		"apps/web/a": "1", "apps/web/b": "1", "apps/web/secret": "s3cr3t-value", "apps/api/c": "1"})
+	return w
+}
+
+// of are the events about an application.
+func of(events []belay.Event, name string) []belay.Event {
+	return slices.DeleteFunc(events, func(ev belay.Event) bool { return ev.Application != name })
+}
+
+func only(t *testing.T, events []belay.Event) belay.Event {
+	t.Helper()
+	if len(events) != 1 {
+		t.Fatalf("there are %d events, not one: %+v", len(events), events)
+	}
+	return events[0]
+}
+
+func results(d *belay.Detail) string {
+	var out []string
+	for _, o := range d.Objects {
+		s := string(o.Verb) + " " + o.ID.Name
+		if o.Result != "" {
+			s += " " + string(o.Result)
+		}
+		out = append(out, s)
+	}
+	slices.Sort(out)
+	return strings.Join(out, ", ")
+}
+
+func subjectsOf(commits []belay.Commit) string {
+	var out []string
+	for _, c := range commits {
+		out = append(out, c.Subject)
+	}
+	return strings.Join(out, ", ")
+}
+
+func TestADeploymentIsRecordedBeforeItsFirstWrite(t *testing.T) {
+	t.Parallel()
+	w := fleet(t)
+	w.start()
+	w.settled("web", "api")
+	first := w.commits[0].id
+	start := only(t, of(w.l.events(belay.EventSyncStarted), "web"))
+	if start.Project != "default" || start.Change != first || start.Revision != first || start.Plan == "" || start.Actor != ada || start.Repo != fakeRepo || start.Cluster != "local" {
+		t.Errorf("it starts as %+v", start)
+	}
+	if d := start.Detail; results(d) != "create a, create b, create secret" || d.Previous != "" || subjectsOf(d.Commits) != "first" || len(d.Sources) != 1 || d.Objects[0].Digest == "" {
+		t.Errorf("with %+v", d)
+	}
+	end := only(t, of(w.l.events(belay.EventSynced), "web"))
+	if end.Result != belay.Succeeded || end.Seconds <= 0 || end.Deployment == "" || end.Project != "default" || end.Change != first {
+		t.Errorf("it ends as %+v", end)
+	}
+	if d := end.Detail; results(d) != "create a succeeded, create b succeeded, create secret succeeded" || !d.Complete || len(d.Manifests) != 3 || d.Objects[0].Seconds <= 0 {
+		t.Errorf("with %+v", d)
+	}
+	for _, ev := range slices.Concat(w.l.safe, w.l.pending) {
+		b, err := json.Marshal(ev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := string(b)
+		for _, m := range ev.Detail.Applied() {
+			text += string(m.Raw)
+		}
+		if strings.Contains(text, "s3cr3t") || strings.Contains(text, "czNjcjN0") {
+			t.Errorf("the value of a Secret is on the record: %s", text)
+		}
+	}
+}
+
+// Each deployment lists what the cluster was made equal to; what is on the record
+// is there by its digest.
+func TestManifestsOnTheRecord(t *testing.T) {
+	t.Parallel()
+	w := fleet(t)
+	w.start()
+	w.settled("web")
+	manifests := func() string {
+		ends := of(w.l.events(belay.EventSynced), "web")
+		d := ends[len(ends)-1].Detail
+		out := []string{}
+		for _, m := range d.Manifests {
+			how := "gone"
+			if m.Raw != nil {
+				how = "in full"
+			} else if m.SHA256 != "" {
+				how = "as it was"
+			}
+			out = append(out, m.ID.Name+" "+how)
+		}
+		slices.Sort(out)
+		return fmt.Sprint(d.Complete, " ", strings.Join(out, ", "))
+	}
+	if got, want := manifests(), "true a in full, b in full, secret in full"; got != want {
+		t.Errorf("the first: %s", got)
+	}
+	w.commit(ada, "second", map[string]string{"apps/web/a": "2", "apps/web/b": ""})
+	w.settled("web")
+	if got, want := manifests(), "false a in full, b gone, secret as it was"; got != want {
+		t.Errorf("the second: %s, want %s", got, want)
+	}
+	w.restart(true)
+	w.settled("web")
+	w.commit(ada, "third", map[string]string{"apps/web/a": "3"})
+	w.settled("web")
+	if got, want := manifests(), "true a in full, secret in full"; got != want {
+		t.Errorf("after a restart: %s, want %s", got, want)
+	}
+}
+
+// What cannot be recorded is not written, and everything recovers by itself.
+func TestNothingIsWrittenUnrecorded(t *testing.T) {
+	t.Parallel()
+	w := fleet(t)
+	w.l.err = errFull
+	w.start()
+	w.says("web", "nothing is written before it is on the record: the disk is full")
+	if st, _ := w.e.Application("web"); st.Sync != belay.OutOfSync {
+		t.Errorf("it is %s", st.Sync)
+	}
+	if w.have() != "" {
+		t.Fatalf("written are %s", w.have())
+	}
+	w.l.mu.Lock()
+	w.l.err = nil
+	w.l.mu.Unlock()
+	w.settled("web", "api")
+	if n := len(w.l.events(belay.EventSyncStarted)); n != 2 {
+		t.Errorf("%d deployments began", n)
+	}
+	// A drift is not set back either.
+	w.l.mu.Lock()
+	w.l.err = errFull
+	w.l.mu.Unlock()
+	w.lose("a")
+	w.says("web", "the disk is full")
+	if w.have() != "b c secret" {
+		t.Errorf("there are %s", w.have())
+	}
+	// And an application that left Git stays.
+	w.commit(bob, "remove api", map[string]string{"belay/api.yaml": ""})
+	w.says("api", "the disk is full")
+	w.l.mu.Lock()
+	w.l.err = nil
+	w.l.mu.Unlock()
+	w.settled("web")
+	w.await("api to go", func() bool { return w.have() == "a b secret" })
+	if drift := only(t, w.l.events(belay.EventDrift)); !strings.Contains(drift.Object, "a") || drift.Project != "default" {
+		t.Errorf("the drift is %+v", drift)
+	}
+	only(t, w.l.events(belay.EventHealed))
+}
+
+// Others go on while the record of one takes its time.
+func TestASlowRecordHoldsUpNobodyElse(t *testing.T) {
+	t.Parallel()
+	w := fleet(t)
+	w.l.release = make(chan struct{})
+	w.l.delayed = func(ev belay.Event) bool { return ev.Application == "web" }
+	w.start()
+	w.settled("api")
+	if w.have() != "c" {
+		t.Errorf("there are %s", w.have())
+	}
+	close(w.l.release)
+	w.settled("web")
+}
+
+func TestAnApplicationThatLeavesGitIsADeployment(t *testing.T) {
+	t.Parallel()
+	w := fleet(t)
+	w.start()
+	w.settled("web", "api")
+	w.commit(bob, "remove api", map[string]string{"belay/api.yaml": ""})
+	w.await("api to go", func() bool { return len(of(w.l.events(belay.EventSynced), "api")) == 2 })
+	starts, ends := of(w.l.events(belay.EventSyncStarted), "api"), of(w.l.events(belay.EventSynced), "api")
+	start, end := starts[1], ends[1]
+	if start.Actor != bob || results(start.Detail) != "delete c" || subjectsOf(start.Detail.Commits) != "remove api" || start.Revision != "" || start.Change != w.commits[1].id {
+		t.Errorf("it starts as %+v with %+v", start, start.Detail)
+	}
+	if !end.Detail.Cleared || results(end.Detail) != "delete c succeeded" || end.Result != belay.Succeeded || end.Project != "default" {
+		t.Errorf("it ends as %+v with %+v", end, end.Detail)
+	}
+	only(t, of(w.l.events(belay.EventPruned), "api"))
+}
+
+func TestFailedAndSuperseded(t *testing.T) {
+	t.Parallel()
+	w := fleet(t)
+	w.refuse["b"] = true
+	w.start()
+	w.says("web", "refused")
+	failed := only(t, w.l.events(belay.EventSyncFailed))
+	if failed.Result != belay.Failed || failed.Deployment == "" || results(failed.Detail) != "create a succeeded, create b failed, create secret succeeded" {
+		t.Errorf("it fails as %+v with %+v", failed, failed.Detail)
+	}
+	w.mu.Lock()
+	w.refuse["b"] = false
+	w.mu.Unlock()
+	w.settled("web") // a retry brings it home
+	if end := only(t, of(w.l.events(belay.EventSynced), "web")); end.Deployment != failed.Deployment || end.Result != belay.Succeeded {
+		t.Errorf("it ends as %+v", end)
+	}
+	w.mu.Lock()
+	w.refuse["a"] = true
+	w.mu.Unlock()
+	w.commit(ada, "bad", map[string]string{"apps/web/a": "2"})
+	w.says("web", "refused")
+	w.mu.Lock()
+	w.refuse["a"] = false
+	w.mu.Unlock()
+	w.commit(bob, "good", map[string]string{"apps/web/a": "3"})
+	w.settled("web")
+	starts := of(w.l.events(belay.EventSyncStarted), "web")
+	if end := only(t, w.l.events(belay.EventSuperseded)); end.Result != belay.Superseded || end.Revision != w.commits[1].id || len(starts) != 3 {
+		t.Errorf("it ends as %+v, of %d", end, len(starts))
+	}
+}
+
+// The commits of a deployment are those that concern its application, of every
+// batch since the one before; over a restart too.
+func TestCommitsOfADeployment(t *testing.T) {
+	t.Parallel()
+	w := fleet(t)
+	w.start()
+	w.settled("web", "api")
+	last := func(name string) *belay.Detail {
+		starts := of(w.l.events(belay.EventSyncStarted), name)
+		return starts[len(starts)-1].Detail
+	}
+	check := func(what, app, want, previous string) {
+		t.Helper()
+		if d := last(app); subjectsOf(d.Commits) != want || d.Previous != previous {
+			t.Errorf("%s: %q, want %q; previous is %q, want %q", what, subjectsOf(d.Commits), want, d.Previous, previous)
+		}
+	}
+	first := w.commits[0].id
+	w.commit(ada, "web only", map[string]string{"apps/web/a": "2"})
+	w.settled("web")
+	check("one commit", "web", "web only", first)
+	// Several at once.
+	e := w.e
+	w.e = nil
+	w.commit(ada, "other", map[string]string{"x": "1"})
+	w.commit(ada, "api one", map[string]string{"apps/api/c": "2"})
+	w.commit(bob, "web again", map[string]string{"apps/web/a": "3"})
+	w.e = e
+	w.commit(ada, "api two", map[string]string{"apps/api/c": "3"})
+	w.settled("web", "api")
+	check("several", "api", "api two, api one", first)
+	check("several", "web", "web again", w.commits[1].id)
+	moved := w.l.events(belay.EventRevision)
+	if ev := moved[len(moved)-1]; subjectsOf(ev.Detail.Commits) != "api two, web again, api one, other" || ev.Ref != "main" || ev.Detail.Previous != w.commits[1].id {
+		t.Errorf("the ref moved: %+v with %+v", ev, ev.Detail)
+	}
+	if len(moved) != 3 || !strings.Contains(moved[0].Message, "is at") {
+		t.Errorf("%d times a ref moved", len(moved))
+	}
+	// A definition is changed by the config repository.
+	w.commit(bob, "Orphan", map[string]string{"belay/web.yaml": fakeApp("web", "  project: default\n"), "apps/web/d": "1"})
+	w.settled("web")
+	check("a definition", "web", "Orphan", w.commits[5].id)
+	// What came while nobody looked.
+	w.restart(true)
+	w.settled("web", "api")
+	n := len(w.l.events(belay.EventRevision))
+	w.end()
+	e = w.e
+	w.e = nil
+	w.commit(ada, "night one", map[string]string{"apps/api/c": "4"})
+	w.commit(ada, "night two", map[string]string{"apps/web/a": "4"})
+	w.e = e
+	w.restart(true)
+	w.settled("web", "api")
+	check("after a restart", "web", "night two", w.commits[6].id)
+	check("after a restart", "api", "night one", w.commits[6].id)
+	moved = w.l.events(belay.EventRevision)
+	if ev := moved[len(moved)-1]; len(moved) != n+1 || subjectsOf(ev.Detail.Commits) != "night two, night one" {
+		t.Errorf("%d times a ref moved, last %+v", len(moved), ev)
+	}
+}
+
+func TestWhoAskedIsOnTheRecord(t *testing.T) {
+	t.Parallel()
+	w := newFakeWorld(t)
+	w.commit(ada, "first", map[string]string{"belay/web.yaml": fakeApp("web", "  sync: {automatic: false}\n"), "apps/web/a": "1"})
+	w.start()
+	w.says("web", "automatic sync is off")
+	if _, _, err := w.e.Sync(t.Context(), belay.SyncRequest{Applications: []string{"web"}, Reason: "the database is back"}, bob); err != nil {
+		t.Fatal(err)
+	}
+	w.settled("web")
+	if start := only(t, w.l.events(belay.EventSyncStarted)); start.Actor != bob || start.Reason != "the database is back" || start.Detail.Commits[0].Author != ada {
+		t.Errorf("it starts as %+v", start)
+	}
+	if ev := only(t, w.l.events(belay.EventApplication)); ev.Actor != bob || ev.Reason != "the database is back" || ev.Project != "default" || ev.Cluster != "local" {
+		t.Errorf("asked as %+v", ev)
+	}
+	// An override that cannot be recorded does not take effect.
+	w.l.mu.Lock()
+	w.l.err = errFull
+	w.l.mu.Unlock()
+	if _, _, err := w.e.Sync(t.Context(), belay.SyncRequest{Applications: []string{"web"}, OverrideWindow: true, Reason: "x"}, bob); belay.CodeOf(err) != belay.CodeUnavailable {
+		t.Errorf("overridden: %v", err)
+	}
+	w.e.mu.Lock()
+	if a := w.e.apps["web"]; a.override != nil || a.manual {
+		t.Error("it takes effect without being on the record")
+	}
+	w.e.mu.Unlock()
+}
+
+func TestAConfirmedDeletionIsOnTheRecord(t *testing.T) {
+	t.Parallel()
+	w := fleet(t)
+	w.start()
+	w.settled("web", "api")
+	w.commit(ada, "all gone", map[string]string{"apps/api/c": "", "apps/api/.keep": ""})
+	w.says("api", "would delete its only object")
+	st, err := w.e.Application("api")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, token, _ := strings.Cut(st.Hint, `"`)
+	token, _, _ = strings.Cut(token, `"`)
+	only(t, w.l.events(belay.EventHeld))
+	w.commit(bob, "yes", map[string]string{"belay/api.yaml": fakeApp("api", "  sync: {confirm: "+token+"}\n")})
+	w.await("c to go", func() bool { return w.have() == "a b secret" })
+	w.settled("api")
+	ev := only(t, w.l.events(belay.EventConfirmed))
+	if ev.Actor != bob || ev.Revision != w.commits[2].id || ev.Deployment == "" || !strings.Contains(ev.Message, "ConfigMap x/c") {
+		t.Errorf("confirmed as %+v", ev)
+	}
+}
