@@ -29,8 +29,10 @@ type deployment struct {
 	at       map[resultKey]int // in objects
 	// found is true for one of an earlier life of the process; failure is then how
 	// it was told to stand, if it had failed.
-	found     bool
-	failure   string
+	found   bool
+	failure string
+	// doubtful is true where more may be to write than was recorded at its start.
+	doubtful  bool
 	confirmed bool // that deletions of it were confirmed was told
 }
 
@@ -97,7 +99,7 @@ func (d *deployment) noteHook(k hookKey, err *belay.Error) {
 
 // deploymentOf is one of the record.
 func deploymentOf(d *belay.Deployment) *deployment {
-	out := &deployment{id: d.ID, began: d.Started, project: d.Project, repo: d.Repo, revision: d.Revision, found: true}
+	out := &deployment{id: d.ID, began: d.Started, project: d.Project, repo: d.Repo, revision: d.Revision, found: true, doubtful: true}
 	if d.Result == belay.Failed {
 		out.failure = d.Message
 	}
@@ -243,7 +245,7 @@ func (e *Engine) begin(ctx context.Context, t *target, p *belay.Plan, run []bela
 	case d.clears() != t.ordered:
 		e.supersedeIn(a, t.cluster, d, "what Git declares is something else now")
 		d = nil
-	case d.found && !d.covers(a, run):
+	case d.doubtful && !d.covers(a, run):
 		e.supersedeBy(t, d)
 		d = nil
 	}

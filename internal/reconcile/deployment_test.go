@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/belaydev/belay"
@@ -351,5 +352,116 @@ func TestAConfirmedDeletionIsOnTheRecord(t *testing.T) {
 	ev := only(t, w.l.events(belay.EventConfirmed))
 	if ev.Actor != bob || ev.Revision != w.commits[2].id || ev.Deployment == "" || !strings.Contains(ev.Message, "ConfigMap x/c") {
 		t.Errorf("confirmed as %+v", ev)
+	}
+}
+
+// kill has the process die at the n-th time that it passes a checkpoint: nothing
+// that it does from there on has any effect.
+func (w *fakeWorld) kill(point string, n int) (died func() bool) {
+	var mu sync.Mutex
+	l, dead := w.l, false
+	w.last = func(name string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if name == point {
+			if n--; n == 0 {
+				l.mu.Lock()
+				l.dead, dead = true, true
+				l.mu.Unlock()
+			}
+		}
+	}
+	return func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return dead
+	}
+}
+
+// Wherever the process dies, and whether or not the last events got to the disk: no
+// write is unrecorded, each deployment ends once, none stays, and nothing is told
+// again by a restart.
+func TestTheRecordOutlivesTheProcess(t *testing.T) {
+	t.Parallel()
+	for _, point := range []string{"loaded", "rendered", "begin", "write", "written", "group", "delete", "deleted", "ended", "arrived"} {
+		for n := 1; n <= 4; n++ {
+			for _, flushed := range []bool{false, true} {
+				t.Run(fmt.Sprint(point, n, flushed), func(t *testing.T) {
+					t.Parallel()
+					w := fleet(t)
+					w.start()
+					w.settled("web", "api")
+					died := w.kill(point, n)
+					w.commit(ada, "second", map[string]string{"apps/web/a": "2", "apps/web/b": "", "apps/web/d": "1", "apps/web/secret": "other",
+						"belay/api.yaml": "", "belay/new.yaml": fakeApp("new"), "apps/new/n": "1"})
+					w.await("the end", func() bool { return died() || w.have() == "a d n secret" && w.e.Settled() })
+					if n == 3 { // moved on meanwhile
+						w.commit(bob, "third", map[string]string{"apps/web/a": "3", "apps/new/n": "2"})
+					}
+					w.last = nil
+					w.restart(flushed)
+					w.settled("web", "new")
+					w.await("api to go", func() bool { return w.have() == "a d n secret" && w.e.Settled() })
+					w.restart(true)
+					w.settled("web", "new")
+					w.await("rest", w.e.Settled)
+					if running := w.l.crash(true).Running(); len(running) > 0 {
+						t.Errorf("under way are %+v", running)
+					}
+					w.l.mu.Lock()
+					w.l.dead = false
+					w.l.mu.Unlock()
+					before := len(w.l.safe)
+					w.restart(true)
+					w.settled("web", "new")
+					w.await("rest", w.e.Settled)
+					if more := slices.Concat(w.l.safe[before:], w.l.pending); len(more) > 0 {
+						t.Errorf("a restart told %+v", more)
+					}
+				})
+			}
+		}
+	}
+}
+
+// What was under way and is not wanted any more is ended as superseded.
+func TestFoundAfterARestart(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		meanwhile map[string]string
+		result    belay.Result
+		events    int // starts, in all
+	}{
+		"the same":       {nil, belay.Succeeded, 1},
+		"another commit": {map[string]string{"x": "1"}, belay.Succeeded, 1},
+		"more":           {map[string]string{"apps/web/d": "1"}, belay.Superseded, 2},
+		"other":          {map[string]string{"apps/web/a": "2"}, belay.Superseded, 2},
+		"left Git":       {map[string]string{"belay/web.yaml": ""}, belay.Superseded, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newFakeWorld(t)
+			w.commit(ada, "first", map[string]string{"belay/web.yaml": fakeApp("web"), "belay/x.yaml": fakeApp("x"), "apps/x/x": "1", "apps/web/a": "1", "apps/web/b": "1"})
+			died := w.kill("written", 1)
+			w.refuse["x"] = true // x does not get that far
+			w.start()
+			w.await("the end", died)
+			w.end()
+			w.e, w.last = nil, nil
+			if c.meanwhile != nil {
+				w.commit(bob, "meanwhile", c.meanwhile)
+			}
+			w.restartKept()
+			w.await("the end of the deployment", func() bool {
+				return len(of(w.l.events(belay.EventSynced, belay.EventSuperseded), "web")) >= c.events
+			})
+			ends := of(w.l.events(belay.EventSynced, belay.EventSuperseded), "web")
+			if ends[0].Result != c.result || ends[0].Deployment == "" || c.events != len(of(w.l.events(belay.EventSyncStarted), "web")) {
+				t.Errorf("it ends as %+v", ends)
+			}
+			if c.result == belay.Succeeded && !strings.Contains(ends[0].Message, "after a restart") {
+				t.Errorf("told as %q", ends[0].Message)
+			}
+		})
 	}
 }

@@ -18,6 +18,9 @@ func (a *app) standsIn(id string) {
 	a.clusterID = id
 	a.forgetDone()
 	a.renew()
+	for _, d := range a.running {
+		d.doubtful = true // it may be more that is written in this one
+	}
 }
 
 // differentCluster says whether two identities are known to be of two clusters.

@@ -105,6 +105,13 @@ func (w *fakeWorld) restart(flushed bool) {
 	w.start()
 }
 
+// restartKept is restart where the first life has ended.
+func (w *fakeWorld) restartKept() {
+	w.t.Helper()
+	w.l = w.l.crash(false)
+	w.start()
+}
+
 func (w *fakeWorld) await(what string, done func() bool) {
 	w.t.Helper()
 	tick := time.NewTicker(time.Millisecond)
