@@ -384,7 +384,7 @@ func (w *fakeWorld) kill(point string, n int) (died func() bool) {
 func TestTheRecordOutlivesTheProcess(t *testing.T) {
 	t.Parallel()
 	for _, point := range []string{"loaded", "rendered", "begin", "write", "written", "group", "delete", "deleted", "ended", "arrived"} {
-		for n := 1; n <= 4; n++ {
+		for n := 1; n <= 3; n++ {
 			for _, flushed := range []bool{false, true} {
 				t.Run(fmt.Sprint(point, n, flushed), func(t *testing.T) {
 					t.Parallel()
