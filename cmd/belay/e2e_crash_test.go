@@ -22,7 +22,7 @@ var crashPoints = []struct {
 	times []int
 }{
 	{"loaded", []int{1}}, {"rendered", []int{1, 3}}, {"begin", []int{1, 2, 4}}, {"write", []int{1, 2, 4, 7}}, {"namespace", []int{1}},
-	{"written", []int{1, 2, 5, 8}}, {"group", []int{1, 3, 5}}, {"delete", []int{1, 3}}, {"deleted", []int{1, 2, 3}}, {"arrived", []int{1, 3}},
+	{"written", []int{1, 2, 5, 8}}, {"group", []int{1, 3, 5}}, {"delete", []int{1, 3}}, {"deleted", []int{1, 2, 3}}, {"ended", []int{1, 3}}, {"arrived", []int{1, 3}},
 }
 
 // changing is a fleet that is different at each step, in every way that an
@@ -220,6 +220,7 @@ func TestKilledAnywhere(t *testing.T) {
 					t.Errorf("%s: foreign objects are at %v, were at %v", what, now, foreign)
 				}
 				w.checkWrites(what, w.writes(mark), before, want, lost)
+				w.checkRecord(what, w.writes(mark), lost)
 				if t.Failed() {
 					return
 				}

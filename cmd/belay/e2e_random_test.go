@@ -40,6 +40,7 @@ type randomWorld struct {
 	// their objects.
 	suspended map[string]map[string]string
 	foreign   map[string]string // "ns/name" to resourceVersion
+	lost      bool              // the ledger is younger than some writes
 	log       []string
 	points    []string
 }
@@ -185,6 +186,7 @@ func (w *randomWorld) crash() {
 	if w.r.IntN(3) == 0 {
 		w.note("lose the disk")
 		w.loseDisk()
+		w.lost = true
 	}
 	w.s = w.serve()
 }
@@ -324,6 +326,8 @@ func TestRandomWorld(t *testing.T) {
 				w.settle()
 			}
 			w.checkDeletes(mark)
+			w.s.stop()
+			w.checkRecord("after all", w.writes(mark), w.lost)
 		})
 	}
 }
