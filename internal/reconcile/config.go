@@ -147,12 +147,12 @@ func (e *Engine) tellProblems(prev, cat *catalog.Catalog, rev belay.Revision) {
 		now[msg] = true
 		if !before[msg] {
 			e.Logger.Warn("definition is wrong", "repo", rev.Repo, "revision", rev.Commit, "error", msg)
-			e.publish(belay.Event{Type: belay.EventDefinition, Repo: rev.Repo, Revision: rev.Commit, Actor: rev.Author, Message: msg})
+			e.publish(belay.Event{Type: belay.EventDefinition, Repo: rev.Repo, Revision: rev.Commit, Change: rev.Commit, Actor: rev.Author, Message: msg})
 		}
 	}
 	for msg := range before {
 		if !now[msg] {
-			e.publish(belay.Event{Type: belay.EventDefinition, Repo: rev.Repo, Revision: rev.Commit, Actor: rev.Author, Message: "resolved: " + msg})
+			e.publish(belay.Event{Type: belay.EventDefinition, Repo: rev.Repo, Revision: rev.Commit, Change: rev.Commit, Actor: rev.Author, Message: "resolved: " + msg})
 		}
 	}
 }

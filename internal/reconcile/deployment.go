@@ -23,6 +23,7 @@ type deployment struct {
 	id       string // of the record of its start
 	began    time.Time
 	project  string
+	actor    string
 	repo     string
 	revision string // "" for one that clears a cluster
 	objects  []belay.ObjectResult
@@ -99,7 +100,7 @@ func (d *deployment) noteHook(k hookKey, err *belay.Error) {
 
 // deploymentOf is one of the record.
 func deploymentOf(d *belay.Deployment) *deployment {
-	out := &deployment{id: d.ID, began: d.Started, project: d.Project, repo: d.Repo, revision: d.Revision, found: true, doubtful: true}
+	out := &deployment{id: d.ID, began: d.Started, project: d.Project, actor: d.Actor, repo: d.Repo, revision: d.Revision, found: true, doubtful: true}
 	if d.Result == belay.Failed {
 		out.failure = d.Message
 	}
@@ -162,6 +163,14 @@ func (t *target) deployment() string {
 		return d.id
 	}
 	return ""
+}
+
+// actor is whose commit is carried out, or who had it done.
+func (t *target) actor() string {
+	if d := t.app.running[t.cluster]; d != nil && t.rev.Author == "" {
+		return d.actor
+	}
+	return t.rev.Author
 }
 
 // reconsider ends deployments that have nothing to reach any more: of an earlier
@@ -337,7 +346,7 @@ func (e *Engine) start(ctx context.Context, t *target, p *belay.Plan, message st
 	if d.id, err = e.record(ctx, ev); err != nil {
 		return nil, err
 	}
-	d.project = ev.Project
+	d.project, d.actor = ev.Project, ev.Actor
 	a.deploys(t.cluster, d)
 	e.brought(a, b)
 	return d, nil
@@ -388,9 +397,7 @@ func (e *Engine) ended(a *app, clusterName string, d *deployment, ev belay.Event
 func (e *Engine) tellEnd(of owner, d *deployment, ev belay.Event) {
 	ev.Application, ev.Cluster, ev.Deployment = of.application, of.cluster, d.id
 	ev.Seconds = time.Since(d.began).Seconds()
-	if ev.Project == "" {
-		ev.Project = d.project
-	}
+	ev.Project, ev.Actor = cmp.Or(ev.Project, d.project), cmp.Or(ev.Actor, d.actor)
 	if ev.Detail == nil {
 		ev.Detail = &belay.Detail{}
 	}

@@ -441,9 +441,8 @@ func TestFoundAfterARestart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newFakeWorld(t)
-			w.commit(ada, "first", map[string]string{"belay/web.yaml": fakeApp("web"), "belay/x.yaml": fakeApp("x"), "apps/x/x": "1", "apps/web/a": "1", "apps/web/b": "1"})
+			w.commit(ada, "first", map[string]string{"belay/web.yaml": fakeApp("web"), "belay/x.yaml": fakeApp("x", "  sync: {automatic: false}\n"), "apps/x/x": "1", "apps/web/a": "1", "apps/web/b": "1"})
 			died := w.kill("written", 1)
-			w.refuse["x"] = true // x does not get that far
 			w.start()
 			w.await("the end", died)
 			w.end()

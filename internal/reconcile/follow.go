@@ -117,6 +117,7 @@ func (e *Engine) newest(ctx context.Context, t *target) (missing string, err err
 	if t.rev.Commit == "" {
 		return t.ref.url, err
 	}
+	e.tellRevision(ctx, t.ref, t.rev)
 	e.catchUp(ctx, t.ref, t.rev.Commit)
 	t.at = map[refKey]belay.Revision{t.ref: t.rev}
 	e.mu.Lock()
@@ -135,6 +136,7 @@ func (e *Engine) newest(ctx context.Context, t *target) (missing string, err err
 			continue // found in files: whoever reads it there has the error
 		}
 		t.at[k] = rev
+		e.tellRevision(ctx, k, rev)
 		e.catchUp(ctx, k, rev.Commit)
 	}
 	return "", err

@@ -281,7 +281,7 @@ func (e *Engine) hookAttempt(t *target, k hookKey, o *belay.Object, err *belay.E
 
 func (e *Engine) tellHook(t *target, k hookKey, message string, result belay.Result) {
 	e.publish(belay.Event{Type: belay.EventHook, Application: t.app.name, Cluster: t.cluster, Object: k.id.String(), Repo: t.rev.Repo,
-		Revision: t.rev.Commit, Actor: t.rev.Author, Deployment: t.deployment(), Result: result, Message: message})
+		Revision: t.rev.Commit, Actor: t.actor(), Deployment: t.deployment(), Result: result, Message: message})
 }
 
 // hookOutcome notes what became of a write or deletion of a hook's object.

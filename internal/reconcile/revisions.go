@@ -21,6 +21,8 @@ const (
 	// mostCompared is how many commits of one push are compared one by one with what
 	// the applications read; of more, Git is asked for each application that is deployed.
 	mostCompared = 20
+	// mostTouched is how many changes of paths are kept until the ref moves again.
+	mostTouched = 10000
 	// mostPaths is how many paths Git is asked for at once.
 	mostPaths = 200
 )
@@ -78,11 +80,14 @@ func (e *Engine) compare(ctx context.Context, k refKey, b *batch) {
 	if b.touched != nil || b.from == "" || b.More > 0 || len(b.Commits) < 2 || len(b.Commits) > mostCompared || slices.Contains(b.Firsts, "") {
 		return
 	}
-	touched := make([][]belay.PathChange, len(b.Commits))
+	touched, paths := make([][]belay.PathChange, len(b.Commits)), 0
 	for i := range b.Commits {
 		var err error
 		if touched[i], err = e.Sources.Diff(ctx, k.url, b.Firsts[i], b.Commits[i].ID); err != nil {
 			e.Logger.Warn("commit not compared", "repo", k.url, "commit", b.Commits[i].ID, "error", err)
+			return
+		}
+		if paths += len(touched[i]); paths > mostTouched {
 			return
 		}
 	}
@@ -159,7 +164,7 @@ func (e *Engine) brings(ctx context.Context, t *target) bringing {
 	seen, configSeen, config := e.seen[t.ref], e.seen[refKey{e.Repo, e.Ref}], e.config.Commit
 	lost := a.lost
 	e.mu.Unlock()
-	if b.previous == "" {
+	if b.previous == "" && len(t.conn.Live(a.name)) > 0 { // else nothing was
 		b.previous = seen
 	}
 	if t.rev.Commit == "" { // it left Git

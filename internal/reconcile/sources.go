@@ -88,6 +88,9 @@ func (e *Engine) refMoved(ctx context.Context, k refKey) {
 	}
 	from := f.commit
 	e.mu.Unlock()
+	if rev.Commit != "" {
+		e.tellRevision(ctx, k, rev) // it may be known from another place
+	}
 	if rev.Commit == "" || rev.Commit == from {
 		e.mu.Lock()
 		defer e.mu.Unlock()

@@ -423,7 +423,7 @@ func (e *Engine) outcome(t *target, act *belay.Action, err error) {
 		return
 	}
 	delete(a.fails, act.ID)
-	ev := belay.Event{Application: a.name, Cluster: t.cluster, Object: act.ID.String(), Repo: t.rev.Repo, Revision: t.rev.Commit, Actor: t.rev.Author,
+	ev := belay.Event{Application: a.name, Cluster: t.cluster, Object: act.ID.String(), Repo: t.rev.Repo, Revision: t.rev.Commit, Actor: t.actor(),
 		Deployment: t.deployment()}
 	switch {
 	case act.Verb == belay.VerbHeal || a.undone(act):
