@@ -64,10 +64,9 @@ func newAuditVerify(env *env) *cobra.Command {
 	f.IntVar(&o.MaxUnsigned, "max-unsigned", -1, "how many records may stand after the last checkpoint; -1 for any number")
 	f.DurationVar(&o.Tolerance, "time-tolerance", verify.DefaultTolerance, "how far time may run backwards from one record to the next")
 	f.StringArrayVar(&o.Sources, "repos", nil, "repository whose commits must exist where records name them: URL, or URL=FOLDER to look in a clone; may be repeated")
-	f.StringVar(&data, "data", defaultDataDir(), "data directory of the server, whose ledger is verified when none is named")
-	f.Lookup("data").DefValue = "$XDG_DATA_HOME/belay"
+	f.StringVar(&data, "data", "", "data directory of the server, whose ledger is verified when none is named (default: $XDG_DATA_HOME/belay, or ~/.local/share/belay)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		o.Ledger = filepath.Join(data, ledgerDir)
+		o.Ledger = filepath.Join(cmp.Or(data, defaultDataDir()), ledgerDir)
 		if len(args) == 1 {
 			o.Ledger = args[0]
 		}

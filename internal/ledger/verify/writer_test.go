@@ -3,6 +3,7 @@ package verify_test
 import (
 	"fmt"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -88,19 +89,19 @@ func BenchmarkVerify(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	const records, apps = 100_000, 1000
-	for i := range records / 4 {
-		app := fmt.Sprintf("app-%04d", i%apps)
-		id, err := "", error(nil)
-		start := belay.Event{Type: belay.EventSyncStarted, Application: app, Cluster: "prod", Repo: fleet, Revision: commitID(i), Actor: "Ada <ada@example.org>", Message: "3 objects to write"}
-		if id, err = l.Record(b.Context(), start); err != nil {
-			b.Fatal(err)
-		}
-		l.Publish(belay.Event{Type: belay.EventSynced, Application: app, Cluster: "prod", Deployment: id, Result: belay.Succeeded, Message: "done",
-			Detail: &belay.Detail{Manifests: []belay.Manifest{manifest("a", fmt.Sprint(i)), manifest("b", fmt.Sprint(i)), manifest("c", "same")}}})
-		l.Publish(belay.Event{Type: belay.EventDrift, Application: app, Cluster: "prod", Object: "ConfigMap shop/a", Actor: "kubectl-edit", Message: "changed"})
-		l.Publish(belay.Event{Type: belay.EventHealth, Application: app, Cluster: "prod", Message: "healthy"})
+	const records, apps, atOnce = 100_000, 1000, 100
+	var wg sync.WaitGroup
+	for c := range atOnce {
+		wg.Go(func() {
+			for i := c; i < records/4; i += atOnce {
+				if err := change(b, l, fmt.Sprintf("app-%04d", i%apps), i); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
 	}
+	wg.Wait()
 	if err := l.Close(b.Context()); err != nil {
 		b.Fatal(err)
 	}
@@ -112,4 +113,18 @@ func BenchmarkVerify(b *testing.B) {
 		}
 		b.ReportMetric(float64(r.Records)/b.Elapsed().Seconds(), "records/s")
 	}
+}
+
+// change is a deployment and what happens after it, as four records.
+func change(b *testing.B, l *ledger.Ledger, app string, i int) error {
+	start := belay.Event{Type: belay.EventSyncStarted, Application: app, Cluster: "prod", Repo: fleet, Revision: commitID(i), Actor: "Ada <ada@example.org>", Message: "3 objects to write"}
+	id, err := l.Record(b.Context(), start)
+	if err != nil {
+		return err
+	}
+	l.Publish(belay.Event{Type: belay.EventSynced, Application: app, Cluster: "prod", Deployment: id, Result: belay.Succeeded, Message: "done",
+		Detail: &belay.Detail{Manifests: []belay.Manifest{manifest("a", fmt.Sprint(i)), manifest("b", fmt.Sprint(i)), manifest("c", "same")}}})
+	l.Publish(belay.Event{Type: belay.EventDrift, Application: app, Cluster: "prod", Object: "ConfigMap shop/a", Actor: "kubectl-edit", Message: "changed"})
+	l.Publish(belay.Event{Type: belay.EventHealth, Application: app, Cluster: "prod", Message: "healthy"})
+	return nil
 }
