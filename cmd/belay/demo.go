@@ -55,7 +55,7 @@ type demo struct {
 func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.env.stdout, format+"\n", args...) }
 
 func (d *demo) run(ctx context.Context) error {
-	program, err := d.findProgram()
+	program, err := findDevcluster(d.program)
 	if err != nil {
 		return err
 	}
@@ -195,13 +195,17 @@ Try, in another terminal:
      belay status          # the error with file and line; everything else goes on
      git revert --no-edit HEAD
 
+5. Lose it: would all of this come back in an empty cluster, and how soon?
+     belay drill --repo .
+
 Ctrl-C here ends everything.
 `, bin, fleet, kubeconfig, s.url)
 }
 
-func (d *demo) findProgram() (string, error) {
-	if d.program != "" {
-		return d.program, nil
+// findDevcluster finds the program, unless it is named.
+func findDevcluster(named string) (string, error) {
+	if named != "" {
+		return named, nil
 	}
 	if self, err := os.Executable(); err == nil {
 		beside := filepath.Join(filepath.Dir(self), "devcluster")

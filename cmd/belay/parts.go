@@ -51,6 +51,8 @@ type partsOptions struct {
 	rewritten     func(url, ref, old, now string)
 	// lenient lets encrypted values be unknown where the keys cannot be had.
 	lenient bool
+	// own reads Secrets of the server's own cluster; nil asks that cluster.
+	own secrets
 }
 
 func newParts(o partsOptions) (*parts, error) {
@@ -77,7 +79,11 @@ func newParts(o partsOptions) (*parts, error) {
 		return nil, err
 	}
 	conn := &connector{instance: o.instance, kubeconfig: o.kubeconfig, plugins: o.plugins, namespaces: o.namespaces, ownCredentials: o.ownCredentials, lease: o.lease, log: o.log}
-	if p.pool, err = render.NewPool(render.Options{Key: o.data.key, Sealer: &sealer{own: conn.ownSecret, lenient: o.lenient}}); err != nil {
+	own := o.own
+	if own == nil {
+		own = conn.ownSecret
+	}
+	if p.pool, err = render.NewPool(render.Options{Key: o.data.key, Sealer: &sealer{own: own, lenient: o.lenient}}); err != nil {
 		p.hub.Close()
 		return nil, err
 	}
@@ -86,7 +92,7 @@ func newParts(o partsOptions) (*parts, error) {
 		p.close()
 		return nil, err
 	}
-	p.sources = &sources{Hub: p.hub, interval: o.interval, own: conn.ownSecret}
+	p.sources = &sources{Hub: p.hub, interval: o.interval, own: own}
 	p.renderer = &renderer{pool: p.pool, cache: cache}
 	p.connector = conn
 	return p, nil

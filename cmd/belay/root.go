@@ -94,7 +94,7 @@ func newRoot(env *env) *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	add(groupRun, newServe(env), newDemo(env))
+	add(groupRun, newServe(env), newDemo(env), newDrill(env))
 	add(groupAsk, newStatus(env), newGet(env), newSync(env), newWait(env), newEvents(env), newAudit(env))
 	add(groupAuthor, newLint(env), newRender(env), newPlan(env), newHealth(env))
 	add("", newVersion(env), newCompletion(env))
@@ -139,6 +139,11 @@ func (e *env) execute(ctx context.Context, args []string) int {
 		return exitDiffers
 	case errors.Is(err, errFound):
 		return exitError
+	case errors.Is(err, errNotRun):
+		if ctx.Err() == nil || !errors.Is(err, context.Canceled) {
+			e.printError(withoutMark(err))
+		}
+		return exitUsage
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		// Whoever pressed Ctrl-C knows why it ended.
 		return exitError

@@ -179,7 +179,7 @@ func (e *Engine) enforce(cat *catalog.Catalog, rev belay.Revision) {
 	e.link(cat)
 	for _, name := range slices.Sorted(maps.Keys(cat.Applications)) {
 		def := cat.Applications[name]
-		if e.OnlyCluster != "" && def.Spec.Destination.Cluster != e.OnlyCluster {
+		if e.OnlyCluster != "" && def.Spec.Destination.Cluster != e.OnlyCluster || e.aside(&def) {
 			continue
 		}
 		delete(e.released, name)

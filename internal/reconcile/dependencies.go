@@ -81,9 +81,16 @@ func (e *Engine) tooEarly(t *target, act *belay.Action) string {
 	return why
 }
 
+// aside says whether an application is none of this engine's business.
+func (e *Engine) aside(def *belay.Application) bool { return e.Aside != nil && e.Aside(def) }
+
 // waitsFor says why a dependency is not ready; "" if it is.
 func (e *Engine) waitsFor(d belay.Dependency) string {
 	e.mu.Lock()
+	if def, ok := e.catalog.Applications[d.Name]; ok && e.aside(&def) {
+		e.mu.Unlock()
+		return ""
+	}
 	why := e.uncompared(d.Name)
 	var status belay.ApplicationStatus
 	var ready *expr.Program

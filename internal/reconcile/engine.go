@@ -23,6 +23,9 @@ type Options struct {
 	Instance string
 	// OnlyCluster limits the engine to the applications of one cluster; "" is all.
 	OnlyCluster string
+	// Aside are applications that are not delivered, and taken for ready by those
+	// that depend on them: a rehearsal of a part of the fleet. nil for none.
+	Aside func(*belay.Application) bool
 	// DryRun plans and previews, and writes nothing.
 	DryRun bool
 
