@@ -106,7 +106,7 @@ func (r *rehearsal) open() (err error) {
 	kube.SetLogger(r.log)
 	r.bus, r.planes, r.casts, r.contents = events.New(keptEvents), map[string]string{}, map[string]*drill.Cast{}, map[string]map[string]drill.Contents{}
 	r.copied = map[string][]belay.Object{}
-	r.parts, err = newParts(partsOptions{repo: r.repo, interval: time.Hour, data: r.data, log: r.log, publish: r.bus.Publish, lenient: true, own: r.noSecret,
+	r.parts, err = newParts(partsOptions{repo: r.repo, interval: time.Hour, data: r.data, log: r.log, lenient: true, own: r.noSecret,
 		sourceChanged: func(url string) {
 			if r.engine != nil {
 				r.engine.SourceChanged(url)
