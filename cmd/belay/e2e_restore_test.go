@@ -1,0 +1,168 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/gittest"
+)
+
+// restoreFleet is a small fleet with everything that could tell two lives of a
+// server apart: a Secret, a hook that leaves no object, something to prune.
+func restoreFleet() (files map[string]string, names []string) {
+	files, names = mixedFleet(6)
+	files["apps/app-00/hook.yaml"] = hookJob("migrate", "PreSync", "", belay.AnnotationHookDelete, "HookSucceeded")
+	return files, names
+}
+
+// The repository is moved: a mirror of it takes its place under another URL. Nothing
+// is written for that, nothing is pruned, and what the mirror says next is done.
+func TestRepositoryMoved(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	files, names := restoreFleet()
+	w.commit("A fleet", files)
+	s := w.serve()
+	s.awaitSynced(names...)
+	uid := w.uid(w.ns("app-00"), "config")
+
+	mirror := filepath.Join(t.TempDir(), "elsewhere.git")
+	w.repo.Git("clone", "-q", "--mirror", w.repo.Dir, mirror)
+	w.repo.Git("--git-dir", w.repo.Dir, "branch", "-m", "main", "gone") // nobody is to look there any more
+	w.repo = gittest.OpenRepo(t, mirror)
+	w.repo.Git("config", "uploadpack.allowAnySHA1InWant", "true")
+	w.url = w.repo.URL()
+	for _, disk := range []string{"kept", "lost"} {
+		s.stop()
+		if disk == "lost" {
+			w.loseDisk()
+		}
+		mark := w.cp.Mark(t)
+		s = w.serve()
+		s.awaitSynced(names...)
+		secrets := 0
+		for _, r := range w.writes(mark) {
+			if r.Resource == "secrets" && r.Verb == "patch" && disk == "lost" { // their digests have a new key
+				secrets++
+				continue
+			}
+			t.Errorf("with the disk %s: %s", disk, r)
+		}
+		if secrets > 2 {
+			t.Errorf("%d Secrets were written, there are 2", secrets)
+		}
+	}
+	if now := w.uid(w.ns("app-00"), "config"); now != uid {
+		t.Errorf("the object is another one: %s, was %s", now, uid)
+	}
+	s.push("Change one and remove one", map[string]string{"apps/app-00/config.yaml": configMap("config", "two") + "---\n" + configMap("other", "one"),
+		"belay/app-03.yaml": ""})
+	w.awaitValue(w.ns("app-00"), "config", "two")
+	s.awaitGone("app-03")
+	w.awaitValue(w.ns("app-03"), "config", "")
+}
+
+// A namespace is deleted with everything in it: it comes back as Git declares it.
+func TestNamespaceDeletedByHand(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	files, names := restoreFleet()
+	w.commit("A fleet", files)
+	s := w.serve()
+	s.awaitSynced(names...)
+	before, err := w.inventory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid := w.uid(w.ns("app-00"), "config")
+	for _, app := range []string{"app-00", "app-01"} {
+		if err := w.kube.CoreV1().Namespaces().Delete(t.Context(), w.ns(app), metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.awaitMessage("app-00", "namespace", "is being deleted")
+	s.awaitInventory(names, before)
+	if w.uid(w.ns("app-00"), "config") == uid {
+		t.Error("nothing was deleted")
+	}
+}
+
+// backUp copies what a backup has to have while the server runs, as the guide says:
+// the ledger with git, keys and the log of hooks as files.
+func (w *world) backUp() (dir string) {
+	w.t.Helper()
+	dir = filepath.Join(w.t.TempDir(), "backup")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		w.t.Fatal(err)
+	}
+	w.repo.Git("clone", "-q", "--mirror", filepath.Join(w.data, ledgerDir), filepath.Join(dir, ledgerDir))
+	for _, file := range []string{ledgerKey, "secret-digest.key", "runs"} {
+		b, err := os.ReadFile(filepath.Join(w.data, file))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		write(w.t, filepath.Join(dir, file), string(b))
+	}
+	return dir
+}
+
+// records counts the records of a ledger, and names the latest.
+func (w *world) records(data string) (n int, tip string) {
+	w.t.Helper()
+	r := gittest.OpenRepo(w.t, filepath.Join(data, ledgerDir))
+	branch := strings.TrimSpace(r.Git("for-each-ref", "--format=%(refname)", "refs/heads/ledger/"))
+	n, err := strconv.Atoi(strings.TrimSpace(r.Git("rev-list", "--count", branch)))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return n, r.Resolve(branch)
+}
+
+// A backup that is older than the fleet is put onto a new disk: the fleet is found
+// as it is, nothing is written for that, no hook runs again, and the ledger goes on
+// where the backup ends.
+func TestRestoreFromBackup(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	files, names := restoreFleet()
+	w.commit("A fleet", files)
+	s := w.serve()
+	s.awaitSynced(names...)
+	backup := w.backUp()
+	kept, tip := w.records(backup)
+	if kept < len(names) {
+		t.Fatalf("%d records in the backup", kept)
+	}
+	s.push("After the backup", map[string]string{"apps/app-03/config.yaml": configMap("config", "two") + "---\n" + configMap("other", "one")})
+	w.awaitValue(w.ns("app-03"), "config", "two")
+	s.awaitSynced(names...)
+	s.kill()
+	w.loseDisk()
+	if err := os.Rename(backup, w.data); err != nil {
+		t.Fatal(err)
+	}
+
+	mark := w.cp.Mark(t)
+	s = w.serve()
+	s.awaitSynced(names...)
+	if r := w.writes(mark); len(r) > 0 {
+		t.Errorf("after the restore requests are%s", listing(r))
+	}
+	s.push("After the restore", map[string]string{"apps/app-03/config.yaml": configMap("config", "three") + "---\n" + configMap("other", "one")})
+	w.awaitValue(w.ns("app-03"), "config", "three")
+	s.awaitSynced(names...)
+	s.stop()
+	n, _ := w.records(w.data)
+	ledger := gittest.OpenRepo(t, filepath.Join(w.data, ledgerDir))
+	branch := strings.TrimSpace(ledger.Git("for-each-ref", "--format=%(refname)", "refs/heads/ledger/"))
+	ledger.Git("merge-base", "--is-ancestor", tip, branch) // fails the test if it is not
+	if n <= kept {
+		t.Errorf("%d records, the backup had %d", n, kept)
+	}
+}
