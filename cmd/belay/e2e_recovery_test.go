@@ -237,9 +237,10 @@ func TestRecovery(t *testing.T) {
 
 	s.kill()
 	w.loseDisk()
-	mark = w.cp.Mark(t)
+	began, mark = time.Now(), w.cp.Mark(t)
 	s = w.serve("--digest-key-file", digestKey)
 	s.awaitInventory(names, before)
+	t.Logf("disk lost: %d objects were found right in %v, with %d requests", len(before), time.Since(began).Round(100*time.Millisecond), len(w.requests(mark)))
 	if r := w.writes(mark); len(r) > 0 {
 		t.Errorf("after the disk was lost, where the cluster equals Git, requests are%s", listing(r))
 	}
@@ -272,4 +273,34 @@ func TestRecovery(t *testing.T) {
 	s = w.serve("--digest-key-file", digestKey)
 	s.awaitInventory(names, before)
 	s.rebuilt("cluster lost while no server ran", mark, began, len(before))
+}
+
+// A cluster is set back to a backup while the server runs: what was applied since is
+// applied again, what was removed since is removed again, and nothing else is done.
+func TestClusterSetBack(t *testing.T) {
+	t.Parallel()
+	w := newLosableWorld(t)
+	w.commit("One application", map[string]string{"belay/a.yaml": application("a", "apps/a", "NS-a"),
+		"apps/a/a.yaml": documents(configMap("a", "1"), configMap("goes", "1"), configMap("stays", "1")), "apps/a/hook.yaml": hookJob("migrate", "PreSync", "")})
+	s := w.serve()
+	s.awaitSynced("a")
+	backup := w.cp.Save(t)
+	s.awaitSynced("a")
+	s.push("Change, add and remove", map[string]string{"apps/a/a.yaml": documents(configMap("a", "2"), configMap("comes", "1"), configMap("stays", "1"))})
+	s.awaitSynced("a")
+	w.awaitValue(w.ns("a"), "goes", "")
+	for range 200 { // versions that a look at the older ones must not lose to
+		w.patch(w.ns("a"), "stays", "somebody", fmt.Sprintf(`{"metadata":{"annotations":{"n":%q}}}`, time.Now().String()))
+	}
+	mark := w.cp.Mark(t)
+	w.cp.Restore(t, backup)
+	w.awaitValue(w.ns("a"), "a", "2")
+	w.awaitValue(w.ns("a"), "comes", "1")
+	w.awaitValue(w.ns("a"), "goes", "")
+	s.awaitSynced("a")
+	for _, r := range w.writes(mark) {
+		if r.Name == "stays" || r.Name == "migrate" && r.Verb == "patch" && w.started(mark, "migrate") > 1 {
+			t.Errorf("it was asked %s", r)
+		}
+	}
 }

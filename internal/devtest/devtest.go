@@ -145,6 +145,30 @@ func (c *ControlPlane) Lose(t testing.TB) {
 	c.Start(t)
 }
 
+// Save stops a dedicated control plane, keeps a copy of all that it knows, and starts
+// it again.
+func (c *ControlPlane) Save(t testing.TB) (backup string) {
+	t.Helper()
+	backup = filepath.Join(t.TempDir(), "etcd")
+	c.Stop(t)
+	if err := os.CopyFS(backup, os.DirFS(filepath.Join(c.dir, "etcd"))); err != nil {
+		t.Fatalf("devtest: %v", err)
+	}
+	c.Start(t)
+	return backup
+}
+
+// Restore has a dedicated control plane go back to what it knew when it was saved.
+func (c *ControlPlane) Restore(t testing.TB, backup string) {
+	t.Helper()
+	c.Kill(t)
+	etcd := filepath.Join(c.dir, "etcd")
+	if err := errors.Join(os.RemoveAll(etcd), os.CopyFS(etcd, os.DirFS(backup))); err != nil {
+		t.Fatalf("devtest: %v", err)
+	}
+	c.Start(t)
+}
+
 func (c *ControlPlane) end(t testing.TB, how func(*process) error) {
 	t.Helper()
 	p := c.process
