@@ -1,144 +1,152 @@
-// Package ledgertest fills a ledger with the life of a fleet, for tests and
-// benchmarks of what writes it and of what reads it.
+// Package ledgertest makes ledgers for tests: real repositories that `git
+// fast-import` wrote from record.Encode, without the writer's care for disks,
+// remotes and signatures.
+//
+// It must not know the packages it helps to test.
 package ledgertest
 
 import (
+	"bufio"
+	"bytes"
 	"context"
-	"crypto/sha1"
-	"encoding/hex"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"sync"
-	"sync/atomic"
-	"time"
+	"io"
+	"iter"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
 
 	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/ledger/record"
+	"github.com/belaydev/belay/internal/xec"
 )
 
-// Recorder is what is filled.
-type Recorder interface {
-	Publish(belay.Event)
-	Record(ctx context.Context, ev belay.Event) (string, error)
+// Ledger is a bare repository with records. Its methods end the test on an error.
+type Ledger struct {
+	// Dir of the repository.
+	Dir string
+
+	t     testing.TB
+	seqs  map[string]uint64
+	began map[string]*belay.Deployment
 }
 
-// Fleet is what a ledger is filled with.
-type Fleet struct {
-	// Applications on so many Clusters.
-	Applications, Clusters int
-	// Events to record, rounded up to whole deployments.
-	Events int
-	// Callers record at the same time.
-	Callers int
-	// Began is when the first deployment was; each next one is a minute later.
-	Began time.Time
+// New makes an empty ledger in a directory of the test.
+func New(t testing.TB) *Ledger {
+	t.Helper()
+	return Init(t, filepath.Join(t.TempDir(), "ledger.git"))
 }
 
-// Deployment is four events: its start, two changes of health, its end.
-const perDeployment = 4
-
-// Fill records the fleet's deployments, each of five objects, of which a later one
-// changes one. One in fifty fails first.
-func Fill(ctx context.Context, r Recorder, f Fleet) error {
-	if f.Began.IsZero() {
-		f.Began = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+// Init makes an empty ledger at dir.
+func Init(t testing.TB, dir string) *Ledger {
+	t.Helper()
+	l := &Ledger{Dir: dir, t: t, seqs: map[string]uint64{}, began: map[string]*belay.Deployment{}}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
 	}
-	var next atomic.Int64
-	errs := make([]error, f.Callers)
-	var wg sync.WaitGroup
-	for c := range f.Callers {
-		wg.Go(func() {
-			for errs[c] == nil {
-				n := int(next.Add(1)) - 1
-				if n*perDeployment >= f.Events {
-					return
-				}
-				errs[c] = f.deploy(ctx, r, n)
-			}
-		})
-	}
-	wg.Wait()
-	return errors.Join(errs...)
+	l.Git("init", "-q", "--bare", "--template=", "--initial-branch=ledger/main", dir)
+	return l
 }
 
-func (f *Fleet) deploy(ctx context.Context, r Recorder, n int) error {
-	app, round := n%f.Applications, n/f.Applications
-	at := f.Began.Add(time.Duration(n) * time.Minute)
-	commit := id("commit", n)
-	base := belay.Event{
-		Application: fmt.Sprintf("app-%05d", app), Cluster: fmt.Sprintf("cluster-%03d", app%f.Clusters), Project: fmt.Sprintf("team-%02d", app%20),
-		Repo: "https://git.example.org/fleet.git", Revision: commit, Change: commit, Actor: fmt.Sprintf("Person %d <person-%d@example.org>", app%30, app%30),
-	}
-	event := func(t belay.EventType, after time.Duration, message string) belay.Event {
-		ev := base
-		ev.Type, ev.Time, ev.Message = t, at.Add(after), message
-		return ev
-	}
-	start := event(belay.EventSyncStarted, 0, fmt.Sprintf("sync to %.10s: %d of 5 objects to write", commit, written(round)))
-	start.Plan = id("plan", n)
-	start.Detail = &belay.Detail{
-		Commits: []belay.Commit{{ID: commit, Author: base.Actor, Time: at.Add(-time.Hour), Subject: fmt.Sprintf("Change number %d of %s", round, base.Application),
-			Reviewers: []string{"Grace <grace@example.org>"}, Approvers: []string{"Grace <grace@example.org>"}}},
-		Sources: []belay.SourceRevision{{Repo: base.Repo, Ref: "main", Name: "main", Revision: commit}}, Objects: objects(app, round, ""),
-	}
-	if round > 0 {
-		start.Detail.Previous = id("commit", n-f.Applications)
-	}
-	deployment, err := r.Record(ctx, start)
+// Git runs git on the ledger and returns what it says, without the last line's end.
+func (l *Ledger) Git(args ...string) string {
+	l.t.Helper()
+	out, err := l.command(args...).Output(context.Background(), 64<<20)
 	if err != nil {
-		return err
+		l.t.Fatal(err)
 	}
-	r.Publish(event(belay.EventHealth, 2*time.Second, "Progressing, was Healthy"))
-	end := event(belay.EventSynced, 20*time.Second, fmt.Sprintf("synced to %.10s: %d objects", commit, written(round)))
-	end.Result, end.Deployment, end.Seconds = belay.Succeeded, deployment, 20
-	if n%50 == 49 {
-		end.Type, end.Result, end.Message = belay.EventSyncFailed, belay.Failed, "the Deployment did not become ready in time"
-	}
-	end.Detail = &belay.Detail{Objects: objects(app, round, belay.Succeeded), Manifests: manifests(app, round)}
-	if _, err := r.Record(ctx, end); err != nil {
-		return err
-	}
-	r.Publish(event(belay.EventHealth, 25*time.Second, "Healthy, was Progressing"))
-	return nil
+	return strings.TrimSuffix(string(out), "\n")
 }
 
-// written is how many of the five objects of an application a deployment writes.
-func written(round int) int {
-	if round == 0 {
-		return 5
+func (l *Ledger) command(args ...string) xec.Command {
+	return xec.Command{Path: "git", Args: args, Dir: l.Dir, Inherit: []string{"PATH"}, Env: []string{
+		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=" + os.DevNull, "LC_ALL=C", "HOME=" + l.Dir,
+		"GIT_AUTHOR_NAME=Test", "GIT_AUTHOR_EMAIL=test@example.org", "GIT_COMMITTER_NAME=Test", "GIT_COMMITTER_EMAIL=test@example.org"}}
+}
+
+// Append adds events to the branch of the writer main and returns their IDs.
+func (l *Ledger) Append(events ...belay.Event) []string {
+	l.t.Helper()
+	return l.AppendTo("main", events...)
+}
+
+// AppendTo adds events to the branch of a writer and returns their IDs.
+func (l *Ledger) AppendTo(writer string, events ...belay.Event) []string {
+	l.t.Helper()
+	first := l.seqs[writer] + 1
+	l.Stream(writer, slices.Values(events))
+	var ids []string
+	for seq := first; seq <= l.seqs[writer]; seq++ {
+		ids = append(ids, belay.RecordID(writer, seq))
 	}
-	return 1
+	return ids
 }
 
-func objectIDs(app int) []belay.ObjectID {
-	ns, name := fmt.Sprintf("app-%05d", app), "web"
-	return []belay.ObjectID{{Group: "apps", Kind: "Deployment", Namespace: ns, Name: name}, {Kind: "Service", Namespace: ns, Name: name},
-		{Kind: "ConfigMap", Namespace: ns, Name: name}, {Group: "networking.k8s.io", Kind: "Ingress", Namespace: ns, Name: name}, {Kind: "ServiceAccount", Namespace: ns, Name: name}}
-}
-
-func objects(app, round int, result belay.Result) []belay.ObjectResult {
-	var out []belay.ObjectResult
-	for _, o := range objectIDs(app)[:written(round)] {
-		out = append(out, belay.ObjectResult{Verb: "update", ID: o, Digest: id(o.String(), round), Result: result, Seconds: 0.02})
-	}
-	return out
-}
-
-func manifests(app, round int) []belay.Manifest {
-	var out []belay.Manifest
-	for _, o := range objectIDs(app)[:written(round)] {
-		raw, err := json.Marshal(map[string]any{"apiVersion": "v1", "kind": o.Kind, "metadata": map[string]any{"name": o.Name, "namespace": o.Namespace, "labels": map[string]string{"app": o.Name}},
-			"spec": map[string]any{"replicas": 3, "image": fmt.Sprintf("registry.example.org/app:%d", round), "env": []string{id("env", app), id("env", app+1)}}})
+// Stream adds any number of events to the branch of a writer.
+func (l *Ledger) Stream(writer string, events iter.Seq[belay.Event]) {
+	l.t.Helper()
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		c := l.command("fast-import", "--quiet", "--done", "--date-format=raw")
+		c.Stdin = r
+		err := c.Run(context.Background())
+		_ = r.CloseWithError(fmt.Errorf("git fast-import ended: %w", io.ErrClosedPipe)) // what is written on is of no use
+		done <- err
+	}()
+	out := bufio.NewWriterSize(w, 1<<20)
+	branch, more := record.Branch(writer), l.seqs[writer] > 0
+	for ev := range events {
+		l.seqs[writer]++
+		rec := belay.Record{Writer: writer, Seq: l.seqs[writer], Event: ev}
+		e, err := record.Encode(rec, l.began[ev.Deployment])
 		if err != nil {
-			panic(err) // these are values that always encode
+			l.t.Fatal(err)
 		}
-		out = append(out, belay.Manifest{ID: o, Raw: raw})
+		l.remember(&rec)
+		from := ""
+		if more && rec.Seq > 1 {
+			from = "from " + branch + "^0\n"
+		}
+		more = false // the commit before is that of this stream
+		write(out, branch, from, &e)
 	}
-	return out
+	_, _ = out.WriteString("done\n") // Flush tells
+	if err := out.Flush(); err != nil {
+		l.t.Error(err)
+	}
+	_ = w.Close() // that of a pipe in memory
+	if err := <-done; err != nil {
+		l.t.Fatal(err)
+	}
 }
 
-// id is a text that looks like a digest.
-func id(what string, n int) string {
-	sum := sha1.Sum(fmt.Appendf(nil, "%s %d", what, n))
-	return hex.EncodeToString(sum[:])
+// remember keeps what the end of a deployment is encoded with.
+func (l *Ledger) remember(r *belay.Record) {
+	switch d := l.began[r.Event.Deployment]; {
+	case r.Event.Type == belay.EventSyncStarted:
+		began := record.Begin(r)
+		l.began[began.ID] = &began
+	case d != nil && record.Ends(r.Event.Type) && r.Event.Result != belay.Failed:
+		delete(l.began, d.ID)
+	}
+}
+
+func write(w *bufio.Writer, branch, from string, e *record.Entry) {
+	var b bytes.Buffer
+	data := func(p []byte) { fmt.Fprintf(&b, "data %d\n%s\n", len(p), p) }
+	fmt.Fprintf(&b, "commit %s\nauthor %s %d +0000\ncommitter %s %d +0000\n", branch, e.Author, e.When.Unix(), e.Committer, e.When.Unix())
+	data([]byte(e.Message))
+	b.WriteString(from)
+	for _, f := range e.Files {
+		if f.Data == nil {
+			fmt.Fprintf(&b, "D %s\n", strings.TrimSuffix(f.Path, "/"))
+			continue
+		}
+		fmt.Fprintf(&b, "M 100644 inline %s\n", f.Path)
+		data(f.Data)
+	}
+	_, _ = w.Write(b.Bytes()) // Flush tells
 }
