@@ -18,6 +18,9 @@ type RecordQuery struct {
 	Change string
 	// Object is KIND/NAME, KIND/NAMESPACE/NAME, or the name alone, in any case.
 	Object string
+	// Changed is a regular expression: of deployments those that added or removed a
+	// line of a manifest that matches. It does not choose records.
+	Changed string
 	// Deployment is the ID of one: its start, its end and what happened in between.
 	Deployment string
 	Writer     string

@@ -174,9 +174,11 @@ func TestAQuestionSeesEveryRecordThatWasThereBefore(t *testing.T) {
 // Whatever the cache is, the ledger counts.
 func TestAnIndexOfNoUseIsMadeAnew(t *testing.T) {
 	spoil := map[string]func(t *testing.T, l *ledgertest.Ledger, path string){
-		"missing":   func(t *testing.T, _ *ledgertest.Ledger, path string) { must(t, remove(path)) },
-		"empty":     func(t *testing.T, _ *ledgertest.Ledger, path string) { write(t, path, nil) },
-		"garbage":   func(t *testing.T, _ *ledgertest.Ledger, path string) { write(t, path, []byte(strings.Repeat("no database ", 5000))) },
+		"missing": func(t *testing.T, _ *ledgertest.Ledger, path string) { must(t, remove(path)) },
+		"empty":   func(t *testing.T, _ *ledgertest.Ledger, path string) { write(t, path, nil) },
+		"garbage": func(t *testing.T, _ *ledgertest.Ledger, path string) {
+			write(t, path, []byte(strings.Repeat("no database ", 5000)))
+		},
 		"truncated": func(t *testing.T, _ *ledgertest.Ledger, path string) { must(t, os.Truncate(path, 8192+100)) },
 		"middle": func(t *testing.T, _ *ledgertest.Ledger, path string) {
 			b, err := os.ReadFile(path)
@@ -204,7 +206,9 @@ func TestAnIndexOfNoUseIsMadeAnew(t *testing.T) {
 			tip := l.Git("commit-tree", "-p", "ledger/main~3", "-m", "no record", "ledger/main^{tree}")
 			l.Git("update-ref", record.Branch("main"), tip)
 		},
-		"back":        func(_ *testing.T, l *ledgertest.Ledger, _ string) { l.Git("update-ref", record.Branch("main"), "ledger/main~5") },
+		"back": func(_ *testing.T, l *ledgertest.Ledger, _ string) {
+			l.Git("update-ref", record.Branch("main"), "ledger/main~5")
+		},
 		"branch gone": func(_ *testing.T, l *ledgertest.Ledger, _ string) { l.Git("update-ref", "-d", record.Branch("edge")) },
 	}
 	for name, spoil := range spoil {

@@ -57,42 +57,65 @@ func (x *Index) Records(ctx context.Context, q belay.RecordQuery) (records []bel
 	return records, next, err
 }
 
+// candidates bounds how many deployments one page looks into.
+const candidates = 2000
+
 // Deployments are the deployments whose start a query chooses, newest first, and
 // the After of the next page; "" if there is none.
 func (x *Index) Deployments(ctx context.Context, q belay.RecordQuery) (deployments []belay.Deployment, next string, err error) {
+	changed, done, err := x.changed(ctx, q.Changed)
+	if err != nil {
+		return nil, "", err
+	}
+	defer done()
+	limit := pageSize(&q) + 1
+	if q.Changed != "" {
+		limit = candidates
+	}
 	err = x.ask(ctx, func(db *sql.DB) error {
 		deployments, next = []belay.Deployment{}, ""
 		w, err := where(ctx, db, &q, true)
 		if err != nil {
 			return err
 		}
-		rows, err := db.QueryContext(ctx, `SELECT d.body FROM (SELECT id, writer, seq, time FROM records WHERE `+w.text()+
+		rows, err := db.QueryContext(ctx, `SELECT d.began, d.ended, d.body FROM (SELECT id, writer, seq, time FROM records WHERE `+w.text()+
 			` ORDER BY time DESC, writer DESC, seq DESC LIMIT ?) r JOIN deployments d ON d.id = r.id
-			ORDER BY r.time DESC, r.writer DESC, r.seq DESC`, append(w.args, pageSize(&q)+1)...)
+			ORDER BY r.time DESC, r.writer DESC, r.seq DESC`, append(w.args, limit)...)
 		if err != nil {
 			return err
 		}
 		defer rows.Close()
-		size := 0
+		size, seen, last := 0, 0, ""
 		for rows.Next() {
 			var d belay.Deployment
+			var began, ended string
 			var body []byte
-			if err := rows.Scan(&body); err != nil {
+			if err := rows.Scan(&began, &ended, &body); err != nil {
 				return err
 			}
 			if len(deployments) == pageSize(&q) || size > maxBytes {
-				next = deployments[len(deployments)-1].ID
-				break
+				next = last
+				return rows.Err()
 			}
 			n, err := unpack(body, &d)
 			if err != nil {
 				return err
+			}
+			seen, last = seen+1, d.ID
+			if ok, err := changed(&d, began, ended); err != nil || !ok {
+				if err != nil {
+					return err
+				}
+				continue
 			}
 			if q.Brief {
 				d, n = brief(d), small
 			}
 			size += n
 			deployments = append(deployments, d)
+		}
+		if q.Changed != "" && seen == limit {
+			next = last // there may be more to look into
 		}
 		return rows.Err()
 	})
