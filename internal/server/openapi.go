@@ -33,6 +33,7 @@ func document() *huma.OpenAPI {
 			{Name: tagState, Description: "What is there."},
 			{Name: tagAction, Description: "What can be asked for."},
 			{Name: tagEvents, Description: "What happens."},
+			{Name: tagRecord, Description: "What happened, whenever that was, and who did it: from the ledger."},
 			{Name: tagServer, Description: "The server itself. Metrics are at /metrics, schemas of definitions at /schemas/KIND.json."},
 		},
 		Components: &huma.Components{Schemas: registry},

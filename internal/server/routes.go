@@ -35,6 +35,7 @@ func (s *Server) register(mux *http.ServeMux) {
 	s.registerState(api)
 	s.registerActions(api)
 	s.registerEvents(api)
+	s.registerRecord(api)
 	s.registerServer(api)
 	finish(api.OpenAPI())
 

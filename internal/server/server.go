@@ -79,10 +79,12 @@ type Events interface {
 	After(ctx context.Context, seq uint64) (events []belay.Event, missed uint64, err error)
 }
 
-// Config is what a Server is made of. All fields but Schemas, Denied and Heartbeat are required.
+// Config is what a Server is made of. All fields but Record, Schemas, Denied and Heartbeat are required.
 type Config struct {
 	Engine Engine
 	Events Events
+	// Record is asked about what happened; nil where there is no ledger.
+	Record Record
 	// Metrics are served at /metrics.
 	Metrics prometheus.Gatherer
 	// Schemas returns the JSON Schema of a kind of definition, nil where there

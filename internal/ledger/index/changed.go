@@ -50,15 +50,16 @@ func (x *Index) changed(ctx context.Context, expr string) (tell func(d *belay.De
 	}, files.close, nil
 }
 
-// written are the manifests that a deployment may have changed.
+// written are the manifests that a deployment may have changed: those of the
+// objects it wrote, or all where it does not say which these are.
 func written(d *belay.Deployment) []string {
 	var paths []string
-	for i := range d.Manifests {
-		paths = append(paths, d.Manifests[i].Path)
-	}
 	for i := range d.Objects {
-		if d.Objects[i].Verb == belay.VerbDelete {
-			paths = append(paths, record.ManifestPath(d.Objects[i].ID))
+		paths = append(paths, record.ManifestPath(d.Objects[i].ID))
+	}
+	if len(paths) == 0 {
+		for i := range d.Manifests {
+			paths = append(paths, d.Manifests[i].Path)
 		}
 	}
 	slices.Sort(paths)

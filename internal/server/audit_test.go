@@ -1,0 +1,164 @@
+package server_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/server"
+)
+
+// ledger answers what it holds and remembers what it was asked.
+type ledger struct {
+	asked []any
+	err   error
+}
+
+var (
+	someDeployment = belay.Deployment{ID: "main/7", Application: "web", Cluster: "prod", Actor: "Ada <ada@example.org>", Message: "synced", Result: belay.Succeeded,
+		Started: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Ended: time.Date(2026, 1, 2, 3, 4, 9, 0, time.UTC),
+		Objects:   []belay.ObjectResult{{Verb: belay.VerbUpdate, ID: belay.ObjectID{Group: "apps", Kind: "Deployment", Namespace: "web", Name: "web"}, Result: belay.Succeeded}},
+		Commits:   []belay.Commit{{ID: "abc", Author: "Ada", Subject: "more", Reviewers: []string{"Grace"}}},
+		Manifests: []belay.ManifestFile{{Path: "manifests/x.yaml", SHA256: "00"}}}
+	someRecord = belay.Record{Writer: "main", Seq: 8, Commit: "abc", Event: belay.Event{Type: belay.EventSynced, Time: someDeployment.Ended, Application: "web",
+		Detail: &belay.Detail{Hold: &belay.Hold{Application: "web"}, Drift: &belay.Drift{}}}}
+	someObject = belay.ObjectID{Kind: "Service", Namespace: "web", Name: "web"}
+)
+
+func (l *ledger) ask(v ...any) error {
+	l.asked = append(l.asked, v...)
+	return l.err
+}
+
+func (l *ledger) Records(_ context.Context, q belay.RecordQuery) ([]belay.Record, string, error) {
+	return []belay.Record{someRecord}, "main/8", l.ask(q)
+}
+
+func (l *ledger) Record(_ context.Context, id string) (belay.Record, error) {
+	return someRecord, l.ask(id)
+}
+
+func (l *ledger) Deployments(_ context.Context, q belay.RecordQuery) ([]belay.Deployment, string, error) {
+	return []belay.Deployment{someDeployment}, "", l.ask(q)
+}
+
+func (l *ledger) Deployment(_ context.Context, id string) (belay.Deployment, error) {
+	return someDeployment, l.ask(id)
+}
+
+func (l *ledger) Manifests(_ context.Context, id string) ([]belay.ManifestText, error) {
+	return []belay.ManifestText{{Object: someObject, Path: "p", YAML: "a: b\n"}}, l.ask(id)
+}
+
+func (l *ledger) Changes(_ context.Context, id string) ([]belay.ManifestChange, error) {
+	return nil, l.ask(id)
+}
+
+func (l *ledger) Diff(_ context.Context, app, from, to string) ([]belay.ManifestChange, error) {
+	return []belay.ManifestChange{{Object: someObject, Path: "p", Diff: "-a\n"}}, l.ask(app, from, to)
+}
+
+func (l *ledger) Blame(_ context.Context, app, cluster, object string) ([]belay.ManifestBlame, error) {
+	return []belay.ManifestBlame{{Object: someObject, Path: "p", Lines: []belay.BlameLine{{Deployment: "main/7", Text: "a: b"}}, Deployments: []belay.Deployment{someDeployment}}}, l.ask(app, cluster, object)
+}
+
+func TestTheRecordIsAskedWhatTheRequestSays(t *testing.T) {
+	l := &ledger{}
+	f := start(t, func(c *server.Config) { c.Record = l })
+	from := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
+	query := "?application=a&application=b&project=p&cluster=c&type=drift&type=synced&person=Ada%20L&change=abc&object=deployment/web&changed=replicas" +
+		"&deployment=main/3&writer=main&from=2026-01-02T00:00:00Z&to=2026-01-02T01:00:00%2B01:00&after=main/9&limit=5&brief=true"
+	want := belay.RecordQuery{Applications: []string{"a", "b"}, Projects: []string{"p"}, Clusters: []string{"c"}, Types: []belay.EventType{belay.EventDrift, belay.EventSynced},
+		Person: "Ada L", Change: "abc", Object: "deployment/web", Changed: "replicas", Deployment: "main/3", Writer: "main", From: from, To: from, After: "main/9", Limit: 5, Brief: true}
+	for _, c := range []struct {
+		path string
+		want []any
+	}{
+		{"/api/v1/records" + query, []any{want}},
+		{"/api/v1/records", []any{belay.RecordQuery{Limit: 100}}},
+		{"/api/v1/deployments" + query, []any{want}},
+		{"/api/v1/records/main/8", []any{"main/8"}},
+		{"/api/v1/records/-/deadbeef", []any{"-/deadbeef"}},
+		{"/api/v1/deployments/main/7", []any{"main/7"}},
+		{"/api/v1/deployments/main/7/manifests", []any{"main/7"}},
+		{"/api/v1/deployments/main/7/changes", []any{"main/7"}},
+		{"/api/v1/applications/web/history?limit=3&after=main/1", []any{belay.RecordQuery{Applications: []string{"web"}, Limit: 3, After: "main/1"}}},
+		{"/api/v1/applications/web/diff?from=main/1&to=abc", []any{"web", "main/1", "abc"}},
+		{"/api/v1/applications/web/blame?cluster=c&object=web", []any{"web", "c", "web"}},
+	} {
+		l.asked = nil
+		code, raw, _ := f.ask("GET", c.path, "")
+		if code != 200 {
+			t.Errorf("%s answered %d %s", c.path, code, raw)
+			continue
+		}
+		for _, a := range l.asked {
+			if q, ok := a.(belay.RecordQuery); ok {
+				q.From, q.To = q.From.UTC(), q.To.UTC()
+				l.asked = []any{q}
+			}
+		}
+		if fmt.Sprintf("%+v", l.asked) != fmt.Sprintf("%+v", c.want) {
+			t.Errorf("%s asked\n%+v\nwant\n%+v", c.path, l.asked, c.want)
+		}
+	}
+	list := decode[struct {
+		Records []belay.Record
+		Next    string
+	}](f, 200, "GET", "/api/v1/records", "")
+	if list.Next != "main/8" || !reflect.DeepEqual(list.Records, []belay.Record{someRecord}) {
+		t.Errorf("records: %+v", list)
+	}
+	if _, raw, _ := f.ask("GET", "/api/v1/deployments/main/7/changes", ""); strings.TrimSpace(raw) != `{"changes":[]}` {
+		t.Errorf("no changes are %s", raw)
+	}
+	for _, path := range []string{"/api/v1/records?limit=0", "/api/v1/records?limit=1001", "/api/v1/records?from=yesterday", "/api/v1/applications/web/diff?from=a"} {
+		f.refused(422, belay.CodeInvalid, "GET", path, "")
+	}
+	l.err = &belay.Error{Code: belay.CodeNotFound, Message: "there is no record"}
+	f.refused(404, belay.CodeNotFound, "GET", "/api/v1/records/main/99", "")
+}
+
+func TestWithoutALedgerTheErrorSaysSo(t *testing.T) {
+	f := start(t)
+	for _, path := range []string{"/api/v1/records", "/api/v1/records/main/1", "/api/v1/deployments", "/api/v1/applications/web/history"} {
+		if p := f.refused(503, belay.CodeUnavailable, "GET", path, ""); !strings.Contains(p.Message, "no ledger") || !strings.Contains(p.Hint, "--ledger") {
+			t.Errorf("%s: %+v", path, p)
+		}
+	}
+}
+
+// What the record answers is what the document says.
+func TestAnswersOfTheRecordFitTheDocument(t *testing.T) {
+	f := start(t, func(c *server.Config) { c.Record = &ledger{} })
+	s := openapi(f)
+	for path, template := range map[string]string{
+		"/api/v1/records": "", "/api/v1/records/main/8": "/api/v1/records/{writer}/{seq}", "/api/v1/deployments": "",
+		"/api/v1/deployments/main/7": "/api/v1/deployments/{writer}/{seq}", "/api/v1/deployments/main/7/manifests": "/api/v1/deployments/{writer}/{seq}/manifests",
+		"/api/v1/applications/web/history":            "/api/v1/applications/{name}/history",
+		"/api/v1/applications/web/diff?from=a&to=b":   "/api/v1/applications/{name}/diff",
+		"/api/v1/applications/web/blame?object=thing": "/api/v1/applications/{name}/blame",
+	} {
+		if template == "" {
+			template = path
+		}
+		_, raw, _ := f.ask("GET", path, "")
+		schema, err := s.schema.Compile(specURL + strings.NewReplacer("{", "%7B", "}", "%7D").Replace(
+			"#/paths/"+strings.ReplaceAll(template, "/", "~1")+"/get/responses/200/content/application~1json/schema"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var v any
+		if err := json.Unmarshal([]byte(raw), &v); err != nil {
+			t.Fatal(err)
+		}
+		if err := schema.Validate(v); err != nil {
+			t.Errorf("%s answered what the document does not say: %v", path, err)
+		}
+	}
+}
