@@ -31,8 +31,8 @@ type RecordQuery struct {
 	// Limit bounds the page; 0 means [DefaultPage]. A page may hold fewer and yet
 	// not be the last: what follows it tells.
 	Limit int
-	// Brief leaves out the Detail of records, and Objects, Commits, Sources and
-	// Manifests of deployments.
+	// Brief leaves out the Detail of records; and of deployments Objects, Sources,
+	// Manifests, and all but the newest of the Commits.
 	Brief bool
 }
 

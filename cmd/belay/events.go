@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -43,11 +42,9 @@ func newEvents(env *env) *cobra.Command {
 	_ = cmd.RegisterFlagCompletionFunc("app", env.completeApplications)
 	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(typeNames(), cobra.ShellCompDirectiveNoFileComp))
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		for _, t := range types {
-			if !slices.Contains(belay.EventTypes(), belay.EventType(t)) {
-				return usageError(fmt.Sprintf("there are no events of type %q; there are %s", t, strings.Join(typeNames(), ", ")))
-			}
-			q.Types = append(q.Types, belay.EventType(t))
+		var err error
+		if q.Types, err = eventTypes(types); err != nil {
+			return err
 		}
 		note := func(format string, args ...any) {
 			// Standard error is the last resort: nobody can be told that it fails.
@@ -99,17 +96,22 @@ func typeNames() []string {
 	return names
 }
 
+// eventStyle is how the type of an event looks.
+func eventStyle(t belay.EventType) term.Style {
+	switch t {
+	case belay.EventSyncFailed, belay.EventError, belay.EventSource, belay.EventCluster, belay.EventRefused, belay.EventDenied:
+		return term.Red
+	case belay.EventDrift, belay.EventHeld, belay.EventRewritten, belay.EventPruned, belay.EventHold, belay.EventRollback:
+		return term.Yellow
+	case belay.EventSynced, belay.EventHealed:
+		return term.Green
+	}
+	return term.Plain
+}
+
 // printEvent writes an event as a line: time, type, what it is about, what happened.
 func printEvent(p *term.Printer, e *belay.Event) error {
-	style := term.Plain
-	switch e.Type {
-	case belay.EventSyncFailed, belay.EventError, belay.EventSource, belay.EventCluster:
-		style = term.Red
-	case belay.EventDrift, belay.EventHeld, belay.EventRewritten, belay.EventPruned:
-		style = term.Yellow
-	case belay.EventSynced, belay.EventHealed:
-		style = term.Green
-	}
+	style := eventStyle(e.Type)
 	var about []string
 	for _, s := range []string{e.Application, e.Object} {
 		if s != "" {

@@ -24,6 +24,7 @@ const (
 	outputTable output = ""
 	outputJSON  output = "json"
 	outputYAML  output = "yaml"
+	outputWide  output = "wide" // only of commands that have addWideOutput
 )
 
 // String, Set and Type implement pflag.Value.
@@ -46,6 +47,29 @@ func addOutput(cmd *cobra.Command) *output {
 	cmd.Flags().VarP(o, "output", "o", "json or yaml instead of text for people")
 	// The error is of a flag that is not there.
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
+	return o
+}
+
+// wideOutput is the value of --output where "wide" is one.
+type wideOutput struct{ *output }
+
+func (o wideOutput) Set(s string) error {
+	if output(s) == outputWide {
+		*o.output = outputWide
+		return nil
+	}
+	if o.output.Set(s) != nil {
+		return fmt.Errorf("it is json, yaml or wide")
+	}
+	return nil
+}
+
+// addWideOutput adds --output to a command that has a wide table.
+func addWideOutput(cmd *cobra.Command) *output {
+	o := new(output)
+	cmd.Flags().VarP(wideOutput{o}, "output", "o", "json or yaml instead of text for people, or wide for more of it")
+	// The error is of a flag that is not there.
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"json", "yaml", "wide"}, cobra.ShellCompDirectiveNoFileComp))
 	return o
 }
 

@@ -19,6 +19,8 @@ import (
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/events"
+	"github.com/belaydev/belay/internal/ledger/index"
+	"github.com/belaydev/belay/internal/ledger/ledgertest"
 	"github.com/belaydev/belay/internal/server/servertest"
 )
 
@@ -34,6 +36,8 @@ import (
 //	                publish an event of 2026-01-02 03:04:05
 //	previews FILE   make FILE, a list of previews, the answer to plans
 //	asked PATTERN   wait until the engine was asked for a sync of names by somebody, "a,b by ada"
+//	ledger DIR      make a ledger with the story of a shop, which servers that are
+//	                started later answer from
 //	start NAME COMMAND [ARG...]
 //	                start a command in the background
 //	start -tty NAME COMMAND [ARG...]
@@ -50,7 +54,11 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 			ts.Check(s.stop())
 			return
 		}
-		url, stop, err := servertest.Serve(servertest.Config(s.engine, s.bus), "127.0.0.1:0")
+		c := servertest.Config(s.engine, s.bus)
+		if s.record != nil {
+			c.Record = s.record
+		}
+		url, stop, err := servertest.Serve(c, "127.0.0.1:0")
 		ts.Check(err)
 		s.stop = stop
 		ts.Setenv("BELAY_SERVER", url)
@@ -97,7 +105,8 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		}
 		ts.Fatalf("the engine was asked %q", got)
 	},
-	"start": startCommand,
+	"ledger": shopLedger,
+	"start":  startCommand,
 	"see": func(ts *testscript.TestScript, _ bool, args []string) {
 		b := scriptOf(ts).background(ts, args[0])
 		if !b.see(regexp.MustCompile("(?s)" + args[1])) {
@@ -166,6 +175,7 @@ func startCommand(ts *testscript.TestScript, _ bool, args []string) {
 type script struct {
 	engine  *servertest.Engine
 	bus     *events.Bus
+	record  *index.Index // what servers answer from; may be nil
 	stop    func() error
 	running map[string]*background
 }
@@ -279,4 +289,23 @@ func (b *background) await(ts *testscript.TestScript, name string) {
 		ts.Fatalf("%s does not end:\n%s", name, b.all())
 	}
 	b.done <- nil
+}
+
+// scriptTB lets a script make what tests make.
+type scriptTB struct{ *testscript.TestScript }
+
+func (s scriptTB) Helper() {}
+
+func (s scriptTB) Fatal(args ...any) { s.Fatalf("%v", args) }
+
+func (s scriptTB) TempDir() string { return s.MkAbs("tmp") }
+
+// shopLedger makes the ledger of a story, and the server answer from it.
+func shopLedger(ts *testscript.TestScript, _ bool, args []string) {
+	l := ledgertest.Init(scriptTB{ts}, ts.MkAbs(args[0]))
+	l.Shop()
+	x, err := index.Open(index.Options{Ledger: l.Dir, Path: ts.MkAbs("index.sqlite")})
+	ts.Check(err)
+	ts.Defer(func() { ts.Check(x.Close()) })
+	scriptOf(ts).record = x
 }

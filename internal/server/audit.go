@@ -51,7 +51,7 @@ type recordQuery struct {
 	To          time.Time         `query:"to" doc:"The first instant that is too late."`
 	After       string            `query:"after" doc:"The next of the page before." maxLength:"128"`
 	Limit       int               `query:"limit" doc:"Most that are answered. A page may hold fewer and not be the last." minimum:"1" maximum:"1000" default:"100"`
-	Brief       bool              `query:"brief" doc:"Leave out what is long: the detail of records; objects, commits, sources and manifests of deployments."`
+	Brief       bool              `query:"brief" doc:"Leave out what is long: the detail of records; and of deployments objects, sources, manifests, and all but the newest of the commits."`
 }
 
 func (q *recordQuery) query() belay.RecordQuery {

@@ -123,7 +123,9 @@ func (x *Index) Deployments(ctx context.Context, q belay.RecordQuery) (deploymen
 }
 
 func brief(d belay.Deployment) belay.Deployment {
-	d.Objects, d.Commits, d.Sources, d.Manifests = nil, nil, nil, nil
+	d.Objects, d.Sources, d.Manifests = nil, nil, nil
+	d.MoreCommits += max(len(d.Commits)-1, 0)
+	d.Commits = d.Commits[:min(len(d.Commits), 1)]
 	return d
 }
 

@@ -13,9 +13,9 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// version of the schema and of what is put into it: one more with every change of
+// Version of the schema and of what is put into it: one more with every change of
 // either. An index of another version is made anew.
-const version = 1
+const Version = 1
 
 // schema keeps bodies apart from what is searched, so that a search reads little.
 var schema = []string{
@@ -104,7 +104,7 @@ func prepare(ctx context.Context, db *sql.DB) error {
 	if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_schema WHERE sql IS NOT NULL`).Scan(&tables); err != nil {
 		return err
 	}
-	if have == version && tables == len(schema) {
+	if have == Version && tables == len(schema) {
 		return nil
 	}
 	if err := reset(ctx, tx); err != nil {
@@ -131,7 +131,7 @@ func reset(ctx context.Context, tx *sql.Tx) error {
 	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		return err
 	}
-	for _, s := range append(append(drop, schema...), fmt.Sprintf(`PRAGMA user_version = %d`, version)) {
+	for _, s := range append(append(drop, schema...), fmt.Sprintf(`PRAGMA user_version = %d`, Version)) {
 		if _, err := tx.ExecContext(ctx, s); err != nil {
 			return err
 		}

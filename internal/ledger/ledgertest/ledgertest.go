@@ -16,31 +16,37 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"testing"
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/ledger/record"
 	"github.com/belaydev/belay/internal/xec"
 )
 
+// TB is what a ledger needs of a test; a script that is run by one has as much.
+type TB interface {
+	Helper()
+	Fatal(args ...any)
+	TempDir() string
+}
+
 // Ledger is a bare repository with records. Its methods end the test on an error.
 type Ledger struct {
 	// Dir of the repository.
 	Dir string
 
-	t     testing.TB
+	t     TB
 	seqs  map[string]uint64
 	began map[string]*belay.Deployment
 }
 
 // New makes an empty ledger in a directory of the test.
-func New(t testing.TB) *Ledger {
+func New(t TB) *Ledger {
 	t.Helper()
 	return Init(t, filepath.Join(t.TempDir(), "ledger.git"))
 }
 
 // Init makes an empty ledger at dir.
-func Init(t testing.TB, dir string) *Ledger {
+func Init(t TB, dir string) *Ledger {
 	t.Helper()
 	l := &Ledger{Dir: dir, t: t, seqs: map[string]uint64{}, began: map[string]*belay.Deployment{}}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -115,7 +121,7 @@ func (l *Ledger) Stream(writer string, events iter.Seq[belay.Event]) {
 	}
 	_, _ = out.WriteString("done\n") // Flush tells
 	if err := out.Flush(); err != nil {
-		l.t.Error(err)
+		l.t.Fatal(err)
 	}
 	_ = w.Close() // that of a pipe in memory
 	if err := <-done; err != nil {

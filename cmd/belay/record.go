@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/git"
+	"github.com/belaydev/belay/internal/ledger/index"
+)
+
+// recordReader answers questions of what happened: a server, or a ledger that is
+// read here. Lists come newest first with the After of the next page.
+type recordReader interface {
+	Records(ctx context.Context, q belay.RecordQuery) (records []belay.Record, next string, err error)
+	Record(ctx context.Context, id string) (belay.Record, error)
+	Deployments(ctx context.Context, q belay.RecordQuery) (deployments []belay.Deployment, next string, err error)
+	Deployment(ctx context.Context, id string) (belay.Deployment, error)
+	Manifests(ctx context.Context, deployment string) ([]belay.ManifestText, error)
+	Changes(ctx context.Context, deployment string) ([]belay.ManifestChange, error)
+	Diff(ctx context.Context, application, from, to string) ([]belay.ManifestChange, error)
+	Blame(ctx context.Context, application, cluster, object string) ([]belay.ManifestBlame, error)
+}
+
+// addLedger adds --ledger to a command that asks the record.
+func addLedger(cmd *cobra.Command) *string {
+	where := new(string)
+	cmd.Flags().StringVar(where, "ledger", "", "read this ledger instead of asking a server: a data directory, a repository, or the URL of one")
+	return where
+}
+
+// withRecord calls ask with whoever answers: the server, or the ledger that
+// --ledger names.
+func (e *env) withRecord(ctx context.Context, where string, ask func(recordReader) error) error {
+	if where == "" {
+		c, err := e.client()
+		if err != nil {
+			return err
+		}
+		return ask(c)
+	}
+	dir, cloned, done, err := e.ledgerDir(ctx, where)
+	if err != nil {
+		return err
+	}
+	defer done()
+	o := index.Options{Ledger: dir, Log: e.log}
+	if !cloned {
+		o.Path = e.indexPath(dir)
+	}
+	x, err := index.Open(o)
+	if err != nil {
+		return err
+	}
+	err = ask(x)
+	if err == nil {
+		if n := x.NoRecords(); n > 0 {
+			// Standard error is the last resort: nobody can be told that it fails.
+			_, _ = fmt.Fprintf(e.stderr, "note: %d commits of this ledger are no records and were left out; \"belay audit verify\" names the first thing wrong\n", n)
+		}
+	}
+	return errors.Join(err, x.Close())
+}
+
+// ledgerDir is the repository that --ledger means; one elsewhere is cloned until done.
+func (e *env) ledgerDir(ctx context.Context, where string) (dir string, cloned bool, done func(), err error) {
+	if st, err := os.Stat(where); err == nil && st.IsDir() {
+		if in, err := os.Stat(filepath.Join(where, ledgerName)); err == nil && in.IsDir() {
+			where = filepath.Join(where, ledgerName)
+		}
+		return where, false, func() {}, nil
+	}
+	if !strings.Contains(where, ":") {
+		return "", false, nil, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no directory %s", where),
+			Hint: "--ledger takes the data directory of a server, a repository with a ledger, or the URL of one"}
+	}
+	tmp, err := os.MkdirTemp("", "belay-ledger-")
+	if err != nil {
+		return "", false, nil, fmt.Errorf("make a place for the ledger: %w", err)
+	}
+	done = func() { _ = os.RemoveAll(tmp) } // it is in a directory for what may be lost
+	dir = filepath.Join(tmp, ledgerName)
+	m, err := git.Open(ctx, dir, where, git.Options{Logger: e.log})
+	if err == nil {
+		_, err = m.Fetch(ctx)
+		m.Close()
+	}
+	if err != nil {
+		done()
+		return "", false, nil, err
+	}
+	return dir, true, done, nil
+}
+
+// ledgerName is the ledger in a data directory.
+const ledgerName = "ledger.git"
+
+// indexPath is where the index of a ledger on disk is kept from one command to the
+// next; "" if there is no place for it.
+func (e *env) indexPath(dir string) string {
+	cache := e.getenv("XDG_CACHE_HOME")
+	if cache == "" {
+		var err error
+		if cache, err = os.UserCacheDir(); err != nil {
+			return ""
+		}
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil || !filepath.IsAbs(cache) {
+		return ""
+	}
+	cache = filepath.Join(cache, "belay", "ledgers")
+	if os.MkdirAll(cache, 0o700) != nil {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(abs))
+	return filepath.Join(cache, fmt.Sprintf("%s-%d.sqlite", hex.EncodeToString(sum[:8]), index.Version))
+}
+
+// pages reads pages until there are enough, all with 0; more says that there are others.
+func pages[T any](ctx context.Context, q belay.RecordQuery, enough int, read func(context.Context, belay.RecordQuery) ([]T, string, error)) (all []T, more bool, err error) {
+	all = []T{}
+	for {
+		q.Limit = belay.DefaultPage
+		if enough > 0 {
+			q.Limit = min(enough-len(all), belay.MaxPage)
+		}
+		page, next, err := read(ctx, q)
+		if err != nil {
+			return nil, false, err
+		}
+		all = append(all, page...)
+		if next == "" || enough > 0 && len(all) >= enough {
+			return all, next != "", nil
+		}
+		q.After = next
+	}
+}
