@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,6 +31,14 @@ type recordReader interface {
 	Blame(ctx context.Context, application, cluster, object string) ([]belay.ManifestBlame, error)
 }
 
+// indexFile is the index of the ledger in the data directory. It is a cache.
+const indexFile = "ledger.sqlite"
+
+// openIndex opens the index of a server's own ledger.
+func openIndex(data *dataDir, log *slog.Logger) (*index.Index, error) {
+	return index.Open(index.Options{Ledger: filepath.Join(data.path, ledgerDir), Path: filepath.Join(data.path, indexFile), Log: log.With("component", "index")})
+}
+
 // addLedger adds --ledger to a command that asks the record.
 func addLedger(cmd *cobra.Command) *string {
 	where := new(string)
@@ -47,7 +56,7 @@ func (e *env) withRecord(ctx context.Context, where string, ask func(recordReade
 		}
 		return ask(c)
 	}
-	dir, cloned, done, err := e.ledgerDir(ctx, where)
+	dir, cloned, done, err := e.ledgerAt(ctx, where)
 	if err != nil {
 		return err
 	}
@@ -70,11 +79,11 @@ func (e *env) withRecord(ctx context.Context, where string, ask func(recordReade
 	return errors.Join(err, x.Close())
 }
 
-// ledgerDir is the repository that --ledger means; one elsewhere is cloned until done.
-func (e *env) ledgerDir(ctx context.Context, where string) (dir string, cloned bool, done func(), err error) {
+// ledgerAt is the repository that --ledger means; one elsewhere is cloned until done.
+func (e *env) ledgerAt(ctx context.Context, where string) (dir string, cloned bool, done func(), err error) {
 	if st, err := os.Stat(where); err == nil && st.IsDir() {
-		if in, err := os.Stat(filepath.Join(where, ledgerName)); err == nil && in.IsDir() {
-			where = filepath.Join(where, ledgerName)
+		if in, err := os.Stat(filepath.Join(where, ledgerDir)); err == nil && in.IsDir() {
+			where = filepath.Join(where, ledgerDir)
 		}
 		return where, false, func() {}, nil
 	}
@@ -87,7 +96,7 @@ func (e *env) ledgerDir(ctx context.Context, where string) (dir string, cloned b
 		return "", false, nil, fmt.Errorf("make a place for the ledger: %w", err)
 	}
 	done = func() { _ = os.RemoveAll(tmp) } // it is in a directory for what may be lost
-	dir = filepath.Join(tmp, ledgerName)
+	dir = filepath.Join(tmp, ledgerDir)
 	m, err := git.Open(ctx, dir, where, git.Options{Logger: e.log})
 	if err == nil {
 		_, err = m.Fetch(ctx)
@@ -99,9 +108,6 @@ func (e *env) ledgerDir(ctx context.Context, where string) (dir string, cloned b
 	}
 	return dir, true, done, nil
 }
-
-// ledgerName is the ledger in a data directory.
-const ledgerName = "ledger.git"
 
 // indexPath is where the index of a ledger on disk is kept from one command to the
 // next; "" if there is no place for it.

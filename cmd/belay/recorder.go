@@ -15,6 +15,7 @@ import (
 type recorder struct {
 	bus    *events.Bus
 	ledger *ledger.Ledger
+	grown  func() // is told when there may be more in the ledger
 }
 
 // Publish implements reconcile.Recorder.
@@ -22,6 +23,7 @@ func (r *recorder) Publish(ev belay.Event) {
 	ev = prepared(ev)
 	if recorded(ev.Type) {
 		r.ledger.Publish(ev)
+		r.grown()
 	}
 	r.show(ev)
 }
@@ -33,6 +35,7 @@ func (r *recorder) Record(ctx context.Context, ev belay.Event) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	r.grown()
 	if ev.Type == belay.EventSyncStarted {
 		ev.Deployment = id // in the ledger the record is that itself
 	}

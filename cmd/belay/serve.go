@@ -18,6 +18,7 @@ import (
 	"github.com/belaydev/belay/internal/events"
 	"github.com/belaydev/belay/internal/kube"
 	"github.com/belaydev/belay/internal/ledger"
+	"github.com/belaydev/belay/internal/ledger/index"
 	"github.com/belaydev/belay/internal/ledger/record"
 	"github.com/belaydev/belay/internal/manifestdiff"
 	"github.com/belaydev/belay/internal/reconcile"
@@ -118,6 +119,7 @@ type serving struct {
 	data           *dataDir
 	runs           *runlog.Log
 	ledger         *ledger.Ledger
+	index          *index.Index // of the ledger
 	recorder       *recorder
 	denials        *denials
 	began          belay.Event // the first of this life
@@ -181,7 +183,10 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 			_ = s.ledger.Close(context.WithoutCancel(ctx)) // nothing was written
 		}
 	}()
-	s.recorder = &recorder{bus: s.bus, ledger: s.ledger}
+	if s.index, err = openIndex(data, o.log); err != nil {
+		return nil, err
+	}
+	s.recorder = &recorder{bus: s.bus, ledger: s.ledger, grown: s.index.Wake}
 	s.denials = &denials{publish: s.recorder.Publish, now: time.Now}
 	s.parts, err = newParts(partsOptions{
 		repo: o.repo, instance: o.instance, kubeconfig: o.kubeconfig, plugins: o.plugins, namespaces: o.namespaces,
@@ -200,7 +205,7 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 	})
 	shown := electing{s.engine, s.lease, s.ledger}
 	s.http = server.New(server.Config{Engine: shown, Events: s.bus, Metrics: newRegistry(s.engine, shown.standingBy, s.ledger), Schemas: catalog.Schema,
-		Build: version.Get(), Denied: s.denials.denied, Log: o.log})
+		Record: s.index, Build: version.Get(), Denied: s.denials.denied, Log: o.log})
 	s.open = s.servers(&o.open, open)
 	s.began = s.started(&o)
 	return s, nil
@@ -232,7 +237,7 @@ func (s *serving) run(ctx context.Context) error {
 	}
 	wg.Wait()
 	s.parts.close()
-	errs = append(errs, s.closeLedger(ctx))
+	errs = append(errs, s.closeLedger(ctx), s.index.Close())
 	s.log.Info("stopped")
 	return errors.Join(append(errs, s.runs.Close(), s.data.Close())...)
 }

@@ -44,6 +44,9 @@ type Index struct {
 
 	work chan struct{} // one token: who has it may write
 
+	ctx  context.Context // ends with Close
+	stop context.CancelFunc
+
 	mu   sync.Mutex
 	db   *sql.DB
 	seen string // what the refs said when the index was up to date
@@ -59,6 +62,7 @@ func Open(o Options) (*Index, error) {
 		return nil, err
 	}
 	x := &Index{ledger: dir, path: o.Path, log: o.Log, work: make(chan struct{}, 1)}
+	x.ctx, x.stop = context.WithCancel(context.Background())
 	if x.log == nil {
 		x.log = slog.New(slog.DiscardHandler)
 	}
@@ -98,7 +102,7 @@ func (x *Index) Wake() {
 		x.mu.Lock()
 		x.wake = nil
 		x.mu.Unlock()
-		if err := x.Refresh(context.Background()); err != nil && !errors.Is(err, errClosed) {
+		if err := x.Refresh(x.ctx); err != nil && x.ctx.Err() == nil {
 			x.log.Warn("index of the ledger is behind", "error", err)
 		}
 	})
@@ -114,6 +118,7 @@ func (x *Index) Close() error {
 		x.wake.Stop()
 	}
 	x.mu.Unlock()
+	x.stop()
 	x.work <- struct{}{} // whoever writes ends first
 	defer func() { <-x.work }()
 	x.mu.Lock()
@@ -177,6 +182,9 @@ func (x *Index) current(ctx context.Context) (*sql.DB, error) {
 	case db != nil && seen == now:
 		return db, nil
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(x.ctx, func() { cancel(errClosed) })()
 	db, err = x.follow(ctx, db)
 	if damaged(err) {
 		x.log.Warn("index of the ledger is damaged, made anew", "path", x.path, "error", err)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -356,5 +357,36 @@ func TestAQuestionEndsWithItsContext(t *testing.T) {
 	}
 	if got := all(t, x, belay.RecordQuery{}); len(got) != 30 {
 		t.Errorf("then %d records", len(got))
+	}
+}
+
+func TestItFollowsWhenItIsWoken(t *testing.T) {
+	l := ledgertest.New(t)
+	path := filepath.Join(t.TempDir(), "index.sqlite")
+	x := open(t, Options{Ledger: l.Dir, Path: path})
+	l.Stream("main", ledgertest.Many("main", 30))
+	x.Wake()
+	x.Wake()
+	for { // ends with the test's time
+		x.mu.Lock()
+		done := x.seen != "" && x.wake == nil
+		x.mu.Unlock()
+		if done {
+			break
+		}
+		runtime.Gosched()
+	}
+	must(t, x.Close())
+	x.Wake() // of no use, and no harm
+	if err := x.Refresh(t.Context()); err == nil {
+		t.Error("a closed index follows")
+	}
+	db, err := connect(path)
+	must(t, err)
+	var n int
+	must(t, db.QueryRowContext(t.Context(), `SELECT count(*) FROM records`).Scan(&n))
+	must(t, db.Close())
+	if n != 30 {
+		t.Errorf("%d records before anybody asked", n)
 	}
 }
