@@ -138,7 +138,7 @@ func recordTable(list []belay.Record, wide bool) *term.Table {
 	t := term.NewTable(append(head, "WHO", "MESSAGE")...)
 	for i := range list {
 		ev := &list[i].Event
-		row := []term.Cell{term.Text(list[i].ID()), term.Text(stamp(ev.Time)), {Text: string(ev.Type), Style: eventStyle(ev.Type)}, term.Text(about(ev))}
+		row := []term.Cell{term.Text(list[i].ID()), term.Text(moment(ev.Time)), {Text: string(ev.Type), Style: eventStyle(ev.Type)}, term.Text(about(ev))}
 		who, message := personName(ev.Actor), ev.Message
 		if wide {
 			row = append(row, term.Text(ev.Project), term.Text(shortRevision(ev.Revision)), term.Text(shortRevision(ev.Change)), term.Text(ev.Deployment))

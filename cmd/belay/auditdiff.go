@@ -122,7 +122,7 @@ func printBlame(p *term.Printer, b *strings.Builder, m *belay.ManifestBlame) {
 	for i := range m.Deployments {
 		d := &m.Deployments[i]
 		name := term.Clean(d.ID)
-		whose[d.ID] = name + strings.Repeat(" ", id-term.Columns(name)) + "  " + stamp(d.Started) + "  " + term.Truncate(term.Clean(personName(d.Actor)), 24)
+		whose[d.ID] = name + strings.Repeat(" ", id-term.Columns(name)) + "  " + moment(d.Started) + "  " + term.Truncate(term.Clean(personName(d.Actor)), 24)
 		width = max(width, term.Columns(whose[d.ID]))
 	}
 	last := ""

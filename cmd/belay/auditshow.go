@@ -213,7 +213,7 @@ func printDeployment(p *term.Printer, b *strings.Builder, s *shown) {
 	fmt.Fprintf(b, "%s of %s on %s\n", p.Paint(term.Bold, "Deployment "+term.Clean(d.ID)), p.Paint(term.Bold, term.Clean(d.Application)), term.Clean(d.Cluster))
 	field(p, b, "who", d.Actor)
 	field(p, b, "approved by", strings.Join(approvers(d.Commits), ", "))
-	when := stamp(d.Started)
+	when := moment(d.Started)
 	if t := took(d); t != "" {
 		when += ", took " + t
 	}
@@ -253,7 +253,7 @@ func printDeployment(p *term.Printer, b *strings.Builder, s *shown) {
 		b.WriteString("\n" + p.Paint(term.Bold, "What happened") + "\n")
 		for i := range s.Records {
 			ev := &s.Records[i].Event
-			fmt.Fprintf(b, "  %s  %s  %s%s\n", term.Clean(s.Records[i].ID()), stamp(ev.Time), p.Paint(eventStyle(ev.Type), fmt.Sprintf("%-12s", term.Clean(string(ev.Type)))), term.Clean(ev.Message))
+			fmt.Fprintf(b, "  %s  %s  %s%s\n", term.Clean(s.Records[i].ID()), moment(ev.Time), p.Paint(eventStyle(ev.Type), fmt.Sprintf("%-12s", term.Clean(string(ev.Type)))), term.Clean(ev.Message))
 		}
 	}
 }
@@ -281,7 +281,7 @@ func printCommits(p *term.Printer, b *strings.Builder, commits []belay.Commit, m
 			by = append(by, c.Author)
 		}
 		if !c.Time.IsZero() {
-			by = append(by, stamp(c.Time))
+			by = append(by, moment(c.Time))
 		}
 		if len(by) > 0 {
 			line += " (" + strings.Join(by, ", ") + ")"
@@ -345,7 +345,7 @@ func printRecord(p *term.Printer, b *strings.Builder, r *belay.Record) {
 	field(p, b, "about", about(ev))
 	field(p, b, "object", ev.Object)
 	field(p, b, "who", ev.Actor)
-	field(p, b, "when", stamp(ev.Time))
+	field(p, b, "when", moment(ev.Time))
 	field(p, b, "why", ev.Reason)
 	field(p, b, "result", string(ev.Result))
 	field(p, b, "repository", ev.Repo)
@@ -370,7 +370,7 @@ func printRecord(p *term.Printer, b *strings.Builder, r *belay.Record) {
 	if h := d.Hold; h != nil {
 		field(p, b, "held at", h.Revision)
 		if !h.Until.IsZero() {
-			field(p, b, "until", stamp(h.Until))
+			field(p, b, "until", moment(h.Until))
 		}
 		field(p, b, "rolled back", h.Bad)
 	}

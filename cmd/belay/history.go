@@ -111,12 +111,12 @@ func noteMore(p *term.Printer, more bool, last time.Time) error {
 	if !more {
 		return nil
 	}
-	_, err := fmt.Fprintf(p, "\nThere is more: raise --limit, or add --to %q.\n", stamp(last.Add(time.Second)))
+	_, err := fmt.Fprintf(p, "\nThere is more: raise --limit, or add --to %q.\n", moment(last.Add(time.Second)))
 	return err
 }
 
-// stamp is a time as tables show it, and --from and --to take it.
-func stamp(t time.Time) string { return t.Local().Format(time.DateTime) }
+// moment is a time as tables show it, and --from and --to take it.
+func moment(t time.Time) string { return t.Local().Format(time.DateTime) }
 
 func deploymentTable(list []belay.Deployment, named, wide bool) *term.Table {
 	head := []string{"ID"}
@@ -146,7 +146,7 @@ func deploymentTable(list []belay.Deployment, named, wide bool) *term.Table {
 		if named || wide {
 			row = append(row, term.Text(d.Cluster))
 		}
-		row = append(row, term.Text(stamp(d.Started)), term.Text(shortRevision(d.Revision)))
+		row = append(row, term.Text(moment(d.Started)), term.Text(shortRevision(d.Revision)))
 		who := personName(d.Actor)
 		if wide {
 			row, who = append(row, term.Text(shortRevision(d.Change))), d.Actor

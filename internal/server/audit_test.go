@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -11,64 +10,11 @@ import (
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/server"
+	"github.com/belaydev/belay/internal/server/servertest"
 )
-
-// ledger answers what it holds and remembers what it was asked.
-type ledger struct {
-	asked []any
-	err   error
-}
-
-var (
-	someDeployment = belay.Deployment{ID: "main/7", Application: "web", Cluster: "prod", Actor: "Ada <ada@example.org>", Message: "synced", Result: belay.Succeeded,
-		Started: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Ended: time.Date(2026, 1, 2, 3, 4, 9, 0, time.UTC),
-		Objects:   []belay.ObjectResult{{Verb: belay.VerbUpdate, ID: belay.ObjectID{Group: "apps", Kind: "Deployment", Namespace: "web", Name: "web"}, Result: belay.Succeeded}},
-		Commits:   []belay.Commit{{ID: "abc", Author: "Ada", Subject: "more", Reviewers: []string{"Grace"}}},
-		Manifests: []belay.ManifestFile{{Path: "manifests/x.yaml", SHA256: "00"}}}
-	someRecord = belay.Record{Writer: "main", Seq: 8, Commit: "abc", Event: belay.Event{Type: belay.EventSynced, Time: someDeployment.Ended, Application: "web",
-		Detail: &belay.Detail{Hold: &belay.Hold{Application: "web"}, Drift: &belay.Drift{}}}}
-	someObject = belay.ObjectID{Kind: "Service", Namespace: "web", Name: "web"}
-)
-
-func (l *ledger) ask(v ...any) error {
-	l.asked = append(l.asked, v...)
-	return l.err
-}
-
-func (l *ledger) Records(_ context.Context, q belay.RecordQuery) ([]belay.Record, string, error) {
-	return []belay.Record{someRecord}, "main/8", l.ask(q)
-}
-
-func (l *ledger) Record(_ context.Context, id string) (belay.Record, error) {
-	return someRecord, l.ask(id)
-}
-
-func (l *ledger) Deployments(_ context.Context, q belay.RecordQuery) ([]belay.Deployment, string, error) {
-	return []belay.Deployment{someDeployment}, "", l.ask(q)
-}
-
-func (l *ledger) Deployment(_ context.Context, id string) (belay.Deployment, error) {
-	return someDeployment, l.ask(id)
-}
-
-func (l *ledger) Manifests(_ context.Context, id string) ([]belay.ManifestText, error) {
-	return []belay.ManifestText{{Object: someObject, Path: "p", YAML: "a: b\n"}}, l.ask(id)
-}
-
-func (l *ledger) Changes(_ context.Context, id string) ([]belay.ManifestChange, error) {
-	return nil, l.ask(id)
-}
-
-func (l *ledger) Diff(_ context.Context, app, from, to string) ([]belay.ManifestChange, error) {
-	return []belay.ManifestChange{{Object: someObject, Path: "p", Diff: "-a\n"}}, l.ask(app, from, to)
-}
-
-func (l *ledger) Blame(_ context.Context, app, cluster, object string) ([]belay.ManifestBlame, error) {
-	return []belay.ManifestBlame{{Object: someObject, Path: "p", Lines: []belay.BlameLine{{Deployment: "main/7", Text: "a: b"}}, Deployments: []belay.Deployment{someDeployment}}}, l.ask(app, cluster, object)
-}
 
 func TestTheRecordIsAskedWhatTheRequestSays(t *testing.T) {
-	l := &ledger{}
+	l := &servertest.Record{}
 	f := start(t, func(c *server.Config) { c.Record = l })
 	from := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
 	query := "?application=a&application=b&project=p&cluster=c&type=drift&type=synced&person=Ada%20L&change=abc&object=deployment/web&changed=replicas" +
@@ -91,27 +37,27 @@ func TestTheRecordIsAskedWhatTheRequestSays(t *testing.T) {
 		{"/api/v1/applications/web/diff?from=main/1&to=abc", []any{"web", "main/1", "abc"}},
 		{"/api/v1/applications/web/blame?cluster=c&object=web", []any{"web", "c", "web"}},
 	} {
-		l.asked = nil
+		l.Asked = nil
 		code, raw, _ := f.ask("GET", c.path, "")
 		if code != 200 {
 			t.Errorf("%s answered %d %s", c.path, code, raw)
 			continue
 		}
-		for _, a := range l.asked {
+		for _, a := range l.Asked {
 			if q, ok := a.(belay.RecordQuery); ok {
 				q.From, q.To = q.From.UTC(), q.To.UTC()
-				l.asked = []any{q}
+				l.Asked = []any{q}
 			}
 		}
-		if fmt.Sprintf("%+v", l.asked) != fmt.Sprintf("%+v", c.want) {
-			t.Errorf("%s asked\n%+v\nwant\n%+v", c.path, l.asked, c.want)
+		if fmt.Sprintf("%+v", l.Asked) != fmt.Sprintf("%+v", c.want) {
+			t.Errorf("%s asked\n%+v\nwant\n%+v", c.path, l.Asked, c.want)
 		}
 	}
 	list := decode[struct {
 		Records []belay.Record
 		Next    string
 	}](f, 200, "GET", "/api/v1/records", "")
-	if list.Next != "main/8" || !reflect.DeepEqual(list.Records, []belay.Record{someRecord}) {
+	if list.Next != "main/8" || !reflect.DeepEqual(list.Records, []belay.Record{servertest.SomeRecord}) {
 		t.Errorf("records: %+v", list)
 	}
 	if _, raw, _ := f.ask("GET", "/api/v1/deployments/main/7/changes", ""); strings.TrimSpace(raw) != `{"changes":[]}` {
@@ -120,7 +66,7 @@ func TestTheRecordIsAskedWhatTheRequestSays(t *testing.T) {
 	for _, path := range []string{"/api/v1/records?limit=0", "/api/v1/records?limit=1001", "/api/v1/records?from=yesterday", "/api/v1/applications/web/diff?from=a"} {
 		f.refused(422, belay.CodeInvalid, "GET", path, "")
 	}
-	l.err = &belay.Error{Code: belay.CodeNotFound, Message: "there is no record"}
+	l.Failure = &belay.Error{Code: belay.CodeNotFound, Message: "there is no record"}
 	f.refused(404, belay.CodeNotFound, "GET", "/api/v1/records/main/99", "")
 }
 
@@ -135,7 +81,7 @@ func TestWithoutALedgerTheErrorSaysSo(t *testing.T) {
 
 // What the record answers is what the document says.
 func TestAnswersOfTheRecordFitTheDocument(t *testing.T) {
-	f := start(t, func(c *server.Config) { c.Record = &ledger{} })
+	f := start(t, func(c *server.Config) { c.Record = &servertest.Record{} })
 	s := openapi(f)
 	for path, template := range map[string]string{
 		"/api/v1/records": "", "/api/v1/records/main/8": "/api/v1/records/{writer}/{seq}", "/api/v1/deployments": "",

@@ -53,6 +53,8 @@ type Index struct {
 	bad  int    // commits that are no records
 	wake *time.Timer
 	shut bool
+	// behind is true after Wake led to an error, which is told once.
+	behind bool
 }
 
 // Open finds the repository. The index itself is opened by the first question.
@@ -102,8 +104,13 @@ func (x *Index) Wake() {
 		x.mu.Lock()
 		x.wake = nil
 		x.mu.Unlock()
-		if err := x.Refresh(x.ctx); err != nil && x.ctx.Err() == nil {
-			x.log.Warn("index of the ledger is behind", "error", err)
+		err := x.Refresh(x.ctx)
+		x.mu.Lock()
+		told := x.behind
+		x.behind = err != nil
+		x.mu.Unlock()
+		if err != nil && !told && x.ctx.Err() == nil {
+			x.log.Warn("index of the ledger is behind; questions will try again", "error", err)
 		}
 	})
 }
@@ -194,7 +201,7 @@ func (x *Index) current(ctx context.Context) (*sql.DB, error) {
 		db, err = x.follow(ctx, nil)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("index the ledger %s: %w", x.ledger, err)
+		return nil, x.explain(err)
 	}
 	x.mu.Lock()
 	x.seen = now
@@ -242,4 +249,13 @@ func (x *Index) ask(ctx context.Context, question func(*sql.DB) error) error {
 			return err
 		}
 	}
+}
+
+// explain says what to do about an index that cannot be brought up to date.
+func (x *Index) explain(err error) error {
+	if full(err) {
+		return &belay.Error{Code: belay.CodeUnavailable, Message: fmt.Sprintf("there is no room for the index of the ledger in %s", filepath.Dir(x.path)),
+			Hint: "make room on that disk; the ledger itself is not touched", Err: err}
+	}
+	return fmt.Errorf("index the ledger %s: %w", x.ledger, err)
 }

@@ -158,6 +158,12 @@ func damaged(err error) bool {
 	return e.Code() == sqlite3.SQLITE_IOERR_SHORT_READ
 }
 
+// full says whether an error means that the disk is.
+func full(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && e.Code()&0xff == sqlite3.SQLITE_FULL
+}
+
 // discard throws the file away. The caller holds the token.
 func (x *Index) discard() error {
 	x.mu.Lock()
