@@ -124,7 +124,7 @@ func (e *entry) dir() string {
 func (e *entry) deploys() bool { return e.typ == belay.EventSyncStarted || record.Ends(e.typ) }
 
 // logFormat has a field a line but for the hash and the parents.
-const logFormat = "%H %P%n%(trailers:key=Belay-Event,valueonly,separator=)%n%(trailers:key=Application,valueonly,separator=)%n%(trailers:key=Cluster,valueonly,separator=)"
+const logFormat = "%H %P%n%(trailers:key=Belay-Event,valueonly,unfold,separator=)%n%(trailers:key=Application,valueonly,unfold,separator=)%n%(trailers:key=Cluster,valueonly,unfold,separator=)"
 
 // builder indexes one branch.
 type builder struct {

@@ -114,8 +114,8 @@ func (x *Index) tips(ctx context.Context) (map[string]string, error) {
 	return tips, nil
 }
 
-func (x *Index) ancestor(ctx context.Context, old, new string) (bool, error) {
-	err := command(x.ledger, "merge-base", "--is-ancestor", old, new).Run(ctx)
+func (x *Index) ancestor(ctx context.Context, early, late string) (bool, error) {
+	err := command(x.ledger, "merge-base", "--is-ancestor", early, late).Run(ctx)
 	if e, ok := errors.AsType[*xec.ExitError](err); ok && e.Code == 1 {
 		return false, nil
 	}

@@ -390,3 +390,24 @@ func TestItFollowsWhenItIsWoken(t *testing.T) {
 		t.Errorf("%d records before anybody asked", n)
 	}
 }
+
+// What is no record is left out and counted, whatever it says.
+func TestCommitsThatAreNoRecordsAreLeftOut(t *testing.T) {
+	l := ledgertest.New(t)
+	l.Stream("main", ledgertest.Many("main", 10))
+	for _, message := range []string{
+		"no trailers", "folded\n\nBelay-Event: synced\nApplication: a\n b\n c\nCluster: x\nCluster: y\n", "elsewhere\n\nBelay-Event: synced\nApplication: ../../x\nCluster: .\n",
+		"deployment without one\n\nBelay-Event: syncStarted\n", "an old record again\n\nBelay-Event: drift\nApplication: app-21\nCluster: cluster-0\n",
+	} {
+		l.Git("update-ref", record.Branch("main"), l.Git("commit-tree", "-p", "ledger/main", "-m", message, "ledger/main^{tree}"))
+	}
+	x := open(t, Options{Ledger: l.Dir})
+	if got := all(t, x, belay.RecordQuery{}); len(got) != 10 || x.NoRecords() != 5 {
+		t.Errorf("%d records, and %d commits that are none", len(got), x.NoRecords())
+	}
+	// What a writer of another name wrote is not taken for this one's.
+	l.Git("update-ref", record.Branch("other"), "ledger/main~5")
+	if got := all(t, x, belay.RecordQuery{}); len(got) != 10 || x.NoRecords() != 15 {
+		t.Errorf("%d records, and %d commits that are none, with a copied branch", len(got), x.NoRecords())
+	}
+}

@@ -74,7 +74,7 @@ func TestDeploymentsAreFoundByTheLinesTheyChanged(t *testing.T) {
 	for expr, want := range map[string][]string{
 		"replicas":  {ids[3], ids[2], ids[0]},
 		"image: we": {ids[1], ids[0]},
-		"api:1":     {ids[0]},
+		"api:1":     {ids[3], ids[0]}, // the one took it away
 		"nothing":   {},
 	} {
 		got := []string{}
