@@ -112,8 +112,8 @@ func (w *world) backUp() (dir string) {
 	return dir
 }
 
-// records counts the records of a ledger, and names the latest.
-func (w *world) records(data string) (n int, tip string) {
+// ledgerTip counts the records of a ledger, and names the latest.
+func (w *world) ledgerTip(data string) (n int, tip string) {
 	w.t.Helper()
 	r := gittest.OpenRepo(w.t, filepath.Join(data, ledgerDir))
 	branch := strings.TrimSpace(r.Git("for-each-ref", "--format=%(refname)", "refs/heads/ledger/"))
@@ -135,7 +135,7 @@ func TestRestoreFromBackup(t *testing.T) {
 	s := w.serve()
 	s.awaitSynced(names...)
 	backup := w.backUp()
-	kept, tip := w.records(backup)
+	kept, tip := w.ledgerTip(backup)
 	if kept < len(names) {
 		t.Fatalf("%d records in the backup", kept)
 	}
@@ -158,7 +158,7 @@ func TestRestoreFromBackup(t *testing.T) {
 	w.awaitValue(w.ns("app-03"), "config", "three")
 	s.awaitSynced(names...)
 	s.stop()
-	n, _ := w.records(w.data)
+	n, _ := w.ledgerTip(w.data)
 	ledger := gittest.OpenRepo(t, filepath.Join(w.data, ledgerDir))
 	branch := strings.TrimSpace(ledger.Git("for-each-ref", "--format=%(refname)", "refs/heads/ledger/"))
 	ledger.Git("merge-base", "--is-ancestor", tip, branch) // fails the test if it is not
