@@ -233,6 +233,8 @@ type SyncPolicy struct {
 	// Timeout of a sync, from its first write until it is Synced; a Go duration. A
 	// sync that takes longer fails. Default: no limit.
 	Timeout string `json:"timeout,omitempty" doc:"Longest time of a sync, such as 10m; one that takes longer fails and is tried again with the next commit or on request."`
+	// Rollback says when the application goes back by itself; nil is never.
+	Rollback *AutomaticRollback `json:"rollback,omitempty" doc:"Goes back by itself when a deployment fails or makes the application Degraded. Default: never."`
 	// Confirm holds the token that a held prune asks for. It fits that one set of
 	// deletions and no other.
 	Confirm string `json:"confirm,omitempty" doc:"The token that a held prune printed; it confirms that one set of deletions."`

@@ -45,6 +45,8 @@ type ProjectSpec struct {
 	ServiceAccount *ServiceAccount `json:"serviceAccount,omitempty" doc:"ServiceAccount that is impersonated for every write, so that the cluster's RBAC decides what the project may touch."`
 	// Decryption holds the keys for SOPS-encrypted files of the project's applications.
 	Decryption *Decryption `json:"decryption,omitempty" doc:"Keys that SOPS-encrypted files are decrypted with."`
+	// Rollback says how the commits of rollbacks come into repositories.
+	Rollback RollbackPolicy `json:"rollback,omitzero" doc:"How the commits of rollbacks come into repositories."`
 	// Confirm holds tokens that held removals of whole applications ask for.
 	Confirm []string `json:"confirm,omitempty" doc:"Tokens that held removals of applications printed."`
 }
@@ -119,7 +121,7 @@ type Decryption struct {
 
 // DefaultProjectSpec is what a declared Project means where it says nothing.
 func DefaultProjectSpec() ProjectSpec {
-	return ProjectSpec{Kinds: []string{"*"}, InteractiveManagers: DefaultInteractiveManagers()}
+	return ProjectSpec{Kinds: []string{"*"}, InteractiveManagers: DefaultInteractiveManagers(), Rollback: DefaultRollbackPolicy()}
 }
 
 // OpenProject is the project that applies when no Project named "default" is

@@ -177,6 +177,10 @@ type Hold struct {
 	// definition holds.
 	Revision string `json:"revision" doc:"Revision it is held at."`
 	Config   string `json:"config,omitempty" doc:"Commit of the config repository whose definition of the application holds."`
+	// Sources are where everything stood that the application was made of.
+	Sources []SourceRevision `json:"sources,omitempty" doc:"Revisions of everything it was made of."`
+	// Desired is the digest of the state that it is held at.
+	Desired string `json:"desired,omitempty" doc:"Digest of the desired state that it is held at."`
 	// Bad is the revision that was rolled back, Digest what it desired: the same is
 	// not tried again.
 	Bad    string `json:"bad,omitempty" doc:"Revision that was rolled back."`

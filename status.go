@@ -41,6 +41,8 @@ type ApplicationStatus struct {
 	Automatic bool `json:"automatic" doc:"Whether commits are applied without being asked."`
 	// Suspended is the reason, where it is suspended.
 	Suspended string `json:"suspended,omitempty" doc:"Why nothing of it is written: it is suspended in Git."`
+	// Held is the hold that keeps it at an earlier revision.
+	Held *Hold `json:"held,omitempty" doc:"The hold that keeps it at an earlier revision, in spite of what Git says."`
 	// Tree is set only where one application is asked for.
 	Tree []ObjectStatus `json:"tree,omitempty" doc:"Its objects; only where one application is asked for."`
 }

@@ -143,6 +143,14 @@ func printApp(p *term.Printer, a *belay.ApplicationStatus, problems []belay.Erro
 	if !a.Automatic {
 		line("Syncs", "when asked to (belay sync "+a.Name+")", term.Plain)
 	}
+	if h := a.Held; h != nil {
+		line("Held at", h.Revision, term.Yellow)
+		line("Held by", h.By+" since "+h.Since.Local().Format(time.RFC3339)+" until "+h.Until.Local().Format(time.RFC3339), term.Plain)
+		line("Held for", h.Reason, term.Plain)
+		if h.Branch != "" {
+			line("Waits for", "branch "+h.Branch+" to be merged", term.Plain)
+		}
+	}
 	line("Message", a.Message, term.Plain)
 	line("Hint", a.Hint, term.Plain)
 	for i := range problems {

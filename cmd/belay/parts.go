@@ -33,6 +33,7 @@ type parts struct {
 	sources   reconcile.Sources
 	renderer  reconcile.Renderer
 	connector reconcile.Connector
+	committer reconcile.Committer
 }
 
 type partsOptions struct {
@@ -93,6 +94,7 @@ func newParts(o partsOptions) (*parts, error) {
 		return nil, err
 	}
 	p.sources = &sources{Hub: p.hub, interval: o.interval, own: own}
+	p.committer = commits{p.hub}
 	p.renderer = &renderer{pool: p.pool, cache: cache}
 	p.connector = conn
 	return p, nil

@@ -199,7 +199,7 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 	}
 	s.engine = reconcile.New(reconcile.Options{
 		Repo: s.parts.repo, Ref: o.ref, Path: cleanPath(o.path), Instance: o.instance, OnlyCluster: o.onlyCluster,
-		Sources: s.parts.sources, Renderer: s.parts.renderer, Connector: s.parts.connector, NewIndex: newIndex,
+		Sources: s.parts.sources, Renderer: s.parts.renderer, Committer: s.parts.committer, Connector: s.parts.connector, NewIndex: newIndex,
 		Recorder: s.recorder, Logger: o.log, Diff: manifestdiff.Unified, SecretKey: data.key, Runs: s.runs,
 		ManifestSum: record.ManifestSum, Checkpoint: o.checkpoint,
 	})

@@ -101,6 +101,7 @@ var (
 		pattern: regexp.MustCompile(`^(background|foreground|orphan)$`), want: "background, foreground or orphan", tell: true,
 	}
 	formatWindowKind = &format{pattern: regexp.MustCompile(`^(allow|deny)$`), want: "allow or deny", tell: true}
+	formatPush       = &format{pattern: regexp.MustCompile(`^(branch|pullRequest)$`), want: "branch or pullRequest", tell: true}
 	formatDuration   = &format{
 		pattern: regexp.MustCompile(`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`), want: `a duration such as 30s, 10m or 1h30m`, check: checkDuration,
 	}

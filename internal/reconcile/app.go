@@ -3,6 +3,7 @@ package reconcile
 import (
 	"container/list"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/belaydev/belay"
@@ -48,6 +49,10 @@ type app struct {
 	judged *desired
 	// awaits are the dependencies that were not ready when they were looked at last.
 	awaits map[string]bool
+	// kept is what it is held at, insisted the digest of what somebody wants in spite
+	// of an automatic rollback.
+	kept     []declared
+	insisted string
 	// unknown is true if Git's history never declared it.
 	unknown bool
 	// commits concern it and belong to no deployment yet, newest first; lost is true
@@ -75,6 +80,10 @@ type app struct {
 	// unrecorded counts in a row what could not be written because it could not be recorded.
 	unrecorded attempt
 	hooks      hookMemory
+
+	watch   *watch // of the deployment under way, where it may be rolled back by itself
+	well    *well  // what it was when it was well last
+	resumed bool   // the watch of an earlier life was looked for
 }
 
 // deliverTo forgets what was done in another cluster.
@@ -101,8 +110,8 @@ func (a *app) forgetUndeclared(d *desired) {
 	for i := range d.objects {
 		declared[d.objects[i].id] = true
 	}
-	for i := range d.hooks {
-		declared[d.hooks[i].id] = true
+	for _, o := range slices.Concat(d.hooks, d.also) {
+		declared[o.id] = true
 	}
 	maps.DeleteFunc(a.heals, func(id belay.ObjectID, _ *attempt) bool { return !declared[id] })
 	maps.DeleteFunc(a.drifted, func(id belay.ObjectID, _ string) bool { return !declared[id] })
@@ -132,6 +141,8 @@ type desired struct {
 	hooks    []declared
 	unplaced []plan.Unresolved
 	run      string // what hooks run for, see belay.HookRunOf
+	// also are objects that are claimed beside those, while a hold keeps them.
+	also []declared
 }
 
 // declared is one desired object without its manifest.

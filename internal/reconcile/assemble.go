@@ -96,6 +96,9 @@ func (e *Engine) revisionAt(t *target, k refKey) (belay.Revision, error) {
 		return rev, nil
 	}
 	rev, err := e.Sources.Revision(k.url, k.ref)
+	if t.asOf != nil {
+		rev, err = t.asOf(k)
+	}
 	if rev.Commit == "" {
 		return rev, err
 	}

@@ -188,7 +188,7 @@ func (e *Engine) uncompared(name string) string {
 	if b.cannot {
 		return "cannot be read: " + cut(b.status.Message)
 	}
-	if !b.read || b.dirty || b.rendering || b.judged != b.desired && b.status.Sync != belay.SyncUnknown {
+	if !b.read || b.dirty || b.rendering || b.judged != b.desired && b.status.Sync != belay.SyncUnknown && e.holds[name] == nil {
 		return "is being compared with the newest commit"
 	}
 	return ""

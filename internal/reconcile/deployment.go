@@ -267,6 +267,7 @@ func (e *Engine) begin(ctx context.Context, t *target, p *belay.Plan, run []bela
 		if d, err = e.start(ctx, t, p, todo); err != nil {
 			return err
 		}
+		e.watchFrom(t)
 		e.Checkpoint("begin")
 	}
 	a.effort.start(t.planned)
@@ -341,6 +342,9 @@ func (e *Engine) start(ctx context.Context, t *target, p *belay.Plan, message st
 	}
 	if who != nil {
 		ev.Actor, ev.Reason = who.actor, who.reason
+	}
+	if h := t.held; h != nil {
+		ev.Actor, ev.Reason, ev.Change = h.By, h.Reason, h.Config
 	}
 	var err error
 	if d.id, err = e.record(ctx, ev); err != nil {

@@ -56,6 +56,12 @@ type target struct {
 	// unrecorded is why nothing is written: it could not be recorded.
 	unrecorded *belay.Error
 
+	// held is the hold that the pass is about; nil for what Git says.
+	held *hold
+
+	// asOf says where a ref stood, for a render of an earlier state; nil for now.
+	asOf func(refKey) (belay.Revision, error)
+
 	// ordered is true where leaving Git is the order, automatic sync or not.
 	ordered bool
 
@@ -120,7 +126,7 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 	if good != nil {
 		nd = good
 	}
-	nd.spec = spec
+	nd.spec, nd.also = spec, a.kept
 	var old []declared
 	if d != nil {
 		old = d.claimed()

@@ -34,7 +34,11 @@ type Options struct {
 	Connector Connector
 	NewIndex  func() Index
 	Recorder  Recorder
-	Logger    *slog.Logger
+	// Committer makes commits; nil where none are made. Deployments are what the
+	// record has of them; nil where there is no record.
+	Committer   Committer
+	Deployments Deployments
+	Logger      *slog.Logger
 	// Diff shows the difference of two manifests to people; either may be nil.
 	Diff func(before, after json.RawMessage) string
 	// SecretKey keys the digests that stand for secret values.
@@ -63,6 +67,8 @@ type Engine struct {
 	queue *queue
 	hot   *hot
 	stats Stats
+
+	rolling sync.Mutex // held while a rollback is worked out and pushed
 
 	loading sync.Mutex // held while definitions are loaded
 	// checks are how clusters tell health; they belong to loading.
@@ -95,6 +101,7 @@ type Engine struct {
 	dependents map[string][]string
 	waiting    map[string]bool
 	ready      map[string]*expr.Program
+	holds      map[string]*hold // in force, by application
 	// hadStrangers is true when the sources were told of repositories that nobody declared.
 	hadStrangers bool
 	// seen is where a ref stood when an earlier life saw it last; "" for never.
@@ -156,6 +163,7 @@ func New(o Options) *Engine {
 		recalled:    map[string]bool{},
 		told:        map[refKey]*batch{},
 		seen:        map[refKey]string{},
+		holds:       map[string]*hold{},
 		unreadables: map[string]string{},
 	}
 }
@@ -170,6 +178,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	e.runCtx = ctx
 	e.mu.Unlock()
 	e.recallDeployments()
+	e.recallHolds()
 	e.Sources.Configure(nil, map[string][]string{e.Repo: {e.Ref}})
 	e.running.Go(func() { e.queue.run(ctx) })
 	// Writes outlive the signal to stop for a moment, so that their outcome is known.

@@ -31,10 +31,10 @@ func (d *desired) hooked() bool { return len(d.hooks)+len(d.unplaced) > 0 }
 
 // claimed are all objects that an application lays claim to.
 func (d *desired) claimed() []declared {
-	if len(d.hooks) == 0 {
+	if len(d.hooks)+len(d.also) == 0 {
 		return d.objects
 	}
-	return slices.Concat(d.objects, d.hooks)
+	return slices.Concat(d.objects, d.hooks, d.also)
 }
 
 func has(list []declared, id belay.ObjectID) bool {

@@ -41,6 +41,8 @@ func (e *Engine) Plan(ctx context.Context, req belay.PlanRequest) ([]belay.Previ
 type view struct {
 	catalog *catalog.Catalog
 	rev     belay.Revision // of another commit; else zero
+	// at says where a ref stands in it that stands somewhere now; nil where now is meant.
+	at func(k refKey, now belay.Revision) belay.Revision
 }
 
 func (e *Engine) viewOf(ctx context.Context, revision string) (view, error) {
@@ -69,6 +71,9 @@ func (e *Engine) at(ctx context.Context, v view, k refKey) (belay.Revision, erro
 	rev, err := e.Sources.Revision(k.url, k.ref)
 	if rev.Commit == "" && v.rev.Commit != "" { // nobody follows it yet
 		rev, err = e.Sources.Resolve(ctx, k.url, k.ref)
+	}
+	if v.at != nil && rev.Commit != "" {
+		rev = v.at(k, rev)
 	}
 	return rev, err
 }

@@ -94,6 +94,7 @@ func (e *Engine) finish(ctx context.Context, t *target, p *belay.Plan, step plan
 		e.tell(t, belay.EventHeld, p.Held)
 	}
 	e.settle(t, pending, shown)
+	e.watched(ctx, t)
 }
 
 func cmpErr(have, next *belay.Error) *belay.Error {
@@ -223,6 +224,7 @@ func (e *Engine) settle(t *target, pending map[belay.ObjectID]string, shown *bel
 			s.Sync = belay.OutOfSync // Git says something that could not even be rendered
 		}
 	}
+	e.showHold(&s)
 	same := a.judged == t.desired && was.Sync == s.Sync && was.Health == s.Health && was.Message == s.Message
 	a.status, a.pending, a.judged = s, pending, t.desired
 	if t.hookStates != nil {

@@ -34,7 +34,9 @@ func (e *Engine) reconcile(ctx context.Context, name string) {
 		a.renew()
 	}
 	if def == nil {
-		e.teardown(ctx, a)
+		if !e.holdsOn(ctx, a) {
+			e.teardown(ctx, a)
+		}
 		return
 	}
 	t := &target{app: a, def: def, ref: ref, cluster: def.Spec.Destination.Cluster, override: over}
@@ -61,6 +63,10 @@ func (e *Engine) reconcile(ctx context.Context, name string) {
 	}
 	d, err := e.renderDesired(ctx, t)
 	e.wasRead(t.cluster)
+	d, handled, err := e.underHold(ctx, t, d, err)
+	if handled {
+		return
+	}
 	if d == nil {
 		if err != nil {
 			e.settle(t, nil, asError(err, name))
@@ -259,7 +265,7 @@ func (e *Engine) allow(t *target, act *belay.Action) (bool, string) {
 		return t.bar(why)
 	}
 	e.mu.Lock()
-	manual := a.manual || t.ordered
+	manual := a.manual || t.ordered || t.held != nil
 	e.mu.Unlock()
 	if !manual && !sp.Automatic {
 		return t.bar(fmt.Sprintf("automatic sync is off; run: belay sync %s", t.def.Name))

@@ -28,7 +28,7 @@ func (e *Engine) untimely(t *target, act *belay.Action) string {
 	if act.Verb == belay.VerbDelete {
 		return ""
 	}
-	if act.Hook == belay.SyncFail {
+	if act.Hook == belay.SyncFail || t.held != nil {
 		return ""
 	}
 	return e.unready(t)

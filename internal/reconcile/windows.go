@@ -61,7 +61,7 @@ func (e *Engine) endOverride(t *target) {
 // outside says why no window is open for the target, and sets the alarm for when
 // one is.
 func (e *Engine) outside(t *target) string {
-	if t.override != nil {
+	if t.override != nil || t.urgent() {
 		return ""
 	}
 	if t.outside != nil {
@@ -89,6 +89,10 @@ func (e *Engine) refusal(a *app, overrideWindow bool) *belay.Error {
 	if why := suspension(def); why != "" {
 		return &belay.Error{Code: belay.CodeHeld, Application: a.name, Origin: def.Origin, Message: fmt.Sprintf("application %q is %s", a.name, why),
 			Hint: "take spec.suspend out of its definition and commit"}
+	}
+	if h := e.holds[a.name]; h != nil && !e.DryRun {
+		return &belay.Error{Code: belay.CodeHeld, Application: a.name, Message: fmt.Sprintf("application %q is %s", a.name, heldAt(&h.Hold)),
+			Hint: "end the hold first: belay release " + a.name}
 	}
 	if def == nil {
 		def = a.last

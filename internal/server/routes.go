@@ -34,6 +34,7 @@ func (s *Server) register(mux *http.ServeMux) {
 	})
 	s.registerState(api)
 	s.registerActions(api)
+	s.registerRollback(api)
 	s.registerEvents(api)
 	s.registerRecord(api)
 	s.registerServer(api)

@@ -26,6 +26,7 @@ import (
 type Engine interface {
 	Reader
 	Actor
+	Rollbacks
 }
 
 // Reader tells the state of the fleet. Its methods are called often and answer from memory.

@@ -45,9 +45,15 @@ type State struct {
 	// Refused is what a sync of all leaves out.
 	Refused []belay.Error
 
-	Syncs []SyncCall
-	Pokes []string
-	Plans []belay.PlanRequest
+	// RolledBack and Targets answer questions about rollbacks.
+	RolledBack belay.Rollback
+	Targets    []belay.RollbackTarget
+
+	Syncs     []SyncCall
+	Rollbacks []belay.RollbackRequest
+	Released  []string
+	Pokes     []string
+	Plans     []belay.PlanRequest
 }
 
 // Set changes the state.
@@ -140,6 +146,46 @@ func (e *Engine) Plan(_ context.Context, req belay.PlanRequest) ([]belay.Preview
 	defer e.mu.Unlock()
 	e.Plans = append(e.Plans, req)
 	return e.Previews, e.Failure
+}
+
+// Rollback implements server.Rollbacks.
+func (e *Engine) Rollback(_ context.Context, name string, req belay.RollbackRequest, _ string) (belay.Rollback, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.Rollbacks = append(e.Rollbacks, req)
+	if name != "" {
+		if _, err := e.find(name); err != nil {
+			return belay.Rollback{}, err
+		}
+	}
+	out := e.RolledBack
+	if out.Commits = slices.Clone(out.Commits); !req.DryRun {
+		for i := range out.Commits {
+			out.Commits[i].Pushed = true
+		}
+	}
+	return out, e.Failure
+}
+
+// RollbackTargets implements server.Rollbacks.
+func (e *Engine) RollbackTargets(_ context.Context, name string) ([]belay.RollbackTarget, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, err := e.find(name); err != nil {
+		return nil, err
+	}
+	return e.Targets, e.Failure
+}
+
+// Release implements server.Rollbacks.
+func (e *Engine) Release(_ context.Context, name string, _ belay.ReleaseRequest, _ string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, err := e.find(name); err != nil {
+		return err
+	}
+	e.Released = append(e.Released, name)
+	return e.Failure
 }
 
 // Poke implements server.Actor.

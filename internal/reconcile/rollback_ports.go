@@ -1,0 +1,48 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/belaydev/belay"
+)
+
+// ErrMoved is the error of [Committer.Push] for a branch that has a commit by
+// now which the pushed one does not follow.
+var ErrMoved = errors.New("the branch has moved on")
+
+// Committer makes commits in the Git repositories that are followed. Its methods
+// but Push answer from what is here. For charts and artifacts their error is
+// [errors.ErrUnsupported].
+type Committer interface {
+	// Tree is the tree of a commit.
+	Tree(ctx context.Context, url, commit string) (CommitTree, error)
+	// Find is the commit with an id, whole or abbreviated; "" where there is none.
+	Find(ctx context.Context, url, id string) (commit string, err error)
+	// Branch is the branch that a ref means; "" for what is no branch.
+	Branch(ctx context.Context, url, ref string) (string, error)
+	// About says who made a commit and when it came into being.
+	About(ctx context.Context, url, commit string) (belay.Revision, error)
+	// Parent is the first parent of a commit; "" for the first commit.
+	Parent(ctx context.Context, url, commit string) (string, error)
+	// Before is the newest commit at or before a time in the line of history that
+	// ends at a commit; "" where there is none.
+	Before(ctx context.Context, url, commit string, at time.Time) (string, error)
+	// Commit makes a commit that nobody sees before it is pushed.
+	Commit(ctx context.Context, url string, c belay.NewCommit) (id string, err error)
+	// Push puts a commit on a branch, without force.
+	Push(ctx context.Context, url, commit, branch string) error
+	// Patch is a commit as "git am" takes it.
+	Patch(ctx context.Context, url, commit string) (string, error)
+}
+
+// Deployments tells what is on the record of deployments.
+type Deployments interface {
+	// Deployment is the one with an ID; ok is false where there is none.
+	Deployment(ctx context.Context, id string) (d belay.Deployment, ok bool, err error)
+	// Deployments are those of an application, newest first.
+	Deployments(ctx context.Context, application string, most int) ([]belay.Deployment, error)
+	// OfChange are those that a commit of the config repository led to.
+	OfChange(ctx context.Context, commit string) ([]belay.Deployment, error)
+}
