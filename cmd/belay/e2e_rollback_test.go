@@ -332,3 +332,53 @@ func (w *world) awaitDatabase(size string) {
 		return err
 	})
 }
+
+// A hold is on the record before it takes effect, and so is its end: a server that
+// is killed right then, and again, goes on where it was.
+func TestHoldOutlivesTheServer(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	files := func(v string) map[string]string {
+		return map[string]string{"belay/web.yaml": application("web", "apps/web", "NS-web"), "apps/web/a.yaml": configMap("a", v), "apps/web/b.yaml": configMap("b", "same")}
+	}
+	v1 := w.commit("One", files("1"))
+	s := w.serve()
+	s.awaitSynced("web")
+	s.push("Two", files("2"))
+	s.awaitSynced("web")
+	s.crashAt("held", 1)
+	if _, err := s.Client.Rollback(t.Context(), "web", belay.RollbackRequest{To: v1, Now: true, HoldOnly: true, Reason: "down"}); err == nil {
+		t.Fatal("the server lives")
+	}
+	<-s.exited
+	if got, _ := w.value(w.ns("web"), "a"); got != "2" {
+		t.Errorf("it was written before the server went on: %q", got)
+	}
+	s = w.serve()
+	w.awaitValue(w.ns("web"), "a", "1")
+	s.awaitMessage("web", "held at "+v1[:10])
+	s.kill()
+	w.commit("Three", files("3"))
+	mark := w.cp.Mark(t)
+	s = w.serve()
+	s.hook()
+	held := s.awaitMessage("web", "held at "+v1[:10], ": down")
+	if held.Held == nil || held.Held.Reason != "down" {
+		t.Errorf("the state is %+v", held)
+	}
+	w.patch(w.ns("web"), "b", "kubectl-edit", `{"data":{"value":"by hand"}}`)
+	w.awaitValue(w.ns("web"), "b", "same")
+	for _, r := range w.writes(mark) {
+		if r.Resource == "configmaps" && r.Name == "a" {
+			t.Errorf("what is held was written: %s", r)
+		}
+	}
+	s.crashAt("released", 1)
+	if err := s.Release(t.Context(), "web", belay.ReleaseRequest{}); err == nil {
+		t.Fatal("the server lives")
+	}
+	<-s.exited
+	s = w.serve()
+	w.awaitValue(w.ns("web"), "a", "3")
+	s.awaitSynced("web")
+}

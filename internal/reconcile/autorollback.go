@@ -25,6 +25,8 @@ type watch struct {
 	was belay.Health
 	// degraded is since when it is Degraded; zero while it is not.
 	degraded time.Time
+	// held is true for a deployment of a hold: a rollback is not rolled back.
+	held bool
 	// state is what was deployed, once that was reached and well.
 	state *well
 }
@@ -63,7 +65,7 @@ func (e *Engine) watchFrom(t *target) {
 		a.well = a.watch.state
 	}
 	now := time.Now()
-	a.watch = &watch{desired: t.desired.digest, revision: t.rev.Commit, began: now, end: now.Add(duration(p.Window, 10*time.Minute)), was: was}
+	a.watch = &watch{desired: t.desired.digest, revision: t.rev.Commit, began: now, end: now.Add(duration(p.Window, 10*time.Minute)), was: was, held: t.held != nil}
 }
 
 // watched looks at how a watched deployment does, after each pass.
@@ -209,7 +211,7 @@ func (e *Engine) goBack(ctx context.Context, t *target, w *watch, why string) {
 	insisted := a.insisted == w.desired
 	e.mu.Unlock()
 	switch {
-	case t.held != nil:
+	case t.held != nil || w.held:
 		tell("this is what it was rolled back to, and it does no better: " + why)
 		return
 	case insisted:
