@@ -57,7 +57,7 @@ type Options struct {
 	// Checkpoint is called at named points of a sync; tests crash there. They are,
 	// in the order of a sync: loaded, rendered, begin, write, delete, deleted,
 	// namespace, written, group, hookCleared, hookStarted, hookSucceeded, hooksOver,
-	// ended, arrived.
+	// ended, arrived; and of rollbacks: held, released, pushed.
 	Checkpoint func(name string)
 }
 
