@@ -382,3 +382,80 @@ func TestHoldOutlivesTheServer(t *testing.T) {
 	w.awaitValue(w.ns("web"), "a", "3")
 	s.awaitSynced("web")
 }
+
+// With pull requests the hold lasts until somebody merges, and what went wrong is
+// not tried again meanwhile. A newer commit that wants something else is deployed;
+// one that does no better goes back as well. What a rollback went back to is not
+// left for anything else.
+func TestAutomaticRollbackOnABranch(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	crd := strings.Replace(w.crd("Database", "Namespaced"), "      schema:\n", "      subresources: {status: {}}\n      schema:\n", 1)
+	crd += "            status: {type: object, x-kubernetes-preserve-unknown-fields: true}\n"
+	project := "apiVersion: belay.dev/v1alpha1\nkind: Project\nmetadata: {name: default}\nspec:\n  sources: [{repo: \"**\"}]\n  destinations: [{}]\n  clusterKinds: [\"*\"]\n  rollback: {push: pullRequest, branchPrefix: back/}\n"
+	first := w.commit("One", map[string]string{
+		"belay/kinds.yaml": application("kinds", "apps/kinds", "NS-kinds"), "apps/kinds/crd.yaml": crd, "belay/rule.yaml": w.healthRule("Up"), "belay/project.yaml": project,
+		"belay/shop.yaml":         application("shop", "apps/shop", "NS-shop", "  dependsOn: [{name: kinds}]\n  sync: {rollback: {window: 40s}, retry: {limit: 1, first: 100ms}}\n"),
+		"apps/shop/database.yaml": w.custom("Database", "main", "1"), "apps/shop/web.yaml": configMap("web", "1"),
+		"belay/other.yaml": application("other", "apps/other", "NS-other"), "apps/other/a.yaml": configMap("a", "1"),
+	})
+	s := w.serve()
+	w.awaitDatabase("1")
+	w.says(w.ns("shop"), `{"phase":"Broken"}`)
+	// The first deployment has nothing to go back to.
+	s.awaitEvent(belay.EventRollback, "shop", "no automatic rollback", "nothing is known that was well before")
+	w.says(w.ns("shop"), `{"phase":"Up"}`)
+	s.awaitApps("shop", "kinds", "other")
+
+	// One that cannot be written goes back as well.
+	s.push("Two", map[string]string{"apps/shop/web.yaml": configMap("web", "2"), "apps/shop/wrong.yaml": "apiVersion: v1\nkind: Service\nmetadata: {name: wrong}\nspec: {ports: [{port: 99999999}]}\n"})
+	w.awaitValue(w.ns("shop"), "web", "2")
+	s.awaitEvent(belay.EventHold, "shop", "its deployment failed")
+	w.awaitValue(w.ns("shop"), "web", "1")
+	s.awaitEvent(belay.EventRollback, "shop", "it waits on branch back/shop-"+first[:10])
+	if got := w.repo.Git("show", "back/shop-"+first[:10]+":apps/shop/web.yaml"); !strings.Contains(got, `value: "1"`) {
+		t.Errorf("on the branch stands\n%s", got)
+	}
+	a := s.awaitMessage("shop", "held at "+first[:10]+" by belay (automatic)")
+	if a.Held == nil || !a.Held.Automatic || a.Held.Branch != "back/shop-"+first[:10] {
+		t.Errorf("the state is %+v", a.Held)
+	}
+
+	// Others go on, and what went wrong is not tried again.
+	mark := w.cp.Mark(t)
+	s.push("Of another", map[string]string{"apps/other/a.yaml": configMap("a", "2")})
+	s.awaitApps("other")
+	for _, r := range w.writes(mark) {
+		if r.Namespace == w.ns("shop") {
+			t.Errorf("written while it is held: %s", r)
+		}
+	}
+
+	// What it went back to is not left when it does no better.
+	w.says(w.ns("shop"), `{"phase":"Broken"}`)
+	s.awaitEvent(belay.EventRollback, "shop", "no automatic rollback: this is what it was rolled back to")
+	w.says(w.ns("shop"), `{"phase":"Up"}`)
+
+	// A commit that mends it is deployed.
+	s.push("Three", map[string]string{"apps/shop/web.yaml": configMap("web", "3"), "apps/shop/wrong.yaml": ""})
+	s.awaitEvent(belay.EventRelease, "shop", "a newer commit wants something else")
+	w.awaitValue(w.ns("shop"), "web", "3")
+	s.awaitApps("shop")
+
+	// Released, what went wrong is deployed because somebody wants it, and stays.
+	s.push("Four", map[string]string{"apps/shop/web.yaml": configMap("web", "4")})
+	w.awaitValue(w.ns("shop"), "web", "4")
+	w.says(w.ns("shop"), `{"phase":"Broken"}`)
+	w.awaitValue(w.ns("shop"), "web", "3")
+	if _, errOut, code := s.cli("release", "shop", "--reason", "it has to be"); code != 0 {
+		t.Fatalf("release ended with %d: %s", code, errOut)
+	}
+	w.awaitValue(w.ns("shop"), "web", "4")
+	w.says(w.ns("shop"), `{"phase":"Up"}`)
+	s.awaitApps("shop")
+	w.says(w.ns("shop"), `{"phase":"Broken"}`)
+	s.awaitEvent(belay.EventRollback, "shop", "no automatic rollback: somebody released it")
+	if got, _ := w.value(w.ns("shop"), "web"); got != "4" {
+		t.Errorf("web is %q, want 4", got)
+	}
+}

@@ -102,7 +102,12 @@ var (
 	}
 	formatWindowKind = &format{pattern: regexp.MustCompile(`^(allow|deny)$`), want: "allow or deny", tell: true}
 	formatPush       = &format{pattern: regexp.MustCompile(`^(branch|pullRequest)$`), want: "branch or pullRequest", tell: true}
-	formatDuration   = &format{
+	// formatBranchPrefix begins the name of a branch, and may end anywhere in it.
+	formatBranchPrefix = &format{
+		pattern: regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]*$`), not: regexp.MustCompile(`\.\.|//|/\.|\./|\.lock/`),
+		want: "what a branch begins with, such as belay/rollback-", tell: true,
+	}
+	formatDuration = &format{
 		pattern: regexp.MustCompile(`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`), want: `a duration such as 30s, 10m or 1h30m`, check: checkDuration,
 	}
 	formatPointer = &format{

@@ -96,7 +96,7 @@ var rules = map[string]rule{
 	"AutomaticRollback.hold":        {format: formatDuration, example: `"24h"`},
 	"SyncPolicy.rollback":           {otherwise: "never"},
 	"RollbackPolicy.push":           {format: formatPush, example: `"pullRequest"`},
-	"RollbackPolicy.branchPrefix":   {format: formatRef, example: `"belay/rollback-"`},
+	"RollbackPolicy.branchPrefix":   {format: formatBranchPrefix, example: `"belay/rollback-"`},
 	"IgnoreRule.kind":               {format: formatKinds, otherwise: "every kind", example: `"apps/Deployment"`},
 	"IgnoreRule.name":               {format: formatNameGlob, otherwise: "every name", example: `"web-*"`},
 	"IgnoreRule.namespace":          {format: formatNameGlob, otherwise: "every namespace", example: `"web"`},

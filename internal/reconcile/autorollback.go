@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/belaydev/belay"
@@ -18,6 +19,8 @@ import (
 // watch is a deployment that is watched.
 type watch struct {
 	desired  string // digest of what is deployed
+	spec     string // its definition, and where its sources stood
+	at       map[refKey]belay.Revision
 	revision string
 	began    time.Time
 	end      time.Time
@@ -65,7 +68,7 @@ func (e *Engine) watchFrom(t *target) {
 		a.well = a.watch.state
 	}
 	now := time.Now()
-	a.watch = &watch{desired: t.desired.digest, revision: t.rev.Commit, began: now, end: now.Add(duration(p.Window, 10*time.Minute)), was: was, held: t.held != nil}
+	a.watch = &watch{desired: t.desired.digest, spec: t.desired.spec, at: t.desired.at, revision: t.rev.Commit, began: now, end: now.Add(duration(p.Window, 10*time.Minute)), was: was, held: t.held != nil}
 }
 
 // watched looks at how a watched deployment does, after each pass.
@@ -80,6 +83,9 @@ func (e *Engine) watched(ctx context.Context, t *target) {
 	health, message := a.status.Health, a.status.Message
 	e.mu.Unlock()
 	w, now := a.watch, time.Now()
+	if w != nil && w.spec == t.desired.spec && maps.Equal(w.at, t.desired.at) {
+		w.desired = t.desired.digest // of a kind that is served by now
+	}
 	if w != nil && w.desired != t.desired.digest {
 		a.watch, w = nil, nil // another took its place before it wrote anything
 	}
@@ -168,7 +174,7 @@ func (e *Engine) resumeWatch(ctx context.Context, t *target) {
 	}
 	end := all[0].Started.Add(duration(t.policy().Window, 10*time.Minute))
 	if time.Now().Before(end) {
-		a.watch = &watch{desired: t.desired.digest, revision: t.rev.Commit, began: all[0].Started, end: end}
+		a.watch = &watch{desired: t.desired.digest, spec: t.desired.spec, at: t.desired.at, revision: t.rev.Commit, began: all[0].Started, end: end}
 	}
 }
 
