@@ -23,7 +23,7 @@ func MetricDefinitions() []Definition {
 		{"Not counted", "Heals of what somebody changed in a cluster, deployments that had nothing to do, teardowns, returns to an earlier state under a " +
 			"hold, deployments that a newer commit superseded, and those that still ran. For the lead time also merge commits beside the commits " +
 			"they merge, and first deployments, which bring the whole history of an application. No 90th percentile is given of fewer than 10 values, " +
-			"and no percentage of fewer than 10 changes."},
+			"and no percentage or rate of fewer than 10 changes."},
 	}
 }
 

@@ -542,12 +542,25 @@ func TestFewDataAreSaidToBeFew(t *testing.T) {
 		}
 	}
 	empty := newHistory().report(Scope{}).Metrics
-	if len(empty) != 1 || empty[0].Frequency.Text() != "none" || empty[0].LeadTime.MedianText() != "none" || empty[0].LeadTime.P90Text() != "none" || empty[0].Failures.Text() != "none" {
+	if len(empty) != 1 || empty[0].FrequencyText() != "none" || empty[0].LeadTime.MedianText() != "none" || empty[0].LeadTime.P90Text() != "none" || empty[0].Failures.Text() != "none" {
 		t.Errorf("of nothing: %+v", empty)
 	}
 	three := Times{Count: 3, Median: new(60.0)}
 	if got := three.P90Text(); got != "none (of 3)" {
 		t.Errorf("P90 of three is %q", got)
+	}
+}
+
+func TestFrequencyText(t *testing.T) {
+	for _, tt := range []struct {
+		changes int
+		days    float64
+		want    string
+	}{{0, 30, "none"}, {1, 30, "1 in 30 days"}, {9, 7, "9 in 7 days"}, {3, 1, "3 in 1d"}, {2, .5, "2 in 12h"}, {60, 30, "2 a day"}, {45, 30, "1.5 a day"}, {12, 30, "2.8 a week"}, {10, 90, "3.3 a month"}} {
+		m := Metrics{Days: tt.days, Frequency: Frequency{Changes: tt.changes, PerDay: float64(tt.changes) / tt.days}}
+		if got := m.FrequencyText(); got != tt.want {
+			t.Errorf("%d in %v days are %q, want %q", tt.changes, tt.days, got, tt.want)
+		}
 	}
 }
 

@@ -397,11 +397,17 @@ func (r *Rate) Text() string {
 	return fmt.Sprintf("%d of %d (%.2g%%)", r.Failed, r.Total, *r.Share*100)
 }
 
-// Text is the frequency for people.
-func (f *Frequency) Text() string {
+// FrequencyText is the frequency for people: "1.4 a day", and of few changes
+// "3 in 30 days".
+func (m *Metrics) FrequencyText() string {
+	f := &m.Frequency
 	switch {
 	case f.Changes == 0:
 		return "none"
+	case f.Changes < fewestForRate && m.Days >= 1.5:
+		return fmt.Sprintf("%d in %.0f days", f.Changes, m.Days)
+	case f.Changes < fewestForRate:
+		return fmt.Sprintf("%d in %s", f.Changes, Duration(m.Days*24*3600))
 	case f.PerDay >= 1:
 		return fmt.Sprintf("%.3g a day", f.PerDay)
 	case f.PerDay*7 >= 1:
