@@ -16,6 +16,8 @@ type changeKey struct{ repo, id string }
 // not move, the commit of the definitions in force.
 func (d *Delivery) cause(c *Collector) changeKey {
 	switch {
+	case d.Kind == RollsBack && d.Revision != "":
+		return changeKey{id: d.Revision}
 	case len(d.commits) > 0:
 		return changeKey{id: c.commits[d.commits[0]].ID}
 	case d.change != "" && (d.change == d.Revision || d.Revision == "" || d.Previous == "" || d.Previous == d.Revision):
@@ -44,13 +46,18 @@ func (c *Collector) changes() []*Change {
 			x = &Change{ID: key.id, Repo: key.repo}
 			byKey[key], listed[x] = x, map[int32]bool{}
 			out = append(out, x)
+		}
+		x.Deliveries = append(x.Deliveries, d)
+		x.MoreCommits = max(x.MoreCommits, d.more)
+		if d.Kind == RollsBack { // it brings nothing
+			continue
+		}
+		if len(listed[x]) == 0 {
 			if n, ok := c.commitIdx[key.id]; ok && !taken[n] {
 				taken[n] = true
 				listed[x][n] = true
 			}
 		}
-		x.Deliveries = append(x.Deliveries, d)
-		x.MoreCommits = max(x.MoreCommits, d.more)
 		for _, n := range d.commits {
 			if !taken[n] {
 				taken[n] = true

@@ -400,10 +400,13 @@ func TestRolledBack(t *testing.T) {
 		Detail: &belay.Detail{Hold: &belay.Hold{Application: "web", Cluster: "prod", Revision: "c1", Bad: "c2", By: linus, Reason: "checkout is broken"}}})
 	id := h.startEvent(belay.Event{Application: "web", Revision: "c1", Change: "c1", Detail: &belay.Detail{Previous: "c2", Objects: []belay.ObjectResult{{Verb: belay.VerbUpdate}}}})
 	h.wait(time.Minute).end(id, belay.Succeeded)
+	longer := h.add(belay.Event{Type: belay.EventHold, Application: "web", Message: "Git still wants what was rolled back",
+		Detail: &belay.Detail{Hold: &belay.Hold{Application: "web", Cluster: "prod", Revision: "c1", Bad: "c2", By: linus}}})
+	h.add(belay.Event{Type: belay.EventRollback, Application: "web", Actor: linus, Message: "commit c9 puts back"})
 	released := h.wait(time.Hour).add(belay.Event{Type: belay.EventRelease, Application: "web", Actor: linus, Message: "released"})
 	r := h.report(Scope{})
 	e := find(t, r, ExcHold)
-	if e.Who != linus || e.Reason != "checkout is broken" || e.Lasted() != 61*time.Minute || !slices.Equal(e.Records, []string{hold, released}) {
+	if e.Who != linus || e.Reason != "checkout is broken" || e.Lasted() != 61*time.Minute || !slices.Equal(e.Records, []string{hold, longer, released}) {
 		t.Errorf("%+v", e)
 	}
 	bad := r.Changes[1].Deliveries[0]
@@ -419,6 +422,29 @@ func TestRolledBack(t *testing.T) {
 	}
 	if kinds(r) != "hold" {
 		t.Errorf("exceptions are %q", kinds(r))
+	}
+}
+
+// A rollback that could not be done takes nothing back.
+func TestNoRollback(t *testing.T) {
+	h := newHistory()
+	h.deploy("web", "c0", belay.Succeeded, h.commit("c1", ada, grace))
+	h.add(belay.Event{Type: belay.EventRollback, Application: "web", Revision: "c1", Result: belay.Failed, Message: "no automatic rollback: nothing was well before"})
+	if d := h.report(Scope{}).Changes[0].Deliveries[0]; d.Trouble != "" {
+		t.Errorf("%+v", d)
+	}
+	h.add(belay.Event{Type: belay.EventRollback, Application: "web", Revision: "c2", Message: "commit c2 puts it back"})
+	if d := h.report(Scope{}).Changes[0].Deliveries[0]; d.Trouble != TroubleRolledBack {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestAHoldFromBefore(t *testing.T) {
+	h := newHistory()
+	h.add(belay.Event{Type: belay.EventRelease, Application: "web", Actor: "belay", Message: "Git has caught up",
+		Detail: &belay.Detail{Hold: &belay.Hold{Application: "web", Cluster: "prod", Revision: "c1", By: linus, Reason: "it crashed"}}})
+	if e := find(t, h.report(Scope{}), ExcHold); e.Who != linus || e.Reason != "it crashed" || e.Until.IsZero() || !strings.Contains(e.What, "began earlier") {
+		t.Errorf("%+v", e)
 	}
 }
 
@@ -450,10 +476,11 @@ func TestOtherExceptions(t *testing.T) {
 	h.add(belay.Event{Type: belay.EventOverride, Application: "web", Actor: linus, Message: "windows overridden", Reason: "security fix"})
 	h.add(belay.Event{Type: belay.EventRewritten, Repo: "https://git.example.com/fleet.git", Ref: "main", Revision: "c9", Message: "main was rewritten"})
 	h.add(belay.Event{Type: belay.EventRefused, Repo: "https://git.example.com/fleet.git", Revision: "c9", Message: "no signature"})
+	h.add(belay.Event{Type: belay.EventRefused, Project: "other", Repo: "https://git.example.com/fleet.git", Revision: "c8", Message: "not signed; it is deployed all the same, because signatures are only warned of"})
 	h.add(belay.Event{Type: belay.EventDenied, Actor: "mallory", Message: "may not sync web"})
 	h.deploy("web", "c0", belay.Superseded, h.commit("c1", ada, grace))
 	r := h.report(Scope{})
-	if got := kinds(r); got != "windowOverride rewrittenHistory refusedSignature deniedAccess superseded" {
+	if got := kinds(r); got != "windowOverride rewrittenHistory refusedSignature unverified deniedAccess superseded" {
 		t.Errorf("exceptions are %q", got)
 	}
 	for i := range r.Exceptions {
@@ -465,8 +492,11 @@ func TestOtherExceptions(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	// Of an application only what concerns it.
-	if got := kinds(h.report(Scope{Application: "web"})); got != "windowOverride rewrittenHistory refusedSignature superseded" {
+	if got := kinds(h.report(Scope{Application: "web"})); got != "windowOverride rewrittenHistory refusedSignature unverified superseded" {
 		t.Errorf("exceptions of web are %q", got)
+	}
+	if got := kinds(h.report(Scope{Project: "shop"})); got != "windowOverride rewrittenHistory refusedSignature superseded" {
+		t.Errorf("exceptions of the project are %q", got)
 	}
 	if got := kinds(h.report(Scope{Application: "api"})); got != "" {
 		t.Errorf("exceptions of api are %q", got)

@@ -13,7 +13,7 @@ import (
 func (c *Collector) except(r *belay.Record, kind ExceptionKind, what string) *Exception {
 	ev := &r.Event
 	e := &Exception{
-		Kind: kind, Time: ev.Time, Application: ev.Application, Project: c.projects[ev.Application], Cluster: ev.Cluster, Object: ev.Object, Repo: ev.Repo,
+		Kind: kind, Time: ev.Time, Application: ev.Application, Project: cmp.Or(ev.Project, c.projects[ev.Application]), Cluster: ev.Cluster, Object: ev.Object, Repo: ev.Repo,
 		Change: cmp.Or(ev.Change, ev.Revision), Who: ev.Actor, What: what, Reason: ev.Reason, Records: []string{r.ID()},
 	}
 	c.exceptions = append(c.exceptions, e)
@@ -38,18 +38,28 @@ func (c *Collector) exceptional(r *belay.Record) {
 	case belay.EventRelease:
 		c.released(r)
 	case belay.EventRollback:
-		c.rolledBack(place{ev.Cluster, ev.Application}, "", ev)
+		if ev.Result != belay.Failed { // or it only says why there was none
+			c.rolledBack(place{ev.Cluster, ev.Application}, "", ev)
+		}
 	case belay.EventOverride:
 		c.except(r, ExcOverride, ev.Message)
 	case belay.EventRewritten:
 		c.know(ev.Detail)
 		c.except(r, ExcRewritten, ev.Message).Change = ev.Revision
 	case belay.EventRefused:
-		c.except(r, ExcRefused, ev.Message).Change = ev.Revision
+		e := c.except(r, ExcRefused, ev.Message)
+		e.Change = ev.Revision
+		if strings.Contains(ev.Message, onlyWarned) {
+			e.Kind = ExcUnverified
+		}
 	case belay.EventDenied:
 		c.except(r, ExcDenied, ev.Message)
 	}
 }
+
+// onlyWarned is in the message of a refusal that did not keep anything from being
+// deployed: the project only warns.
+const onlyWarned = "it is deployed all the same"
 
 func (c *Collector) drifted(r *belay.Record) {
 	ev := &r.Event
@@ -97,22 +107,29 @@ func union(a, b []string) []string {
 func (c *Collector) heldBack(r *belay.Record) {
 	ev := &r.Event
 	p := place{ev.Cluster, ev.Application}
-	e := c.except(r, ExcHold, ev.Message)
-	bad := ""
+	var h belay.Hold
 	if ev.Detail != nil && ev.Detail.Hold != nil {
-		h := *ev.Detail.Hold
-		if p.cluster == "" {
-			p.cluster, e.Cluster = h.Cluster, h.Cluster
-		}
-		c.held[p] = h
-		bad = h.Bad
-		e.Change, e.Who, e.Reason = h.Revision, cmp.Or(h.By, e.Who), cmp.Or(h.Reason, e.Reason)
-		if h.Automatic {
-			e.Who = "Belay"
-		}
+		h = *ev.Detail.Hold
+		p.cluster = cmp.Or(p.cluster, h.Cluster)
 	}
-	c.holds[p] = e
-	c.rolledBack(p, bad, ev)
+	if was := c.holds[p]; was != nil && c.held[p].Revision == h.Revision { // it was made longer
+		was.record(r.ID())
+		c.held[p] = h
+		return
+	}
+	e := c.except(r, ExcHold, ev.Message)
+	e.Cluster = p.cluster
+	e.ofHold(&h)
+	c.held[p], c.holds[p] = h, e
+	c.rolledBack(p, h.Bad, ev)
+}
+
+// ofHold fills in what a hold says.
+func (e *Exception) ofHold(h *belay.Hold) {
+	e.Change, e.Who, e.Reason = cmp.Or(h.Revision, e.Change), cmp.Or(h.By, e.Who), cmp.Or(h.Reason, e.Reason)
+	if h.Automatic {
+		e.Who = "Belay"
+	}
 }
 
 func (c *Collector) released(r *belay.Record) {
@@ -128,6 +145,9 @@ func (c *Collector) released(r *belay.Record) {
 	// It began before the period.
 	e := c.except(r, ExcHold, "a hold that began earlier ended: "+ev.Message)
 	e.Until = ev.Time
+	if ev.Detail != nil && ev.Detail.Hold != nil {
+		e.ofHold(ev.Detail.Hold)
+	}
 }
 
 // rolledBack marks the deployment that somebody took back.
@@ -224,7 +244,7 @@ func (c *Collector) sortedExceptions() []Exception {
 	}
 	out := make([]Exception, 0, len(c.exceptions))
 	for _, e := range c.exceptions {
-		if e.Application == "" && e.Change == "" && !c.scope.Fleet() || e.Application == "" && !c.scope.Fleet() && e.Repo != "" && !repos[e.Repo] {
+		if e.Application == "" && !c.scope.Fleet() && (e.Change == "" || e.Repo != "" && !repos[e.Repo] || c.scope.Project != "" && e.Project != "" && e.Project != c.scope.Project) {
 			continue
 		}
 		if e.Project == "" {
