@@ -43,7 +43,7 @@ func newAudit(env *env) *cobra.Command {
 		Args: noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newAuditList(env), newAuditShow(env), newAuditDiff(env), newAuditBlame(env), newAuditVerify(env))
+	cmd.AddCommand(newAuditList(env), newAuditShow(env), newAuditDiff(env), newAuditBlame(env), newAuditVerify(env), newAuditExport(env))
 	return cmd
 }
 

@@ -38,6 +38,8 @@ import (
 //	asked PATTERN   wait until the engine was asked for a sync of names by somebody, "a,b by ada"
 //	ledger DIR      make a ledger with the story of a shop, which servers that are
 //	                started later answer from
+//	ledger-of DIR FILE
+//	                make a ledger at DIR of FILE, which has the JSON of an event a line
 //	start NAME COMMAND [ARG...]
 //	                start a command in the background
 //	start -tty NAME COMMAND [ARG...]
@@ -105,8 +107,9 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		}
 		ts.Fatalf("the engine was asked %q", got)
 	},
-	"ledger": shopLedger,
-	"start":  startCommand,
+	"ledger":    shopLedger,
+	"ledger-of": ledgerOf,
+	"start":     startCommand,
 	"see": func(ts *testscript.TestScript, _ bool, args []string) {
 		b := scriptOf(ts).background(ts, args[0])
 		if !b.see(regexp.MustCompile("(?s)" + args[1])) {
