@@ -47,6 +47,8 @@ type ProjectSpec struct {
 	Decryption *Decryption `json:"decryption,omitempty" doc:"Keys that SOPS-encrypted files are decrypted with."`
 	// Rollback says how the commits of rollbacks come into repositories.
 	Rollback RollbackPolicy `json:"rollback,omitzero" doc:"How the commits of rollbacks come into repositories."`
+	// Signatures say what has to be signed before it is deployed, and by whom.
+	Signatures *Signatures `json:"signatures,omitempty" doc:"What has to be signed before it is deployed, and by whom."`
 	// Confirm holds tokens that held removals of whole applications ask for.
 	Confirm []string `json:"confirm,omitempty" doc:"Tokens that held removals of applications printed."`
 }

@@ -136,6 +136,8 @@ func (s *serving) started(o *serveOptions) belay.Event {
 	}
 	add(o.election.elect, "--leader-elect")
 	add(o.ledger.remote != "", "--ledger-remote "+o.ledger.remote)
+	add(o.signing.signers != "", "--config-signers "+o.signing.signers)
+	add(o.signing.require, "--require-signed-config")
 	return belay.Event{Type: belay.EventStarted, Repo: s.parts.repo, Ref: o.ref,
 		Message: fmt.Sprintf("belay %s started with %s", version.Get().Version, strings.Join(flags, " "))}
 }

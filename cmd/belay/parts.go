@@ -34,6 +34,8 @@ type parts struct {
 	renderer  reconcile.Renderer
 	connector reconcile.Connector
 	committer reconcile.Committer
+	// provenance checks the signatures of sources.
+	provenance *provenance
 }
 
 type partsOptions struct {
@@ -95,6 +97,7 @@ func newParts(o partsOptions) (*parts, error) {
 	}
 	p.sources = &sources{Hub: p.hub, interval: o.interval, own: own}
 	p.committer = commits{p.hub}
+	p.provenance = &provenance{hub: p.hub, own: own, path: filepath.Join(o.data.path, acceptedFile), log: o.log}
 	p.renderer = &renderer{pool: p.pool, cache: cache}
 	p.connector = conn
 	return p, nil

@@ -81,6 +81,7 @@ cluster it runs in, and needs nobody else.`,
 	o.election.addFlags(f)
 	o.open.addFlags(f)
 	o.ledger.addFlags(f)
+	o.signing.addFlags(f)
 	_ = cmd.MarkFlagRequired("repo") // the flag is defined above
 	return cmd
 }
@@ -96,6 +97,7 @@ type serveOptions struct {
 	election       electionOptions
 	open           openOptions
 	ledger         ledgerOptions
+	signing        configSigning
 
 	interval   time.Duration
 	log        *slog.Logger
@@ -132,6 +134,10 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 		return nil, usageError("--own-credentials needs --only-cluster: they are those of one cluster")
 	}
 	if err := kube.CheckPlugins(o.plugins); err != nil {
+		return nil, err
+	}
+	wanted, err := o.signing.rules()
+	if err != nil {
 		return nil, err
 	}
 	l, err := server.Listen(ctx, o.listen)
@@ -200,6 +206,7 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 	s.engine = reconcile.New(reconcile.Options{
 		Repo: s.parts.repo, Ref: o.ref, Path: cleanPath(o.path), Instance: o.instance, OnlyCluster: o.onlyCluster,
 		Sources: s.parts.sources, Renderer: s.parts.renderer, Committer: s.parts.committer, Connector: s.parts.connector, NewIndex: newIndex,
+		Provenance: s.parts.provenance, ConfigSignatures: wanted,
 		Recorder: s.recorder, Logger: o.log, Diff: manifestdiff.Unified, SecretKey: data.key, Runs: s.runs,
 		ManifestSum: record.ManifestSum, Checkpoint: o.checkpoint,
 	})

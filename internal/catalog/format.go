@@ -100,8 +100,14 @@ var (
 	formatPropagation = &format{
 		pattern: regexp.MustCompile(`^(background|foreground|orphan)$`), want: "background, foreground or orphan", tell: true,
 	}
-	formatWindowKind = &format{pattern: regexp.MustCompile(`^(allow|deny)$`), want: "allow or deny", tell: true}
-	formatPush       = &format{pattern: regexp.MustCompile(`^(branch|pullRequest)$`), want: "branch or pullRequest", tell: true}
+	formatSignatureMode = &format{pattern: regexp.MustCompile(`^(off|warn|require)$`), want: "off, warn or require", tell: true}
+	formatSignedCommits = &format{pattern: regexp.MustCompile(`^(head|all)$`), want: "head or all", tell: true}
+	formatCommit        = &format{pattern: regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`), want: "the full id of a commit"}
+	formatSignerKey     = &format{not: regexp.MustCompile(`PRIVATE KEY`), want: "a public key of SSH or OpenPGP", secret: true, check: checkSignerKey}
+	formatArtifactKey   = &format{not: regexp.MustCompile(`PRIVATE KEY`), want: "a public key in PEM", secret: true, check: checkArtifactKey}
+	formatTime          = &format{want: "a time such as 2026-12-31T23:59:59Z", check: checkTime}
+	formatWindowKind    = &format{pattern: regexp.MustCompile(`^(allow|deny)$`), want: "allow or deny", tell: true}
+	formatPush          = &format{pattern: regexp.MustCompile(`^(branch|pullRequest)$`), want: "branch or pullRequest", tell: true}
 	// formatBranchPrefix begins the name of a branch, and may end anywhere in it.
 	formatBranchPrefix = &format{
 		pattern: regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._/-]*$`), not: regexp.MustCompile(`\.\.|//|/\.|\./|\.lock/`),

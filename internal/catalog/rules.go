@@ -118,6 +118,19 @@ var rules = map[string]rule{
 	"Decryption.age":                {otherwise: "none"},
 	"Decryption.pgp":                {otherwise: "none"},
 
+	"ProjectSpec.signatures": {otherwise: "nothing has to be signed"},
+	"Signatures.mode":        {format: formatSignatureMode, example: `"warn"`},
+	"Signatures.commits":     {format: formatSignedCommits, example: `"all"`},
+	"Signatures.since":       {format: formatCommit, otherwise: "the revision that was accepted before", example: `"3f2a9c1d0b5e8f7a6c4d2e1f0a9b8c7d6e5f4a3b"`},
+	"Signatures.signers":     {otherwise: "none"},
+	"Signatures.keys":        {otherwise: "none"},
+	"Signatures.artifacts":   {otherwise: "none"},
+	"Signer.name":            {required: true, format: formatWord, example: `"Ada <ada@example.org>"`},
+	"Signer.key":             {required: true, format: formatSignerKey, example: `"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE2KDDgLdoZdTUqYoXo3xpYyaVKhsG3MLKZmN7fhEeDS"`},
+	"Signer.validAfter":      {format: formatTime, otherwise: "any time", example: `"2026-01-01T00:00:00Z"`},
+	"Signer.validBefore":     {format: formatTime, otherwise: "any time", example: `"2027-01-01T00:00:00Z"`},
+	"ArtifactKey.key":        {format: formatArtifactKey, example: `"-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEhyQCx0E9wQWSFI9ULGwy3BuRklnt\nIqozONbbdbqz11hlRJy9c7SG+hdcFl9jE9uE/dwtuwU2MqU9T/cN0YkWww==\n-----END PUBLIC KEY-----\n"`},
+
 	"PruneLimit.percent":         {min: new(0), max: new(100), example: `30`},
 	"PruneLimit.from":            {min: new(0), example: `20`},
 	"ProjectSpec.description":    {format: formatText, example: `"What the web team runs."`},
@@ -161,6 +174,7 @@ var choices = map[string]choice{
 	"Source":          {fields: []string{"directory", "kustomize", "helm"}},
 	"HealthCase":      {fields: []string{"message", "messageExpression"}},
 	"Reference":       {fields: []string{"file", "env", "secret"}, exactly: true},
+	"ArtifactKey":     {fields: []string{"key", "from"}, exactly: true},
 }
 
 type choice struct {
@@ -179,6 +193,7 @@ var defaults = map[reflect.Type]func() any{
 	reflect.TypeFor[belay.Retry]():               func() any { return belay.DefaultRetry() },
 	reflect.TypeFor[belay.AutomaticRollback]():   func() any { return belay.DefaultAutomaticRollback() },
 	reflect.TypeFor[belay.RollbackPolicy]():      func() any { return belay.DefaultRollbackPolicy() },
+	reflect.TypeFor[belay.Signatures]():          func() any { return belay.DefaultSignatures() },
 	reflect.TypeFor[belay.Window]():              func() any { return belay.DefaultWindow() },
 	reflect.TypeFor[belay.DirectorySource]():     func() any { return belay.DefaultDirectorySource() },
 	reflect.TypeFor[belay.HealthRuleSpec]():      func() any { return belay.DefaultHealthRuleSpec() },

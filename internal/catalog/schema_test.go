@@ -300,6 +300,7 @@ func TestSchemaAndDecoderAgree(t *testing.T) {
 			if f.Example == "" || f.Path == "kind" || f.Path == "apiVersion" || strings.HasSuffix(f.Path, ".env") || strings.Contains(f.Path, ".secret") ||
 				strings.Contains(f.Path, ".directory") || strings.HasPrefix(f.Path, "spec.sources") || f.Path == "spec.patches[].file" ||
 				strings.HasPrefix(f.Path, "spec.template.spec.sources") || f.Path == "spec.template.spec.patches[].file" ||
+				strings.HasPrefix(f.Path, "spec.signatures.artifacts[].from") ||
 				strings.HasPrefix(f.Path, "spec.generators") && !strings.HasPrefix(f.Path, "spec.generators[].clusters") || f.Path == "spec.rules[].message" {
 				continue
 			}

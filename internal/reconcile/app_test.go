@@ -198,9 +198,9 @@ func (s shared) Revision(url, ref string) (belay.Revision, error) {
 func TestTheRefOfAnotherKeepsNobodyFromSyncing(t *testing.T) {
 	e, target := movedEngine(t, onShelf(), onShelf())
 	e.Repo, e.Ref, e.Sources = "config", "main", shared{}
-	target.app.ref = refKey{"apps", "main"}
+	target.app.ref = refKey{url: "apps", ref: "main"}
 	other := newApp("other")
-	other.def, other.ref = target.def, refKey{"apps", "v9"}
+	other.def, other.ref = target.def, refKey{url: "apps", ref: "v9"}
 	e.apps["other"] = other
 	if _, _, err := e.Sync(t.Context(), belay.SyncRequest{Applications: []string{"web"}}, "me"); err != nil {
 		t.Errorf("sync of one whose ref is there: %v", err)

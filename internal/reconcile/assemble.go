@@ -66,7 +66,7 @@ func (e *Engine) renderSources(ctx context.Context, t *target, facts *belay.Clus
 }
 
 func (e *Engine) renderSource(ctx context.Context, t *target, cat *catalog.Catalog, src belay.Source, k refKey, named map[string]refKey, facts *belay.ClusterFacts, full bool) (Rendered, error) {
-	rev, err := e.revisionAt(t, k)
+	rev, err := e.revisionAt(ctx, t, k)
 	if err != nil {
 		return Rendered{}, err
 	}
@@ -88,14 +88,14 @@ func (e *Engine) renderSource(ctx context.Context, t *target, cat *catalog.Catal
 }
 
 // revisionAt is where a ref stands for this pass.
-func (e *Engine) revisionAt(t *target, k refKey) (belay.Revision, error) {
+func (e *Engine) revisionAt(ctx context.Context, t *target, k refKey) (belay.Revision, error) {
 	if k == t.ref {
 		return t.rev, nil
 	}
 	if rev, ok := t.at[k]; ok {
 		return rev, nil
 	}
-	rev, err := e.Sources.Revision(k.url, k.ref)
+	rev, err := e.revision(ctx, k)
 	if t.asOf != nil {
 		rev, err = t.asOf(k)
 	}
@@ -115,7 +115,7 @@ func (e *Engine) mount(ctx context.Context, t *target, cat *catalog.Catalog, m b
 	k, ok := named[m.Source]
 	switch {
 	case m.Source == "":
-		k = keyOf(m.Repo, m.Chart, m.Ref, cat)
+		k = keyOf(m.Repo, m.Chart, m.Ref, t.def.Spec.Project, cat)
 		if err := remote(cat, m); err != nil {
 			t.refuse(k)
 			return Mounted{}, err
@@ -143,7 +143,7 @@ func (e *Engine) mount(ctx context.Context, t *target, cat *catalog.Catalog, m b
 	e.mu.Lock()
 	followed := e.refs[k] != nil
 	e.mu.Unlock()
-	rev, err := e.revisionAt(t, k)
+	rev, err := e.revisionAt(ctx, t, k)
 	if rev.Commit == "" && t.final {
 		return Mounted{}, &belay.Error{Code: belay.CodeNotFound, Origin: belay.Origin{Repo: k.url}, Message: "repository " + k.url + " is not followed any more"}
 	}

@@ -24,7 +24,7 @@ const connectTimeout = 10 * time.Second
 func (e *Engine) loadConfig(ctx context.Context) {
 	e.loading.Lock() // a poll and a wake-up may come at once
 	defer e.loading.Unlock()
-	rev, srcErr := e.Sources.Revision(e.Repo, e.Ref)
+	rev, srcErr := e.configRevision(ctx)
 	if rev.Commit == "" {
 		if e.Sources.Looked(e.Repo) {
 			e.setProblem(srcErr)
@@ -39,7 +39,7 @@ func (e *Engine) loadConfig(ctx context.Context) {
 		e.setProblem(srcErr)
 		return
 	}
-	k := refKey{e.Repo, e.Ref}
+	k := e.configKey()
 	e.definitions = e.tellRevision(ctx, k, rev)
 	e.compare(ctx, k, e.definitions)
 	cat, err := e.readCatalog(ctx, rev, prev)

@@ -77,7 +77,7 @@ func TestAnotherURLOfARepositoryWakesItsApplications(t *testing.T) {
 			Repositories: map[string]belay.Repository{"charts": {Name: "charts", Spec: belay.RepositorySpec{URL: url}}}}
 	}
 	e.enforce(at("https://a.example.com/charts"), belay.Revision{Commit: "c1"})
-	e.refs[refKey{"https://b.example.com/charts", ""}] = &followed{commit: "b1", index: noIndex{}, apps: map[string]bool{}}
+	e.refs[refKey{url: "https://b.example.com/charts", ref: ""}] = &followed{commit: "b1", index: noIndex{}, apps: map[string]bool{}}
 	target.app.dirty, e.queue = false, newQueue()
 	e.enforce(at("https://b.example.com/charts"), belay.Revision{Commit: "c2"})
 	if !e.queue.queued[key{keyApp, "web"}] {

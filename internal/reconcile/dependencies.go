@@ -162,7 +162,7 @@ func cut(s string) string {
 // uncompared says why it is not known how an application stands at the newest
 // commit; "" if it is. Called with e.mu.
 func (e *Engine) uncompared(name string) string {
-	if newest, _ := e.Sources.Revision(e.Repo, e.Ref); newest.Commit != e.config.Commit { // its error is shown elsewhere
+	if e.known(e.configKey()).Commit != e.config.Commit {
 		if e.problem != nil {
 			return "may have changed: the newest definitions cannot be read"
 		}
@@ -177,7 +177,7 @@ func (e *Engine) uncompared(name string) string {
 	}
 	for _, k := range b.refs() {
 		if f := e.refs[k]; f != nil {
-			if newest, _ := e.Sources.Revision(k.url, k.ref); newest.Commit != "" && newest.Commit != f.commit {
+			if newest := e.known(k); newest.Commit != "" && newest.Commit != f.commit {
 				return "may have changed: a new commit is being read"
 			}
 		}

@@ -163,7 +163,7 @@ func (e *Engine) lastGood(ctx context.Context, t *target, facts *belay.ClusterFa
 	}
 	at := *t
 	for _, c := range commits {
-		if c == t.rev.Commit {
+		if c == t.rev.Commit || !e.mayDeploy(ctx, t.ref, c) {
 			continue
 		}
 		at.rev.Commit, at.at = c, maps.Clone(t.at)

@@ -43,6 +43,10 @@ type Options struct {
 	Diff func(before, after json.RawMessage) string
 	// SecretKey keys the digests that stand for secret values.
 	SecretKey []byte
+	// Provenance checks signatures where a Project wants them; without it nothing
+	// counts as signed. ConfigSignatures are wanted of the definitions themselves.
+	Provenance       Provenance
+	ConfigSignatures *belay.Signatures
 	// Runs remembers the runs of hooks; nil forgets them with the process.
 	Runs Runs
 	// ManifestSum is the digest of the file that holds a manifest on the record; with
@@ -102,6 +106,7 @@ type Engine struct {
 	waiting    map[string]bool
 	ready      map[string]*expr.Program
 	holds      map[string]*hold // in force, by application
+	verdicts   verdicts
 	// hadStrangers is true when the sources were told of repositories that nobody declared.
 	hadStrangers bool
 	// seen is where a ref stood when an earlier life saw it last; "" for never.
@@ -120,7 +125,9 @@ type Stats struct {
 	Renders, CacheHits, Applies, Deletes, Heals, Failures, Passes atomic.Int64
 }
 
-type refKey struct{ url, ref string }
+// refKey is a ref of a repository; of a project that wants signatures it is one of
+// its own, see provenance.go.
+type refKey struct{ url, ref, project string }
 
 // followed is one ref of one repository and the applications rendered from it.
 type followed struct {

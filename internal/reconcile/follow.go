@@ -15,12 +15,15 @@ import (
 // files name in turn, bases and charts of other repositories. Each of them has a
 // ref that is followed. This file says which refs these are and where each stands.
 
-// keyOf is the ref that a source follows.
-func keyOf(repo, chart, ref string, cat *catalog.Catalog) refKey {
+// keyOf is the ref that a source of a project's application follows.
+func keyOf(repo, chart, ref, project string, cat *catalog.Catalog) refKey {
 	if r, ok := cat.Repository(repo); ok {
 		repo = r.Spec.URL
 	}
-	return refKey{belay.ChartURL(repo, chart), ref}
+	if p, ok := cat.Projects[project]; !ok || !p.Spec.Signatures.Wanted() {
+		project = ""
+	}
+	return refKey{belay.ChartURL(repo, chart), ref, project}
 }
 
 // refsOf are the refs that the sources of an application follow, in their order.
@@ -28,7 +31,7 @@ func refsOf(def *belay.Application, cat *catalog.Catalog) []refKey {
 	sources := def.Spec.AllSources()
 	out := make([]refKey, len(sources))
 	for i, s := range sources {
-		out[i] = keyOf(s.Repo, s.Chart, s.Ref, cat)
+		out[i] = keyOf(s.Repo, s.Chart, s.Ref, def.Spec.Project, cat)
 	}
 	return out
 }
@@ -113,7 +116,7 @@ func (e *Engine) leave(a *app, k refKey) {
 // missing is its repository. The error is the first one: with a revision it says
 // that a newer one may exist.
 func (e *Engine) newest(ctx context.Context, t *target) (missing string, err error) {
-	t.rev, err = e.Sources.Revision(t.ref.url, t.ref.ref)
+	t.rev, err = e.revision(ctx, t.ref)
 	if t.rev.Commit == "" {
 		return t.ref.url, err
 	}
@@ -124,7 +127,7 @@ func (e *Engine) newest(ctx context.Context, t *target) (missing string, err err
 	also, sources := slices.Clone(t.app.also), slices.Clone(t.app.sources)
 	e.mu.Unlock()
 	for _, k := range also {
-		rev, problem := e.Sources.Revision(k.url, k.ref)
+		rev, problem := e.revision(ctx, k)
 		if err == nil {
 			err = problem
 		}
@@ -157,7 +160,7 @@ func (t *target) read(source refKey, reads []belay.Read, named map[string]refKey
 			}
 			r.Path = rest
 		case ok:
-			k = keyOf(m.Repo, m.Chart, m.Ref, cat)
+			k = keyOf(m.Repo, m.Chart, m.Ref, t.def.Spec.Project, cat)
 			if !t.refused[k] && !slices.Contains(t.found, k) {
 				t.found = append(t.found, k)
 			}
@@ -202,8 +205,7 @@ func (e *Engine) noteReads(t *target, failed bool, newest map[refKey]string) {
 func (e *Engine) newestCommits(t *target) map[refKey]string {
 	out := map[refKey]string{}
 	for k := range t.at {
-		rev, _ := e.Sources.Revision(k.url, k.ref) // its error was looked at before
-		out[k] = rev.Commit
+		out[k] = e.known(k).Commit
 	}
 	return out
 }
@@ -336,7 +338,10 @@ func (e *Engine) lastRevisions(ctx context.Context, t *target) error {
 			continue
 		}
 		rev, err := e.Sources.Resolve(ctx, k.url, k.ref)
-		if err != nil {
+		if err == nil && k.project != "" {
+			rev, err = e.vouched(ctx, k, rev)
+		}
+		if rev.Commit == "" {
 			return err
 		}
 		if t.at == nil {

@@ -56,7 +56,7 @@ func TestWhatFilesNameIsFollowed(t *testing.T) {
 	render := func(failed bool, mounts ...belay.Mount) {
 		target.reads, target.found = nil, nil
 		target.at = map[refKey]belay.Revision{a.ref: {Commit: "c1"}}
-		target.refuse(keyOf(denied.Repo, "", denied.Ref, e.catalog))
+		target.refuse(keyOf(denied.Repo, "", denied.Ref, "", e.catalog))
 		target.read(a.ref, reads(mounts...), nil, e.catalog)
 		e.noteReads(target, failed, nil)
 	}
@@ -97,7 +97,7 @@ func TestWhatFilesNameIsFollowed(t *testing.T) {
 
 // Nothing that was read changed: what was made holds at the new commit of any ref.
 func TestADesiredStateHoldsAtNewCommits(t *testing.T) {
-	first, second := refKey{"a", "main"}, refKey{"b", "main"}
+	first, second := refKey{url: "a", ref: "main"}, refKey{url: "b", ref: "main"}
 	a := newApp("web")
 	a.ref, a.also, a.commit = first, []refKey{second}, "a1"
 	a.at = map[refKey]belay.Revision{first: {Commit: "a1"}, second: {Commit: "b1"}}

@@ -107,11 +107,14 @@ func (e *Engine) lastMeaning(ctx context.Context, t *target, l *left) ([]belay.O
 	switch {
 	case l.desired != nil:
 		at.rev.Commit, at.at = l.desired.rendered, maps.Clone(l.desired.at)
-	case l.commit == "" && l.ref == refKey{e.Repo, e.Ref}:
+	case l.commit == "" && l.ref.url == e.Repo && l.ref.ref == e.Ref:
 		at.rev.Commit = l.parent
 	case l.commit == "":
 		rev, err := e.Sources.Resolve(ctx, l.ref.url, l.ref.ref)
-		if err != nil {
+		if err == nil && l.ref.project != "" {
+			rev, err = e.vouched(ctx, l.ref, rev)
+		}
+		if rev.Commit == "" {
 			return nil, nil, err
 		}
 		at.rev = rev

@@ -65,10 +65,10 @@ func (e *Engine) viewOf(ctx context.Context, revision string) (view, error) {
 
 // at is the commit that an application is rendered from in a view.
 func (e *Engine) at(ctx context.Context, v view, k refKey) (belay.Revision, error) {
-	if v.rev.Commit != "" && k == (refKey{e.Repo, e.Ref}) {
+	if v.rev.Commit != "" && k.url == e.Repo && k.ref == e.Ref {
 		return v.rev, nil
 	}
-	rev, err := e.Sources.Revision(k.url, k.ref)
+	rev, err := e.revision(ctx, k)
 	if rev.Commit == "" && v.rev.Commit != "" { // nobody follows it yet
 		rev, err = e.Sources.Resolve(ctx, k.url, k.ref)
 	}

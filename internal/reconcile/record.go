@@ -106,7 +106,7 @@ func (e *Engine) logEvent(ev *belay.Event) {
 	switch ev.Type {
 	case belay.EventRevision, belay.EventSynced, belay.EventPruned, belay.EventHealed, belay.EventSuspended, belay.EventSuperseded, belay.EventRetried,
 		belay.EventConfirmed:
-	case belay.EventSource, belay.EventHeld, belay.EventError, belay.EventOverride, belay.EventRewritten:
+	case belay.EventSource, belay.EventHeld, belay.EventRefused, belay.EventError, belay.EventOverride, belay.EventRewritten:
 		level = slog.LevelWarn
 	default:
 		return

@@ -41,6 +41,12 @@ func (e *Engine) tellRevision(ctx context.Context, k refKey, rev belay.Revision)
 	if e.DryRun {
 		return &batch{to: rev.Commit}
 	}
+	if k.project != "" { // where the ref itself is elsewhere, it did not move
+		if head, _ := e.Sources.Revision(k.url, k.ref); head.Commit != rev.Commit {
+			return &batch{to: rev.Commit}
+		}
+		k = k.plain()
+	}
 	e.telling.Lock()
 	defer e.telling.Unlock()
 	last := e.told[k]
@@ -161,7 +167,7 @@ func (e *Engine) brings(ctx context.Context, t *target) bringing {
 	a := t.app
 	e.mu.Lock()
 	b := bringing{commits: slices.Clone(a.commits), more: a.moreCommits, previous: a.deployed, took: len(a.commits)}
-	seen, configSeen, config := e.seen[t.ref], e.seen[refKey{e.Repo, e.Ref}], e.config.Commit
+	seen, configSeen, config := e.seen[t.ref.plain()], e.seen[e.configKey().plain()], e.config.Commit
 	lost := a.lost
 	e.mu.Unlock()
 	if b.previous == "" && len(t.conn.Live(a.name)) > 0 { // else nothing was

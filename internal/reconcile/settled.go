@@ -17,7 +17,7 @@ func (e *Engine) unsettled(clusterName string) string {
 	if e.catalog == nil {
 		return "the definitions were not read yet"
 	}
-	if newest, _ := e.Sources.Revision(e.Repo, e.Ref); newest.Commit != e.config.Commit { // its error is shown elsewhere
+	if e.known(e.configKey()).Commit != e.config.Commit {
 		if e.problem != nil {
 			return "the newest definitions cannot be read"
 		}
@@ -34,7 +34,7 @@ func (e *Engine) unsettled(clusterName string) string {
 		for _, k := range a.refs() {
 			if f := e.refs[k]; f != nil && !looked[k] {
 				looked[k] = true
-				if newest, _ := e.Sources.Revision(k.url, k.ref); newest.Commit != "" && newest.Commit != f.commit {
+				if newest := e.known(k); newest.Commit != "" && newest.Commit != f.commit {
 					return fmt.Sprintf("the newest commit of %s is being read", newest.Repo)
 				}
 			}

@@ -10,7 +10,7 @@ import (
 // sourceMoved finds what the new commits of a repository touch.
 func (e *Engine) sourceMoved(ctx context.Context, url string) {
 	e.tellSources()
-	if cfg, err := e.Sources.Revision(e.Repo, e.Ref); cfg.Commit != e.configCommit() || err != nil || e.hasProblem() || e.setsMoved(e.catalogInForce()) {
+	if cfg, err := e.configRevision(ctx); cfg.Commit != e.configCommit() || err != nil || e.hasProblem() || e.setsMoved(e.catalogInForce()) {
 		e.loadConfig(ctx)
 	}
 	e.mu.Lock()
@@ -79,7 +79,7 @@ func (e *Engine) hasProblem() bool {
 // wakes the applications whose read set the difference touches. For all others
 // the new commit means the same as the old one.
 func (e *Engine) refMoved(ctx context.Context, k refKey) {
-	rev, err := e.Sources.Revision(k.url, k.ref)
+	rev, err := e.revision(ctx, k)
 	e.mu.Lock()
 	f := e.refs[k]
 	if f == nil {

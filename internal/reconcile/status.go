@@ -400,7 +400,7 @@ func (e *Engine) asked(names []string) ([]string, map[refKey]bool, error) {
 		}
 		names = slices.Sorted(maps.Keys(e.apps))
 	}
-	refs := map[refKey]bool{{e.Repo, e.Ref}: true}
+	refs := map[refKey]bool{{url: e.Repo, ref: e.Ref}: true}
 	for _, n := range names {
 		a := e.apps[n]
 		if a == nil {

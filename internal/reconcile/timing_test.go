@@ -31,7 +31,7 @@ func dependent(t *testing.T, dep belay.Dependency) (e *Engine, db *app, sources 
 	target.def.Spec.DependsOn = []belay.Dependency{dep}
 	db = newApp("db")
 	db.def = &belay.Application{Name: "db", Spec: belay.DefaultApplicationSpec()}
-	db.ref, db.read, db.dirty = refKey{"apps", "main"}, true, false
+	db.ref, db.read, db.dirty = refKey{url: "apps", ref: "main"}, true, false
 	db.desired = &desired{digest: "1"}
 	db.judged = db.desired
 	db.status = belay.ApplicationStatus{Name: "db", Project: "default", Cluster: "new", Sync: belay.Synced, Health: belay.Healthy}

@@ -235,6 +235,7 @@ func (o *OCI) Repo(name string) string {
 type Layer struct {
 	MediaType, Title string
 	Content          []byte
+	Annotations      map[string]string
 }
 
 // PushChart pushes a chart as helm push does and returns the digest of its manifest.
@@ -268,6 +269,7 @@ func (o *OCI) Push(repo, tag, config string, layers ...Layer) string {
 	all := []descriptor{}
 	for _, l := range layers {
 		d := blob(l.MediaType, l.Content)
+		d.Annotations = l.Annotations
 		if l.Title != "" {
 			d.Annotations = map[string]string{"org.opencontainers.image.title": l.Title}
 		}
@@ -280,6 +282,14 @@ func (o *OCI) Push(repo, tag, config string, layers ...Layer) string {
 	}
 	o.request(http.MethodPut, "/v2/"+repo+"/manifests/"+tag, "application/vnd.oci.image.manifest.v1+json", b)
 	return digest(b)
+}
+
+// Sign puts a signature beside an artifact, as cosign does: payload is what was
+// signed, sig the signature in base64.
+func (o *OCI) Sign(repo, digest, payload, sig string) {
+	o.t.Helper()
+	o.Push(repo, strings.Replace(digest, ":", "-", 1)+".sig", "application/vnd.oci.image.config.v1+json", Layer{
+		MediaType: "application/vnd.dev.cosign.simplesigning.v1+json", Content: []byte(payload), Annotations: map[string]string{"dev.cosignproject.cosign/signature": sig}})
 }
 
 // request talks to the registry without its guard, as who publishes.
