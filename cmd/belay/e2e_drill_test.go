@@ -84,7 +84,7 @@ func resultOf(r *drill.Report, app string) drill.Application {
 	return drill.Application{}
 }
 
-func missing(r *drill.Report, title string) drill.Finding {
+func findingOf(r *drill.Report, title string) drill.Finding {
 	for _, m := range r.Missing {
 		if m.Title() == title {
 			return m
@@ -118,7 +118,7 @@ func TestDrill(t *testing.T) {
 	if code != exitOK || r.Result != drill.Passed || len(r.Applications) != 6 || r.Revision != commit {
 		t.Errorf("at v1 it ended with %d, %s, %d applications", code, r.Result, len(r.Applications))
 	}
-	if m := missing(&r, "CustomResourceDefinition "+crd.GetName()); !strings.Contains(m.Message, "copied in") || !slices.Equal(m.Applications, []string{"gadget"}) {
+	if m := findingOf(&r, "CustomResourceDefinition "+crd.GetName()); !strings.Contains(m.Message, "copied in") || !slices.Equal(m.Applications, []string{"gadget"}) {
 		t.Errorf("a kind that only the real cluster has: %+v", m)
 	}
 	for _, q := range w.requests(mark) {
@@ -160,7 +160,7 @@ func TestDrill(t *testing.T) {
 	}
 	for title, app := range map[string]string{"Secret " + w.ns("shop") + "/registry": "shop", "CustomResourceDefinition Gadget." + w.group(): "gadget",
 		"Secret belay/sops": "", "CABundle " + w.ns("guard"): "guard"} {
-		if m := missing(&r, title); m.Message == "" || app != "" && !slices.Equal(m.Applications, []string{app}) {
+		if m := findingOf(&r, title); m.Message == "" || app != "" && !slices.Equal(m.Applications, []string{app}) {
 			t.Errorf("%s: %+v", title, m)
 		}
 	}

@@ -192,7 +192,21 @@ func (e *Engine) pastOf(ctx context.Context, w wanted) (*past, error) {
 		return nil, e.notRendered(w.name, t.rev, err)
 	}
 	p.rev, p.at, p.reads = t.rev, t.at, t.reads
+	for k, rev := range p.at {
+		if !e.mayDeploy(ctx, keyNow(k, refsOf(now, cat)[0]), rev.Commit) {
+			return nil, &belay.Error{Code: belay.CodeDenied, Application: w.name, Origin: belay.Origin{Repo: k.url, Revision: rev.Commit},
+				Message: fmt.Sprintf("%s of %s is not signed as project %q wants it", rev.Short(), k.url, now.Spec.Project),
+				Hint:    "roll back to a revision that is signed; belay history shows those that were deployed"}
+		}
+	}
 	return p, nil
+}
+
+// keyNow is a ref as the rules of today see it: what was wanted signed then does
+// not count.
+func keyNow(k, first refKey) refKey {
+	k.project = first.project
+	return k
 }
 
 // notRendered says that an earlier state cannot be made any more.
@@ -236,7 +250,7 @@ func (e *Engine) configOf(ctx context.Context, w *wanted, first refKey) error {
 	switch {
 	case w.config != "":
 		return nil
-	case first == refKey{e.Repo, e.Ref}:
+	case first.plain() == refKey{url: e.Repo, ref: e.Ref}:
 		w.config = w.revision
 		return nil
 	case w.time.IsZero():
@@ -262,7 +276,7 @@ func (e *Engine) stoodAt(ctx context.Context, p *past, w *wanted, k refKey) (bel
 			return rev, err
 		}
 	}
-	if k == (refKey{e.Repo, e.Ref}) && w.config != "" {
+	if k.plain() == (refKey{url: e.Repo, ref: e.Ref}) && w.config != "" {
 		rev.Commit = w.config
 		return rev, nil
 	}

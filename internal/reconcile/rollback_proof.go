@@ -90,7 +90,7 @@ func (e *Engine) foresee(ctx context.Context, w *work) error {
 	if rev.Commit == "" {
 		return err
 	}
-	w.config = e.then(ctx, w, refKey{e.Repo, e.Ref}, rev)
+	w.config = e.then(ctx, w, refKey{url: e.Repo, ref: e.Ref}, rev)
 	if w.config.Commit == e.configCommit() {
 		return nil
 	}
@@ -104,7 +104,7 @@ func (e *Engine) foresee(ctx context.Context, w *work) error {
 
 // then is where a ref will stand once the commits are where they belong.
 func (e *Engine) then(ctx context.Context, w *work, k refKey, now belay.Revision) belay.Revision {
-	if rev, ok := w.pins[k]; ok {
+	if rev, ok := w.pins[k.plain()]; ok {
 		return rev
 	}
 	branch, err := e.Committer.Branch(ctx, k.url, k.ref)
@@ -129,7 +129,7 @@ func (e *Engine) afterwards(ctx context.Context, w *work, name string) (*desired
 	project := projectOf(w.catalog, &def)
 	t := &target{app: newApp(name), def: &def, project: &project, cluster: def.Spec.Destination.Cluster, ref: refsOf(&def, w.catalog)[0]}
 	t.asOf = func(k refKey) (belay.Revision, error) {
-		if rev, ok := w.pins[k]; ok {
+		if rev, ok := w.pins[k.plain()]; ok {
 			return rev, nil
 		}
 		rev, err := e.Sources.Revision(k.url, k.ref)

@@ -42,12 +42,12 @@ func (e *Engine) RollbackTargets(ctx context.Context, name string) ([]belay.Roll
 		return nil, err
 	}
 	out := []belay.RollbackTarget{}
-	for _, k := range []refKey{first, {e.Repo, e.Ref}} {
+	for _, k := range []refKey{first.plain(), {url: e.Repo, ref: e.Ref}} {
 		if len(paths[k]) == 0 {
 			continue
 		}
 		at := current
-		if k != first || at == "" {
+		if k != first.plain() || at == "" {
 			rev, err := e.Sources.Revision(k.url, k.ref)
 			if rev.Commit == "" {
 				return nil, err
@@ -68,7 +68,7 @@ func (e *Engine) RollbackTargets(ctx context.Context, name string) ([]belay.Roll
 			}
 			out = append(out, t)
 		}
-		if k == (refKey{e.Repo, e.Ref}) {
+		if k.plain() == (refKey{url: e.Repo, ref: e.Ref}) {
 			break // both are one
 		}
 	}
@@ -120,17 +120,18 @@ func (e *Engine) pathsOf(ctx context.Context, name string) (map[refKey][]string,
 				paths[r.Path] = true
 			}
 		}
+		k = k.plain()
 		out[k] = slices.Sorted(maps.Keys(paths))
 		if len(out[k]) > listedPaths {
 			out[k] = []string{def.Spec.AllSources()[0].Path}
 		}
 	}
 	for _, s := range def.Spec.AllSources()[:1] { // of one that failed at once
-		if len(out[t.ref]) == 0 {
-			out[t.ref] = []string{s.Path}
+		if len(out[t.ref.plain()]) == 0 {
+			out[t.ref.plain()] = []string{s.Path}
 		}
 	}
-	own := refKey{e.Repo, e.Ref}
+	own := refKey{url: e.Repo, ref: e.Ref}
 	out[own] = append(out[own], def.Origin.File)
 	return out, nil
 }
@@ -220,7 +221,7 @@ func (e *Engine) wantsBefore(ctx context.Context, commit string) ([]wanted, erro
 			continue
 		}
 		w := wanted{name: name, config: parent}
-		if first, err := e.firstRef(name); err == nil && first == (refKey{e.Repo, e.Ref}) {
+		if first, err := e.firstRef(name); err == nil && first.plain() == (refKey{url: e.Repo, ref: e.Ref}) {
 			w.revision = parent
 		}
 		out = append(out, w)

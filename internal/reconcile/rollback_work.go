@@ -146,7 +146,7 @@ func (e *Engine) fixed(w *work, p *past, k refKey) error {
 	if now.Commit == p.at[k].Commit {
 		return nil
 	}
-	if _, pinned := w.pins[k]; pinned || slices.ContainsFunc(slices.Collect(maps.Keys(w.pins)), func(pin refKey) bool { return pin.url == k.url }) {
+	if _, pinned := w.pins[k.plain()]; pinned || slices.ContainsFunc(slices.Collect(maps.Keys(w.pins)), func(pin refKey) bool { return pin.url == k.url }) {
 		return nil
 	}
 	if now.Commit == "" && err != nil {
@@ -182,7 +182,7 @@ func (e *Engine) restoreDefinition(ctx context.Context, w *work, p *past) error 
 			Hint: fmt.Sprintf("roll back what the set reads (git diff %s -- %s shows its own file), or hold the application: belay rollback %s --to %s --now --hold-only",
 				shortCommit(p.config), now.Origin.File, p.name, p.rev.Short())}
 	}
-	b, err := e.on(ctx, w, refKey{e.Repo, e.Ref})
+	b, err := e.on(ctx, w, refKey{url: e.Repo, ref: e.Ref})
 	if err != nil {
 		return err
 	}
@@ -291,7 +291,7 @@ func (e *Engine) pinsOf(ctx context.Context, w *work, p *past, cat *catalog.Cata
 				Message: fmt.Sprintf("which version of %s was deployed then is not on record: its ref is %q", k.url, k.ref), Hint: "roll back to a deployment instead of a revision"}
 		}
 		pins[i] = pin
-		w.pins[refKey{k.url, pin}] = belay.Revision{Repo: was.Repo, Ref: pin, Name: was.Name, Commit: was.Commit}
+		w.pins[refKey{url: k.url, ref: pin}] = belay.Revision{Repo: was.Repo, Ref: pin, Name: was.Name, Commit: was.Commit}
 	}
 	return pins, nil
 }
