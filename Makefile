@@ -43,6 +43,10 @@ fuzz: setup ## Feed every parser of foreign input with whatever, a minute each (
 bench: build ## Measure Belay against a loop that only applies (minutes; BENCHFLAGS="--apps 500")
 	@$(GO) run ./bench $(BENCHFLAGS)
 
+.PHONY: bench-ledger
+bench-ledger: ## Measure the ledger with a hundred thousand events (minutes; BELAY_BENCH_EVENTS=10000)
+	@$(GO) test ./internal/ledger/... -run '^$$' -bench . -benchtime 1x -timeout 60m
+
 .PHONY: image
 image: ## Write the container image bin/belay-image.tar (Debian's tools, or BASE=DIR)
 	@deploy/image/build.sh bin/belay-image.tar

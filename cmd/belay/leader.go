@@ -90,7 +90,7 @@ func (s *serving) lead(ctx context.Context) error {
 	began := false
 	err := s.lease.Lead(ctx, func(ctx context.Context) error {
 		began = true
-		s.recorder.Publish(belay.Event{Type: belay.EventLeader, Message: s.lease.Identity() + " leads"})
+		s.takeOver(ctx)
 		close(s.elected)
 		select {
 		case <-s.ready:

@@ -142,6 +142,23 @@ func (s *serving) started(o *serveOptions) belay.Event {
 		Message: fmt.Sprintf("belay %s started with %s", version.Get().Version, strings.Join(flags, " "))}
 }
 
+// takeOver puts on the record that this process leads, with what the one that led
+// before held. Neither may keep it from working: what is on no record is held by
+// nobody, and that is said.
+func (s *serving) takeOver(ctx context.Context) {
+	ev := belay.Event{Type: belay.EventLeader, Repo: s.parts.repo, Object: s.group, Message: s.lease.Identity() + " leads"}
+	from, err := s.ledger.Inherit(ctx, withoutToken(ev.Repo), ev.Object)
+	if err != nil {
+		s.log.Error("what the server that led before held may not be held any more", "error", err)
+	}
+	if from != "" {
+		ev.Message += ", after " + from
+	}
+	if _, err := s.recorder.Record(ctx, ev); err != nil {
+		s.recorder.Publish(ev) // as soon as it can be written
+	}
+}
+
 // ledgerProblems are what keeps the ledger from being written or pushed.
 func ledgerProblems(l *ledger.Ledger) (out []belay.Error) {
 	st := l.Stats()

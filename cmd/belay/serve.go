@@ -124,6 +124,7 @@ type serving struct {
 	index          *index.Index // of the ledger
 	recorder       *recorder
 	denials        *denials
+	group          string      // of those that stand by for one another, in the ledger
 	began          belay.Event // the first of this life
 }
 
@@ -215,6 +216,9 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 		Record: s.index, Build: version.Get(), Denied: s.denials.denied, Log: o.log})
 	s.open = s.servers(&o.open, open)
 	s.began = s.started(&o)
+	if s.lease != nil {
+		s.group = strings.TrimSpace("lease " + s.lease.Name() + " " + o.onlyCluster)
+	}
 	return s, nil
 }
 

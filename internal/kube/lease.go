@@ -82,6 +82,9 @@ func NewLease(o LeaseOptions) (*Lease, error) {
 // Identity is how the others know this process.
 func (l *Lease) Identity() string { return l.identity }
 
+// Name is NAMESPACE/NAME.
+func (l *Lease) Name() string { return l.describe }
+
 // Holder is who was last seen to hold the lease; "" if nobody was seen yet.
 func (l *Lease) Holder() string {
 	l.mu.Lock()

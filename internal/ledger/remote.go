@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/belaydev/belay"
@@ -43,8 +44,11 @@ type sharing struct {
 	done   chan struct{}
 	cancel context.CancelFunc
 	pushed string // what the remote has of this writer
-	looked time.Time
 	told   string // the problem that was logged last
+
+	// talk is held while the remote is asked.
+	talk   sync.Mutex
+	looked time.Time
 }
 
 // pull fetches the branches of the remote beside our own.
@@ -245,6 +249,8 @@ func (l *Ledger) runSharing(ctx context.Context) {
 // exchange pushes what the remote lacks, and fetches what others wrote if that was
 // not done for a while.
 func (l *Ledger) exchange(ctx context.Context) error {
+	l.share.talk.Lock()
+	defer l.share.talk.Unlock()
 	l.busy.RLock()
 	defer l.busy.RUnlock()
 	seq := l.Stats().Seq

@@ -284,6 +284,12 @@ func (l *Ledger) settle(batch []*item, entries []record.Entry) {
 	l.acknowledge(len(batch))
 	l.stats.Seq = l.work.tip.seq
 	l.stats.Batches++
+	for _, it := range batch {
+		if t := it.ev.Type; t == belay.EventHold || t == belay.EventRelease || t == belay.EventLeader {
+			l.pushSoon() // who takes over from this server must know
+			break
+		}
+	}
 }
 
 // acknowledge ends the wait of the first n of the queue; l.mu is held.

@@ -16,6 +16,7 @@
 //	holds/CLUSTER/APP.json               a hold in force
 //	running/CLUSTER/APP                  the ID of a deployment that did not succeed yet
 //	sources/REPO/REF                     the commit a ref was seen at last
+//	leases/REPO/LEASE                    when the writer began to lead, where several stand by for one another
 //
 // XX are two digits of a digest of the application's name. Every commit writes the
 // directories above its file anew, so one of ten thousand applications would make
@@ -58,6 +59,7 @@ const (
 	HoldDir        = "holds"
 	RunningDir     = "running"
 	SourceDir      = "sources"
+	LeaseDir       = "leases"
 )
 
 // TrailerRecord is the trailer with the ID of a record.
@@ -245,6 +247,8 @@ func (e *Entry) state(r *belay.Record, began *belay.Deployment) ([]File, error) 
 			return nil, fmt.Errorf("encode the hold of %s: %w", ev.Application, err)
 		}
 		out = append(out, File{HoldPath(ev), b})
+	case ev.Type == belay.EventLeader && ev.Object != "": // the end of it names no lease
+		out = append(out, File{LeasePath(ev.Repo, ev.Object), []byte(ev.Time.UTC().Truncate(time.Microsecond).Format(time.RFC3339Nano) + "\n")})
 	case ev.Type == belay.EventRelease:
 		out = append(out, File{HoldPath(ev), nil})
 	}
@@ -352,6 +356,10 @@ func HoldPath(ev *belay.Event) string {
 
 // SourcePath is the file that says where a ref was seen last.
 func SourcePath(repo, ref string) string { return SourceDir + "/" + escape(repo) + "/" + escape(ref) }
+
+// LeasePath is the file that says when a writer began to lead those that stand by
+// for one another over a repository.
+func LeasePath(repo, lease string) string { return LeaseDir + "/" + escape(repo) + "/" + escape(lease) }
 
 // ManifestPath is the file of a manifest below the directory of its application.
 func ManifestPath(id belay.ObjectID) string {
