@@ -20,7 +20,7 @@
 //
 // XX are two digits of a digest of the application's name. Every commit writes the
 // directories above its file anew, so one of ten thousand applications would make
-// each record cost hundreds of kilobytes; `git log -- 'clusters/*/*/APP'` needs no digits.
+// each record cost hundreds of kilobytes; `git log -- 'clusters/*/*/APP/*'` needs no digits.
 //
 // A checkpoint is a record too; its commit carries an SSH signature. The file of
 // allowed signers is set by record 1, and changed by checkpoints alone: one is then
