@@ -1,7 +1,9 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -57,12 +59,11 @@ func (l *Ledger) Inherit(ctx context.Context, repo, lease string) (from string, 
 	return from, nil
 }
 
+// same compares holds as the ledger holds them.
 func same(a, b belay.Hold) bool {
-	if !a.Since.Equal(b.Since) || !a.Until.Equal(b.Until) {
-		return false
-	}
-	a.Since, a.Until = b.Since, b.Until
-	return a == b
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
 // lookNow fetches what others wrote.

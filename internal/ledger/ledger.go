@@ -170,7 +170,9 @@ func Open(ctx context.Context, o Options) (*Ledger, error) {
 }
 
 // Publish takes an event without waiting for anything. It is on the record soon.
-func (l *Ledger) Publish(ev belay.Event) { l.enqueue(&item{ev: ev}) }
+func (l *Ledger) Publish(ev belay.Event) {
+	_ = l.enqueue(&item{ev: ev}) // a closed ledger takes nothing more, and nobody waits for it
+}
 
 // Record returns the ID of an event's record once that can no longer be lost. On
 // an error the event is not on the record.

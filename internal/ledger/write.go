@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/belaydev/belay"
@@ -205,7 +206,7 @@ func (l *Ledger) attempt() error {
 	}
 	l.settle(batch, entries)
 	switch {
-	case l.due():
+	case l.due() || l.remote != nil && slices.ContainsFunc(batch, urgentElsewhere):
 		l.signNow()
 		l.tidySoon(l.limits.untidyPacks)
 	case w.git.packs >= l.limits.packsAtOnce:
@@ -284,12 +285,13 @@ func (l *Ledger) settle(batch []*item, entries []record.Entry) {
 	l.acknowledge(len(batch))
 	l.stats.Seq = l.work.tip.seq
 	l.stats.Batches++
-	for _, it := range batch {
-		if t := it.ev.Type; t == belay.EventHold || t == belay.EventRelease || t == belay.EventLeader {
-			l.pushSoon() // who takes over from this server must know
-			break
-		}
-	}
+}
+
+// urgentElsewhere is true of what a server must know that takes over from this one:
+// it is signed and pushed at once.
+func urgentElsewhere(it *item) bool {
+	t := it.ev.Type
+	return t == belay.EventHold || t == belay.EventRelease || t == belay.EventLeader
 }
 
 // acknowledge ends the wait of the first n of the queue; l.mu is held.
