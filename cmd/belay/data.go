@@ -13,9 +13,9 @@ import (
 	"github.com/belaydev/belay"
 )
 
-// dataDir is everything a server keeps on disk. Losing it loses caches, the key of
-// Secret digests (that costs one apply for each Secret), and the knowledge of hooks
-// whose objects are gone.
+// dataDir is everything a server keeps on disk. Losing it loses the ledger, unless
+// that has a remote; caches; the key of Secret digests (that costs one apply for each
+// Secret); and the knowledge of hooks whose objects are gone.
 type dataDir struct {
 	path string
 	lock *os.File

@@ -43,8 +43,11 @@ name equal to Git, and keeps them so, until it is told to end. The HTTP API,
 metrics and health checks are served on --listen.
 
 Clusters are reached with --kubeconfig (or KUBECONFIG, ~/.kube/config, or the
-service account it runs as), unless a Cluster definition says otherwise. What it
-keeps in --data are caches; losing them loses nothing.
+service account it runs as), unless a Cluster definition says otherwise.
+
+What it did is recorded in the ledger, a Git repository in --data; with
+--ledger-remote it is pushed to another, and fetched back when it was lost. All
+else in --data are caches. When the ledger cannot be written no deployment starts.
 
 With --leader-elect several processes stand by for one another: one holds a lease
 in the server's own cluster and works, and another takes over when it ends or is
@@ -69,7 +72,7 @@ cluster it runs in, and needs nobody else.`,
 	f.StringVar(&o.ref, "ref", "main", "branch, tag, commit or semver range to follow")
 	f.StringVar(&o.path, "path", "belay/", "directory of the definitions")
 	f.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig of the server's own cluster")
-	f.StringVar(&o.data, "data", "", "directory of caches (default: $XDG_DATA_HOME/belay, or ~/.local/share/belay)")
+	f.StringVar(&o.data, "data", "", "directory of the ledger and of caches (default: $XDG_DATA_HOME/belay, or ~/.local/share/belay)")
 	f.StringVar(&o.listen, "listen", defaultListen, "address of the HTTP API, on loopback")
 	f.StringVar(&o.onlyCluster, "only-cluster", "", "deliver to this cluster alone")
 	f.StringVar(&o.instance, "instance", "", "name of this Belay, if several deliver to one cluster")
