@@ -161,6 +161,11 @@ func TestSecretsStaySecret(t *testing.T) {
 			}
 		}
 		note("the events", fmt.Sprintf("%+v", s.events()))
+		record := w.ledgerGit("log", "-p", "--branches")
+		note("the record", record)
+		if !strings.Contains(record, "token: "+belay.RedactedPrefix) {
+			t.Errorf("%s: the record does not show that there are Secrets", round)
+		}
 		cli(s, "status")
 		cli(s, "status", "-o", "json")
 		cli(s, "events")

@@ -171,6 +171,7 @@ func New(o Options) *Engine {
 		told:        map[refKey]*batch{},
 		seen:        map[refKey]string{},
 		holds:       map[string]*hold{},
+		unfinished:  map[owner]*deployment{},
 		unreadables: map[string]string{},
 	}
 }

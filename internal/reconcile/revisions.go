@@ -49,14 +49,15 @@ func (e *Engine) tellRevision(ctx context.Context, k refKey, rev belay.Revision)
 	}
 	e.telling.Lock()
 	defer e.telling.Unlock()
-	last := e.told[k]
+	at := refKey{url: rev.Repo, ref: k.ref} // one repository may be spelled in several ways
+	last := e.told[at]
 	if last == nil {
 		last = &batch{}
 		if e.Recorder != nil {
 			last.to = e.Recorder.Source(rev.Repo, k.ref)
 		}
 		e.mu.Lock()
-		e.seen[k] = last.to
+		e.seen[at] = last.to
 		e.mu.Unlock()
 	}
 	if last.to != rev.Commit {
@@ -75,7 +76,7 @@ func (e *Engine) tellRevision(ctx context.Context, k refKey, rev belay.Revision)
 			Detail: &belay.Detail{Previous: last.to, Commits: b.Commits, MoreCommits: b.More}})
 		last = &batch{from: last.to, to: rev.Commit, Brought: b}
 	}
-	e.told[k] = last
+	e.told[at] = last
 	return last
 }
 
@@ -167,7 +168,7 @@ func (e *Engine) brings(ctx context.Context, t *target) bringing {
 	a := t.app
 	e.mu.Lock()
 	b := bringing{commits: slices.Clone(a.commits), more: a.moreCommits, previous: a.deployed, took: len(a.commits)}
-	seen, configSeen, config := e.seen[t.ref.plain()], e.seen[e.configKey().plain()], e.config.Commit
+	seen, configSeen, config := e.seen[refKey{url: t.rev.Repo, ref: t.ref.ref}], e.seen[refKey{url: e.config.Repo, ref: e.Ref}], e.config.Commit
 	lost := a.lost
 	e.mu.Unlock()
 	if b.previous == "" && len(t.conn.Live(a.name)) > 0 { // else nothing was
