@@ -16,8 +16,8 @@ import (
 	"github.com/belaydev/belay/internal/ledger/record"
 )
 
-// records reads the ledger of a server with git, whether or not the server runs.
-func (w *world) records() []belay.Record {
+// recorded reads the ledger of a server with git, whether or not the server runs.
+func (w *world) recorded() []belay.Record {
 	w.t.Helper()
 	git := func(input string, args ...string) []byte {
 		w.t.Helper()
@@ -68,7 +68,7 @@ var kindsOfResources = map[string]string{"configmaps": "ConfigMap", "secrets": "
 // ledger is younger than some of the writes.
 func (w *world) checkRecord(what string, writes []devtest.Request, lost bool) {
 	w.t.Helper()
-	all := w.records()
+	all := w.recorded()
 	open, closed := map[string]belay.Record{}, map[string]bool{}
 	for i, r := range all {
 		ev := &r.Event
@@ -155,7 +155,7 @@ func TestTheRecordOfACommit(t *testing.T) {
 	s.stop()
 	w.checkRecord("after all", w.writes(mark), false)
 
-	all := w.records()
+	all := w.recorded()
 	find := func(typ belay.EventType, app string, fits func(*belay.Event) bool) *belay.Event {
 		t.Helper()
 		for i := range all {
