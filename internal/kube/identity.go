@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +32,9 @@ type identity struct {
 	why string
 }
 
+// identityTimeout bounds a question about which cluster it is.
+const identityTimeout = 10 * time.Second
+
 // home is the namespace whose uid stands for the cluster: kube-system is made
 // with it and cannot be deleted.
 func (c *Cluster) home() string {
@@ -48,7 +52,7 @@ func (c *Cluster) identify(ctx context.Context) (string, error) {
 	if c.identity.asked.After(arrived) { // all watches may have come at once
 		return c.identity.answer, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, identityTimeout)
 	defer cancel()
 	began := time.Now()
 	ns, err := c.metadata.Resource(namespaces.gvr).Get(ctx, c.home(), metav1.GetOptions{})
@@ -82,6 +86,55 @@ func (c *Cluster) learnIdentity(ctx context.Context) {
 	c.mu.Unlock()
 }
 
+// streaming tells a stream that ended when it was to end from one that broke.
+// Behind the connection that comes next there may be anything: it is asked for what
+// comes after a version that another cluster may not reach for days, and would say
+// nothing until then.
+type streaming struct {
+	began time.Time
+	lasts time.Duration
+	broke bool
+}
+
+// begin notes that a stream is open.
+func (s *streaming) begin(seconds *int64) {
+	*s = streaming{began: time.Now()}
+	if seconds != nil {
+		s.lasts = time.Duration(*seconds) * time.Second
+	}
+}
+
+// again notes that another one is to be opened.
+func (s *streaming) again() {
+	s.broke = s.broke || !s.began.IsZero() && time.Since(s.began) < s.lasts-2*time.Second
+}
+
+// goesOn reports whether a watch that broke goes on in the same cluster, at no
+// earlier time.
+func (c *Cluster) goesOn(ctx context.Context, w *watch, selector string) bool {
+	if !c.sameAsBefore(ctx) {
+		return false
+	}
+	newest := w.newest.Load()
+	ctx, cancel := context.WithTimeout(ctx, identityTimeout)
+	defer cancel()
+	list, err := c.metadata.Resource(w.resource.gvr).Namespace(w.namespace).List(ctx, metav1.ListOptions{LabelSelector: selector, Limit: 1})
+	if err != nil {
+		return true // nothing is known to be different
+	}
+	version, err := strconv.ParseUint(list.ResourceVersion, 10, 64)
+	return err != nil || !c.setBack(newest, version)
+}
+
+// setBack ends the connection if a version is older than one that was seen.
+func (c *Cluster) setBack(newest, version uint64) bool {
+	if version == 0 || version >= newest {
+		return false
+	}
+	c.endAs(fmt.Sprintf("its history was set back, from %d to %d; looking at all of it anew", newest, version))
+	return true
+}
+
 // continues reports whether a list of a watch goes on from what it brought before.
 func (c *Cluster) continues(w *watch, version uint64) bool {
 	c.mu.Lock()
@@ -93,11 +146,7 @@ func (c *Cluster) continues(w *watch, version uint64) bool {
 	if !c.sameAsBefore(ctx) {
 		return false
 	}
-	if newest := w.newest.Load(); version != 0 && version < newest {
-		c.endAs(fmt.Sprintf("its history was set back, from %d to %d; looking at all of it anew", newest, version))
-		return false
-	}
-	return true
+	return !c.setBack(w.newest.Load(), version)
 }
 
 // sameAsBefore ends the connection if another cluster answers now.

@@ -172,6 +172,7 @@ type source struct {
 	watch    *watch
 	selector string
 	whole    bool
+	stream   streaming
 }
 
 // List is part of cache.ListerWatcher; reflectors use [source.ListWithContext].
@@ -204,6 +205,7 @@ func (s *source) ListWithContext(ctx context.Context, o metav1.ListOptions) (run
 // WatchWithContext opens a stream.
 func (s *source) WatchWithContext(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
 	o.LabelSelector = s.selector
+	s.stream.again()
 	var stream apiwatch.Interface
 	var err error
 	if s.whole {
@@ -216,7 +218,15 @@ func (s *source) WatchWithContext(ctx context.Context, o metav1.ListOptions) (ap
 	if !streaming {
 		s.cluster.watchAnswered(ctx, s.watch, err)
 	}
-	return stream, err
+	if err != nil {
+		return nil, err // not a nil pointer in an interface
+	}
+	if s.stream.broke && !s.cluster.goesOn(ctx, s.watch, s.selector) {
+		stream.Stop()
+		return nil, s.cluster.errMoved()
+	}
+	s.stream.begin(o.TimeoutSeconds)
+	return stream, nil
 }
 
 // watchAnswered takes in how a request of a watch went.
