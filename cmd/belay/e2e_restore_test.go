@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/devtest"
 	"github.com/belaydev/belay/internal/gittest"
 )
 
@@ -165,4 +167,86 @@ func TestRestoreFromBackup(t *testing.T) {
 	if n <= kept {
 		t.Errorf("%d records, the backup had %d", n, kept)
 	}
+}
+
+// With a remote no record is lost: where the ledger is gone, where the whole disk is,
+// and where a backup is older than the remote, the ledger goes on where the remote
+// ends, and what was done before is answered.
+func TestLedgerFetchedBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	hub := gittest.NewRepo(t)
+	files, names := restoreFleet()
+	w.commit("A fleet", files)
+	args := []string{"--ledger-remote", hub.URL(), "--ledger-writer", "main"}
+	s := w.serve(args...)
+	s.awaitSynced(names...)
+	pushed := func() string {
+		t.Helper()
+		var tip string
+		devtest.Await(t, e2ePatience, "the ledger to be pushed", func() error {
+			_, tip = w.ledgerTip(w.data)
+			if there, _ := w.ledgerTipOf(hub); there != tip {
+				return fmt.Errorf("the remote is at %s, the ledger at %s", there, tip)
+			}
+			return nil
+		})
+		return tip
+	}
+	pushed()
+	backup := w.backUp()
+	_, old := w.ledgerTip(backup)
+	s.push("After the backup", map[string]string{"apps/app-03/config.yaml": configMap("config", "two") + "---\n" + configMap("other", "one")})
+	w.awaitValue(w.ns("app-03"), "config", "two")
+	s.awaitSynced(names...)
+	first := w.repo.Resolve("main")
+	for _, loss := range []struct {
+		name string
+		lose func()
+	}{
+		{"the ledger is gone", func() {
+			if err := os.RemoveAll(filepath.Join(w.data, ledgerDir)); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"a backup is older than the remote", func() {
+			w.loseDisk()
+			if err := os.Rename(backup, w.data); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"the disk is gone", w.loseDisk},
+	} {
+		tip := pushed()
+		s.kill()
+		loss.lose()
+		if tip == old {
+			t.Errorf("%s: the backup is not older", loss.name)
+		}
+		mark := w.cp.Mark(t)
+		s = w.serve(args...)
+		s.awaitSynced(names...)
+		for _, r := range w.writes(mark) {
+			if r.Resource != "secrets" {
+				t.Errorf("%s: %s", loss.name, r)
+			}
+		}
+		ledger := gittest.OpenRepo(t, filepath.Join(w.data, ledgerDir))
+		ledger.Git("merge-base", "--is-ancestor", tip, "ledger/main") // fails the test if it is not
+		if all, _, err := s.Deployments(t.Context(), belay.RecordQuery{Applications: []string{"app-03"}}); err != nil || len(all) < 2 {
+			t.Errorf("%s: %d deployments of app-03 are known, %v", loss.name, len(all), err)
+		} else if all[0].Revision != first || all[0].Result != belay.Succeeded {
+			t.Errorf("%s: the newest deployment of app-03 is %+v", loss.name, all[0])
+		}
+	}
+}
+
+// ledgerTipOf is where the branch of a ledger is.
+func (w *world) ledgerTipOf(r *gittest.Repo) (tip string, ok bool) {
+	w.t.Helper()
+	out := strings.Fields(r.Git("for-each-ref", "--format=%(objectname)", "refs/heads/ledger/main"))
+	if len(out) != 1 {
+		return "", false
+	}
+	return out[0], true
 }
