@@ -22,6 +22,8 @@ var packers = sync.Pool{New: func() any {
 	return w
 }}
 
+var unpackers = sync.Pool{New: func() any { return flate.NewReader(bytes.NewReader(nil)) }}
+
 // pack is JSON with a checksum: a cache must not tell an auditor what a bit that
 // flipped says.
 func pack(v any) ([]byte, error) {
@@ -53,8 +55,13 @@ func unpack(b []byte, v any) (int, error) {
 	}
 	raw := b[5:]
 	if b[4] != 0 {
-		var err error
-		if raw, err = io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(raw)), 4*maxObject)); err != nil {
+		r := unpackers.Get().(io.ReadCloser)
+		defer unpackers.Put(r)
+		err := r.(flate.Resetter).Reset(bytes.NewReader(raw), nil)
+		if err == nil {
+			raw, err = io.ReadAll(io.LimitReader(r, 4*maxObject))
+		}
+		if err != nil {
 			return 0, fmt.Errorf("%w: %w", errDamaged, err)
 		}
 	}

@@ -270,11 +270,99 @@ func (c *clauses) add(clause string, args ...any) {
 	c.args = append(c.args, args...)
 }
 
+// anyOf asks that a column has one of the numbers. One number is asked for by
+// itself: SQLite then finds the order of time in its index.
+func (c *clauses) anyOf(column string, ids []any) {
+	switch len(ids) {
+	case 0:
+		c.add("0")
+	case 1:
+		c.add(column+" = ?", ids[0])
+	default:
+		c.add(column+" IN (?"+strings.Repeat(", ?", len(ids)-1)+")", ids...)
+	}
+}
+
+// often is the number of records from which it is quicker to go through time and
+// look who it was than to sort all that somebody caused.
+const often = 5000
+
+// person asks for any of several actors.
+func (c *clauses) person(ctx context.Context, db *sql.DB, ids []any) error {
+	if len(ids) < 2 {
+		c.anyOf("actor", ids)
+		return nil
+	}
+	var n int
+	err := db.QueryRowContext(ctx, "SELECT count(*) FROM (SELECT 1 FROM records WHERE actor IN (?"+strings.Repeat(", ?", len(ids)-1)+") LIMIT ?)",
+		append(append([]any{}, ids...), often)...).Scan(&n)
+	if n == often {
+		c.anyOf("+actor", ids) // the plus keeps SQLite from its index
+	} else {
+		c.anyOf("actor", ids)
+	}
+	return err
+}
+
+// numbers are what a query of one column answers.
+func numbers(ctx context.Context, db *sql.DB, query string, args ...any) ([]any, error) {
+	rows, err := db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var ids []any
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
+}
+
 func (c *clauses) text() string {
 	if len(c.list) == 0 {
 		return "1"
 	}
 	return strings.Join(c.list, " AND ")
+}
+
+// names adds what is asked of applications, projects, clusters, types and actors.
+func (c *clauses) names(ctx context.Context, db *sql.DB, q *belay.RecordQuery, starts bool) error {
+	types := make([]string, len(q.Types))
+	for i, t := range q.Types {
+		types[i] = string(t)
+	}
+	if starts {
+		types = nil
+	}
+	for _, of := range []struct {
+		column string
+		names  []string
+	}{{"app", q.Applications}, {"project", q.Projects}, {"cluster", q.Clusters}, {"type", types}} {
+		if len(of.names) == 0 {
+			continue
+		}
+		args := make([]any, len(of.names))
+		for i, n := range of.names {
+			args[i] = n
+		}
+		ids, err := numbers(ctx, db, "SELECT id FROM names WHERE name IN (?"+strings.Repeat(", ?", len(args)-1)+")", args...)
+		if err != nil {
+			return err
+		}
+		c.anyOf(of.column, ids)
+	}
+	if q.Person == "" {
+		return nil
+	}
+	ids, err := numbers(ctx, db, "SELECT id FROM actors WHERE instr(lower, ?) > 0", strings.ToLower(q.Person))
+	if err != nil {
+		return err
+	}
+	return c.person(ctx, db, ids)
 }
 
 // where is what a query asks of a record; starts, of the start of a deployment.
@@ -283,28 +371,8 @@ func where(ctx context.Context, db *sql.DB, q *belay.RecordQuery, starts bool) (
 	if starts {
 		c.add("starts = 1")
 	}
-	anyOf := func(column string, names []string) {
-		if len(names) == 0 {
-			return
-		}
-		args := make([]any, len(names))
-		for i, n := range names {
-			args[i] = n
-		}
-		c.add(column+" IN (SELECT id FROM names WHERE name IN (?"+strings.Repeat(", ?", len(names)-1)+"))", args...)
-	}
-	anyOf("app", q.Applications)
-	anyOf("project", q.Projects)
-	anyOf("cluster", q.Clusters)
-	if !starts {
-		types := make([]string, len(q.Types))
-		for i, t := range q.Types {
-			types[i] = string(t)
-		}
-		anyOf("type", types)
-	}
-	if q.Person != "" {
-		c.add("actor IN (SELECT id FROM actors WHERE instr(lower, ?) > 0)", strings.ToLower(q.Person))
+	if err := c.names(ctx, db, q, starts); err != nil {
+		return nil, err
 	}
 	if q.Writer != "" {
 		c.add("writer = (SELECT id FROM writers WHERE name = ?)", q.Writer)

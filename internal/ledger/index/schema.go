@@ -31,7 +31,7 @@ var schema = []string{
 	`CREATE INDEX record_time ON records (time, writer, seq)`,
 	`CREATE INDEX record_app ON records (app, time, writer, seq)`,
 	`CREATE INDEX record_type ON records (type, time, writer, seq)`,
-	`CREATE INDEX record_actor ON records (actor)`,
+	`CREATE INDEX record_actor ON records (actor, time, writer, seq)`,
 	`CREATE INDEX record_deployment ON records (deployment) WHERE deployment IS NOT NULL`,
 	`CREATE INDEX start_time ON records (time, writer, seq) WHERE starts = 1`,
 	`CREATE INDEX start_app ON records (app, time, writer, seq) WHERE starts = 1`,
