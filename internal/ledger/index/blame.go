@@ -60,6 +60,7 @@ func (x *Index) Blame(ctx context.Context, application, cluster, object string) 
 type step struct {
 	d      belay.Deployment
 	commit string
+	sums   map[string]string // digests of its manifests, by path
 }
 
 // steps are the deployments of an application to the cluster it was deployed to
@@ -82,6 +83,10 @@ func (x *Index) steps(ctx context.Context, application, cluster string) (steps [
 			if _, err := unpack(body, &s.d); err != nil {
 				return err
 			}
+			s.sums = map[string]string{}
+			for _, f := range s.d.Manifests {
+				s.sums[f.Path] = f.SHA256
+			}
 			s.d = brief(s.d)
 			if cluster == "" {
 				cluster = s.d.Cluster
@@ -101,7 +106,13 @@ func blame(files *reader, steps []step, path string) (belay.ManifestBlame, error
 	b := belay.ManifestBlame{Path: path}
 	var text []byte
 	var owners []int // of each line: the step that set it
+	sum := ""
 	for i := range steps {
+		next := steps[i].sums[path]
+		if next != "" && next == sum {
+			continue // most deployments leave most manifests alone
+		}
+		sum = next
 		now, err := files.read(steps[i].commit, dirOf(&steps[i].d)+path)
 		if err != nil {
 			return b, err
