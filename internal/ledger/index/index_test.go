@@ -3,6 +3,7 @@ package index
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -409,5 +410,29 @@ func TestCommitsThatAreNoRecordsAreLeftOut(t *testing.T) {
 	l.Git("update-ref", record.Branch("other"), "ledger/main~5")
 	if got := all(t, x, belay.RecordQuery{}); len(got) != 10 || x.NoRecords() != 15 {
 		t.Errorf("%d records, and %d commits that are none, with a copied branch", len(got), x.NoRecords())
+	}
+}
+
+// Where there is no room for the index a question says so; with room it is answered.
+func TestAFullDiskIsToldAndGotOver(t *testing.T) {
+	l := ledgertest.New(t)
+	l.Stream("main", ledgertest.Many("main", 50))
+	x := open(t, Options{Ledger: l.Dir, Path: filepath.Join(t.TempDir(), "index.sqlite")})
+	db, err := x.current(t.Context())
+	must(t, err)
+	db.SetMaxOpenConns(1) // the bound is one of the connection
+	_, err = db.ExecContext(t.Context(), `PRAGMA max_page_count = 10`)
+	must(t, err)
+	l.Stream("main", ledgertest.Many("main", 3000))
+	for range 3 {
+		_, _, err = x.Records(t.Context(), belay.RecordQuery{})
+		if e, ok := errors.AsType[*belay.Error](err); !ok || e.Code != belay.CodeUnavailable || !strings.Contains(e.Message, "no room") {
+			t.Fatalf("on a full disk: %v", err)
+		}
+	}
+	_, err = db.ExecContext(t.Context(), `PRAGMA max_page_count = 1000000`)
+	must(t, err)
+	if got := all(t, x, belay.RecordQuery{}); len(got) != 3050 {
+		t.Errorf("with room it has %d records", len(got))
 	}
 }
