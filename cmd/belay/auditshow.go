@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -78,8 +78,7 @@ func lookUp(ctx context.Context, r recordReader, name string) (*shown, error) {
 	if err == nil {
 		return ofRecord(ctx, r, &record)
 	}
-	e, ok := errors.AsType[*belay.Error](err)
-	if !ok || e.Code != belay.CodeNotFound || strings.Contains(name, "/") || len(name) < 7 {
+	if belay.CodeOf(err) != belay.CodeNotFound || strings.Contains(name, "/") || len(name) < 7 {
 		return nil, err
 	}
 	list, _, err := pages(ctx, belay.RecordQuery{Change: name}, 0, r.Deployments)
@@ -134,15 +133,15 @@ func commitOf(list []belay.Deployment, prefix string) *belay.Commit {
 
 // ofRecord shows a deployment where the record is its start or its end.
 func ofRecord(ctx context.Context, r recordReader, record *belay.Record) (*shown, error) {
-	switch record.Event.Type {
-	case belay.EventSyncStarted, belay.EventSynced, belay.EventSyncFailed, belay.EventSuperseded:
-		s, err := ofDeployment(ctx, r, record.ID())
-		if e, ok := errors.AsType[*belay.Error](err); ok && e.Code == belay.CodeNotFound {
-			break // the end of a sync that wrote nothing, and so was no deployment
-		}
-		return s, err
+	ends := []belay.EventType{belay.EventSyncStarted, belay.EventSynced, belay.EventSyncFailed, belay.EventSuperseded}
+	if !slices.Contains(ends, record.Event.Type) {
+		return &shown{Record: record}, nil
 	}
-	return &shown{Record: record}, nil
+	s, err := ofDeployment(ctx, r, record.ID())
+	if belay.CodeOf(err) == belay.CodeNotFound {
+		return &shown{Record: record}, nil // the end of a sync that wrote nothing, and so was no deployment
+	}
+	return s, err
 }
 
 // ofDeployment gathers all of a deployment.
@@ -159,9 +158,8 @@ func ofDeployment(ctx context.Context, r recordReader, id string) (*shown, error
 	if err != nil {
 		return nil, err
 	}
-	for i := len(records) - 1; i >= 0; i-- {
-		s.Records = append(s.Records, records[i])
-	}
+	slices.Reverse(records)
+	s.Records = records
 	change := d.Change
 	if change == "" {
 		change = d.Revision
@@ -260,14 +258,8 @@ func printDeployment(p *term.Printer, b *strings.Builder, s *shown) {
 
 func approvers(commits []belay.Commit) []string {
 	var all []string
-	seen := map[string]bool{}
 	for i := range commits {
-		for _, a := range commits[i].Approvers {
-			if !seen[a] {
-				seen[a] = true
-				all = append(all, a)
-			}
-		}
+		all = append(all, without(commits[i].Approvers, all)...)
 	}
 	return all
 }
@@ -303,17 +295,7 @@ func printCommits(p *term.Printer, b *strings.Builder, commits []belay.Commit, m
 
 // without is a list without what another one has.
 func without(list, other []string) []string {
-	var out []string
-	for _, s := range list {
-		found := false
-		for _, o := range other {
-			found = found || s == o
-		}
-		if !found {
-			out = append(out, s)
-		}
-	}
-	return out
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return slices.Contains(other, s) })
 }
 
 func printObject(p *term.Printer, b *strings.Builder, o *belay.ObjectResult) {
@@ -365,7 +347,7 @@ func printRecord(p *term.Printer, b *strings.Builder, r *belay.Record) {
 			who += " (" + x.Operation + ")"
 		}
 		field(p, b, "changed by", who)
-		field(p, b, "fields", strings.Join(append(append([]string{}, x.Taken...), x.Added...), ", "))
+		field(p, b, "fields", strings.Join(slices.Concat(x.Taken, x.Added), ", "))
 	}
 	if h := d.Hold; h != nil {
 		field(p, b, "held at", h.Revision)

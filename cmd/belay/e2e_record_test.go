@@ -66,7 +66,7 @@ func TestTheRecordTellsWhoChangedWhat(t *testing.T) {
 		"show": {"audit", "show", id}, "history": {"history", "shop"}, "blame": {"audit", "blame", "shop"}, "commit": {"audit", "show", commit[:10]},
 		"diff": {"audit", "diff", "shop", found.Deployments[1].ID, commit[:8]}, "list": {"audit", "list", "--app", "shop", "-o", "json"},
 	} {
-		answers[name] = append(args, ask(args...))
+		answers[name] = slices.Concat(args, []string{ask(args...)})
 	}
 	s.stop()
 	for name, answer := range answers {

@@ -22,13 +22,13 @@ func BenchmarkIndex(b *testing.B) {
 	l.Stream("main", ledgertest.Many("main", *benchRecords))
 	path := filepath.Join(b.TempDir(), "index.sqlite")
 	b.Run("rebuild", func(b *testing.B) {
-		for i := range b.N {
+		for i := 0; b.Loop(); i++ {
 			x := open(b, Options{Ledger: l.Dir, Path: fmt.Sprintf("%s-%d", path, i)})
 			if err := x.Refresh(b.Context()); err != nil {
 				b.Fatal(err)
 			}
 		}
-		b.ReportMetric(float64(*benchRecords*b.N)/b.Elapsed().Seconds(), "records/s")
+		b.ReportMetric(float64(*benchRecords)*float64(b.N)/b.Elapsed().Seconds(), "records/s")
 	})
 	x := open(b, Options{Ledger: l.Dir, Path: path})
 	if err := x.Refresh(b.Context()); err != nil {
@@ -36,7 +36,7 @@ func BenchmarkIndex(b *testing.B) {
 	}
 	b.Run("follow", func(b *testing.B) {
 		var took []time.Duration
-		for i := range b.N {
+		for i := 0; b.Loop(); i++ {
 			b.StopTimer()
 			l.Append(belay.Event{Time: ledgertest.Begin.AddDate(1, 0, i), Type: belay.EventError, Message: "one more"})
 			b.StartTimer()
@@ -92,7 +92,7 @@ func BenchmarkIndex(b *testing.B) {
 func measure(b *testing.B, ask func() error) {
 	b.Helper()
 	var took []time.Duration
-	for range b.N {
+	for b.Loop() {
 		start := time.Now()
 		if err := ask(); err != nil {
 			b.Fatal(err)

@@ -128,9 +128,9 @@ func blame(files *reader, steps []step, path string) (belay.ManifestBlame, error
 		b.Lines = append(b.Lines, belay.BlameLine{Deployment: steps[owners[n]].d.ID, Text: strings.TrimSuffix(line, "\n")})
 		named[owners[n]] = true
 	}
-	for i := len(steps) - 1; i >= 0; i-- {
+	for i, s := range slices.Backward(steps) {
 		if named[i] {
-			b.Deployments = append(b.Deployments, steps[i].d)
+			b.Deployments = append(b.Deployments, s.d)
 		}
 	}
 	return b, nil

@@ -183,7 +183,8 @@ func (b *builder) run(ctx context.Context, tip string) (err error) {
 	if err != nil {
 		stop()
 	}
-	for range entries { //nolint:revive // its sender ends first
+	for range entries {
+		continue // its sender ends first
 	}
 	readErr, logErr := <-read, log.Wait()
 	switch {

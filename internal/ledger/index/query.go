@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/belaydev/belay"
@@ -295,7 +296,7 @@ func (c *clauses) person(ctx context.Context, db *sql.DB, ids []any) error {
 	}
 	var n int
 	err := db.QueryRowContext(ctx, "SELECT count(*) FROM (SELECT 1 FROM records WHERE actor IN (?"+strings.Repeat(", ?", len(ids)-1)+") LIMIT ?)",
-		append(append([]any{}, ids...), often)...).Scan(&n)
+		slices.Concat(ids, []any{often})...).Scan(&n)
 	if n == often {
 		c.anyOf("+actor", ids) // the plus keeps SQLite from its index
 	} else {

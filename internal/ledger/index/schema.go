@@ -151,11 +151,8 @@ func damaged(err error) bool {
 	if !ok {
 		return false
 	}
-	switch e.Code() & 0xff {
-	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
-		return true
-	}
-	return e.Code() == sqlite3.SQLITE_IOERR_SHORT_READ
+	kind := e.Code() & 0xff
+	return kind == sqlite3.SQLITE_CORRUPT || kind == sqlite3.SQLITE_NOTADB || e.Code() == sqlite3.SQLITE_IOERR_SHORT_READ
 }
 
 // full says whether an error means that the disk is.
