@@ -88,10 +88,10 @@ func (c *Collector) describe(x *Change) {
 	}
 	for i := range x.Commits {
 		m := &x.Commits[i]
-		for _, who := range others(m.Author, m.Reviewers) {
+		for _, who := range Others(m.Author, m.Reviewers) {
 			x.Reviewers = addPerson(x.Reviewers, who)
 		}
-		for _, who := range others(m.Author, m.Approvers) {
+		for _, who := range Others(m.Author, m.Approvers) {
 			x.Approvers = addPerson(x.Approvers, who)
 			x.Reviewers = addPerson(x.Reviewers, who)
 		}
@@ -127,13 +127,13 @@ func (x *Change) judge() Review {
 // commits brings nothing of its own; alone it stands for what it merged. Who merged
 // a commit of somebody else is among its reviewers; who merged their own is not.
 func (x *Change) reviewOf(m *belay.Commit) Review {
-	named := append(slices.Clone(m.Reviewers), m.Approvers...)
+	named := slices.Concat(m.Reviewers, m.Approvers)
 	switch {
 	case m.Merge && len(x.Commits) > 1:
 		return Reviewed
 	case !parsePerson(m.Author).known():
 		return ReviewUnknown
-	case len(others(m.Author, named)) > 0:
+	case len(Others(m.Author, named)) > 0:
 		return Reviewed
 	case len(named) > 0 || x.mergedBy(m.Author):
 		return SelfApproved

@@ -117,8 +117,8 @@ type Change struct {
 	Deliveries []*Delivery `json:"deployments" doc:"Its deployments, oldest first."`
 }
 
-// First is when its first deployment of the period began.
-func (c *Change) First() time.Time { return c.Deliveries[0].Started }
+// First is when its first deployment of the period began, or ended if that alone is known.
+func (c *Change) First() time.Time { return c.Deliveries[0].when() }
 
 // DeliveryKind says what a deployment was for.
 type DeliveryKind string

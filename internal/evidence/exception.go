@@ -68,7 +68,7 @@ func (c *Collector) drifted(r *belay.Record) {
 	e.Change = ""
 	if ev.Detail != nil && ev.Detail.Drift != nil {
 		d := ev.Detail.Drift
-		e.Fields = append(slices.Clone(d.Taken), d.Added...)
+		e.Fields = slices.Concat(d.Taken, d.Added)
 		if d.Manager != "" {
 			e.Who = d.Manager
 		}
@@ -205,8 +205,17 @@ func (c *Collector) ofChange(x *Change, kind ExceptionKind, what string) *Except
 		what += fmt.Sprintf(" (%d of %d commits: %s)", n, len(x.Commits), strings.Join(bad[:min(n, 5)], ", "))
 	}
 	e := &Exception{Kind: kind, Time: d.when(), Repo: x.Repo, Change: x.ID, Who: x.Author, What: what}
-	if len(x.Deliveries) == 1 {
-		e.Application, e.Project, e.Cluster = d.Application, d.Project, d.Cluster
+	e.Application, e.Project, e.Cluster = d.Application, d.Project, d.Cluster
+	for _, o := range x.Deliveries { // what they have in common
+		if o.Application != d.Application {
+			e.Application = ""
+		}
+		if o.Project != d.Project {
+			e.Project = ""
+		}
+		if o.Cluster != d.Cluster {
+			e.Cluster = ""
+		}
 	}
 	for _, d := range x.Deliveries {
 		e.record(d.ID)
@@ -244,7 +253,8 @@ func (c *Collector) sortedExceptions() []Exception {
 	}
 	out := make([]Exception, 0, len(c.exceptions))
 	for _, e := range c.exceptions {
-		if e.Application == "" && !c.scope.Fleet() && (e.Change == "" || e.Repo != "" && !repos[e.Repo] || c.scope.Project != "" && e.Project != "" && e.Project != c.scope.Project) {
+		ofChange := e.Kind == ExcUnreviewed || e.Kind == ExcSelfApproved || e.Kind == ExcUnknown // made of what is of the scope
+		if e.Application == "" && !ofChange && !c.scope.Fleet() && (e.Change == "" || e.Repo != "" && !repos[e.Repo] || c.scope.Project != "" && e.Project != "" && e.Project != c.scope.Project) {
 			continue
 		}
 		if e.Project == "" {

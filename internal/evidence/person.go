@@ -41,10 +41,7 @@ func (p person) key() string {
 }
 
 // Others are those of names who are not the author, each once.
-func Others(author string, names []string) []string { return others(author, names) }
-
-// others are those of names who are not the author, each once.
-func others(author string, names []string) []string {
+func Others(author string, names []string) []string {
 	a := parsePerson(author)
 	var out []string
 	for _, n := range names {

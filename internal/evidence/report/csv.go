@@ -4,6 +4,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -37,9 +38,9 @@ func CSV(w io.Writer, r *evidence.Report) error {
 		}
 		head := []string{x.ID, x.Repo, x.Subject, x.Author, string(x.Review), list(x.Reviewers), list(x.Approvers), list(commits)}
 		for _, d := range x.Deliveries {
-			row := append(head[:len(head):len(head)], d.Application, d.Project, d.Cluster, string(d.Kind), d.Revision, d.Previous, d.ID,
+			row := slices.Concat(head, []string{d.Application, d.Project, d.Cluster, string(d.Kind), d.Revision, d.Previous, d.ID,
 				m.rfc(d.Started), m.rfc(d.Ended), string(d.Result), strconv.Itoa(d.Failures), strconv.Itoa(d.Objects), hooks(d), string(d.Health),
-				string(d.Trouble), m.rfc(d.TroubleAt), m.rfc(d.RestoredAt), d.Actor, d.Reason, d.Plan, d.Message, list(d.Records))
+				string(d.Trouble), m.rfc(d.TroubleAt), m.rfc(d.RestoredAt), d.Actor, d.Reason, d.Plan, d.Message, list(d.Records)})
 			for i := range row {
 				row[i] = harmless(row[i])
 			}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/evidence"
@@ -75,16 +74,21 @@ func HTML(w io.Writer, r *evidence.Report, src Source) error {
 	t, err := template.New("page").Funcs(template.FuncMap{
 		"minute": m.minute, "count": count, "join": strings.Join, "short": short,
 		"changeAt": func(id string) string { return at[id] },
-		"lasted":   func(e *evidence.Exception) string { return evidence.Duration(e.Lasted().Seconds()) },
-		"first":    func(x *evidence.Change) time.Time { return moments(x) },
-		"tally":    tally, "review": reviewBadge, "outcome": outcomeBadge, "result": resultBadge, "took": took,
+		"where": func(e *evidence.Exception) string {
+			if n := len(e.Records) + e.MoreRecords; e.Change != "" && n > 1 {
+				return count(n, "deployment")
+			}
+			return ""
+		},
+		"lasted": func(e *evidence.Exception) string { return evidence.Duration(e.Lasted().Seconds()) },
+		"tally":  tally, "review": reviewBadge, "outcome": outcomeBadge, "result": resultBadge, "took": took,
 		"others": func(c belay.Commit) []string { return evidence.Others(c.Author, c.Reviewers) },
 	}).Parse(pageHTML)
 	if err != nil {
 		return fmt.Errorf("read the page of the report: %w", err)
 	}
 	p := page{
-		R: r, Source: src, Style: template.CSS(pageCSS), //nolint:gosec // it is ours, and part of the program
+		R: r, Source: src, Style: template.CSS(pageCSS), // it is ours, and part of the program
 		Title: title(r.Scope), Days: Days(r.Period), Zone: Zone(r.Period), Lead: lead(r), Early: src.Generated.Before(r.Period.To), Tiles: tiles(r), Chart: newChart(r, m), Groups: groups(r),
 		Figures: figuresOf(r), NotCounted: notCounted(&r.Metrics[0].NotCounted), Metrics: evidence.MetricDefinitions(), Controls: evidence.Controls(), Limits: evidence.Limits(),
 	}
@@ -99,15 +103,6 @@ func HTML(w io.Writer, r *evidence.Report, src Source) error {
 }
 
 func short(id string) string { return belay.Revision{Commit: id}.Short() }
-
-// moments is when the first deployment of a change began, or ended if that alone is known.
-func moments(x *evidence.Change) time.Time {
-	d := x.Deliveries[0]
-	if d.Started.IsZero() {
-		return d.Ended
-	}
-	return d.Started
-}
 
 // lead says the most important in sentences.
 func lead(r *evidence.Report) string {
