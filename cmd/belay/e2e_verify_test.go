@@ -1,0 +1,31 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/belaydev/belay/internal/ledger/verify"
+)
+
+// verifyLedger proves the ledger that the servers of a test left behind, however
+// they ended.
+func (w *world) verifyLedger() {
+	dir := filepath.Join(w.data, ledgerDir)
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // that of the test has ended
+	defer cancel()
+	r, err := verify.Run(ctx, verify.Options{Ledger: dir, MaxUnsigned: -1})
+	if r != nil && r.Total > 0 {
+		f := r.Findings[0]
+		w.t.Errorf("the ledger is wrong %d times, first %s of %s (%s): %s, want %q, got %q", r.Total, f.Check, f.Record, f.Path, f.Message, f.Want, f.Got)
+	}
+	if err != nil && r.Records > 0 { // one that is empty is no ledger yet
+		w.t.Errorf("the ledger cannot be verified: %v", err)
+	}
+}
