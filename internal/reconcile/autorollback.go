@@ -164,7 +164,7 @@ func (e *Engine) resumeWatch(ctx context.Context, t *target) {
 		return
 	}
 	a.resumed = true
-	all, err := e.Deployments.Deployments(ctx, a.name, 1)
+	all, err := e.deploymentsOf(ctx, a.name, 1)
 	if err != nil {
 		e.Logger.Warn("record of deployments not read", "application", a.name, "error", err)
 		return
@@ -184,10 +184,7 @@ func (e *Engine) wellBefore(ctx context.Context, t *target, bad string) (*past, 
 	if w := t.app.well; w != nil && w.desired != t.desired.digest {
 		return e.pastOf(ctx, w.wanted)
 	}
-	if e.Deployments == nil {
-		return nil, nil
-	}
-	all, err := e.Deployments.Deployments(ctx, t.app.name, mostDeployments)
+	all, err := e.deploymentsOf(ctx, t.app.name, mostDeployments)
 	if err != nil {
 		return nil, err
 	}

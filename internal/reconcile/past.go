@@ -60,8 +60,9 @@ func (e *Engine) want(ctx context.Context, name, to string) (wanted, error) {
 		return wanted{}, err
 	}
 	if _, _, ok := belay.ParseRecordID(to); ok && e.Deployments != nil {
-		d, found, err := e.Deployments.Deployment(ctx, to)
-		if err != nil {
+		d, err := e.Deployments.Deployment(ctx, to)
+		found := err == nil
+		if err != nil && belay.CodeOf(err) != belay.CodeNotFound {
 			return wanted{}, err
 		}
 		if found && d.Application != name {
@@ -93,10 +94,7 @@ func (e *Engine) want(ctx context.Context, name, to string) (wanted, error) {
 
 // recorded adds what the record has of the newest deployment of a revision.
 func (e *Engine) recorded(ctx context.Context, w wanted) (wanted, error) {
-	if e.Deployments == nil {
-		return w, nil
-	}
-	all, err := e.Deployments.Deployments(ctx, w.name, mostDeployments)
+	all, err := e.deploymentsOf(ctx, w.name, mostDeployments)
 	if err != nil {
 		return w, err
 	}

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/belaydev/belay"
@@ -39,10 +40,19 @@ type Committer interface {
 
 // Deployments tells what is on the record of deployments.
 type Deployments interface {
-	// Deployment is the one with an ID; ok is false where there is none.
-	Deployment(ctx context.Context, id string) (d belay.Deployment, ok bool, err error)
-	// Deployments are those of an application, newest first.
-	Deployments(ctx context.Context, application string, most int) ([]belay.Deployment, error)
-	// OfChange are those that a commit of the config repository led to.
-	OfChange(ctx context.Context, commit string) ([]belay.Deployment, error)
+	// Deployments are those that a query chooses, newest first; next is where the
+	// page after begins.
+	Deployments(ctx context.Context, q belay.RecordQuery) (found []belay.Deployment, next string, err error)
+	// Deployment is the one with an ID. The error's code is CodeNotFound where there
+	// is none.
+	Deployment(ctx context.Context, id string) (belay.Deployment, error)
+}
+
+// deploymentsOf are the newest deployments of an application; none without a record.
+func (e *Engine) deploymentsOf(ctx context.Context, application string, most int) ([]belay.Deployment, error) {
+	if e.Deployments == nil {
+		return nil, nil
+	}
+	found, _, err := e.Deployments.Deployments(ctx, belay.RecordQuery{Applications: []string{application}, Limit: most})
+	return slices.DeleteFunc(found, func(d belay.Deployment) bool { return d.Revision == "" }), err // those only took something away
 }

@@ -28,14 +28,8 @@ func (e *Engine) RollbackTargets(ctx context.Context, name string) ([]belay.Roll
 	e.mu.Lock()
 	current := e.apps[name].commit
 	e.mu.Unlock()
-	if e.Deployments != nil {
-		all, err := e.Deployments.Deployments(ctx, name, mostTargets)
-		if err != nil {
-			return nil, err
-		}
-		if len(all) > 0 {
-			return deployed(all), nil
-		}
+	if all, err := e.deploymentsOf(ctx, name, mostTargets); err != nil || len(all) > 0 {
+		return deployed(all), err
 	}
 	paths, err := e.pathsOf(ctx, name)
 	if err != nil {
@@ -106,8 +100,8 @@ func (e *Engine) pathsOf(ctx context.Context, name string) (map[refKey][]string,
 	if err := e.connection(t); err != nil {
 		return nil, err
 	}
-	if missing, err := e.newest(ctx, t); t.rev.Commit == "" {
-		return nil, fmt.Errorf("%s: %w", missing, err)
+	if _, err := e.newest(ctx, t); t.rev.Commit == "" {
+		return nil, err
 	}
 	facts := t.conn.Facts()
 	// What does not render now was read all the same, and is why people ask.
@@ -147,18 +141,20 @@ func (e *Engine) wantsOfChange(ctx context.Context, change string) ([]wanted, er
 		return nil, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no commit %s in %s", change, e.Repo), Hint: "name a commit of the repository with the definitions"}
 	}
 	if e.Deployments != nil {
-		all, err := e.Deployments.OfChange(ctx, commit)
+		all, _, err := e.Deployments.Deployments(ctx, belay.RecordQuery{Change: commit, Limit: belay.MaxPage})
 		if err != nil {
 			return nil, err
 		}
 		var out []wanted
 		seen := map[string]bool{}
-		for i := range all {
-			d := &all[i]
-			if d.Previous == "" || seen[d.Application] {
-				continue // its first deployment: there is nothing before it
+		for _, d := range slices.Backward(all) { // a hold may have brought it back since
+			if seen[d.Application] {
+				continue
 			}
 			seen[d.Application] = true
+			if d.Previous == "" {
+				continue // its first deployment: there is nothing before it
+			}
 			w, err := e.recorded(ctx, wanted{name: d.Application, revision: d.Previous})
 			if err != nil {
 				return nil, err
