@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -53,7 +54,7 @@ func TestRollback(t *testing.T) {
 	w.awaitValue(w.ns("web"), "own", "web-2")
 
 	// What can be gone back to is listed.
-	if out := s.rollback("web"); !strings.Contains(out, v1[:10]) || !strings.Contains(out, "(now) Two") || !strings.Contains(out, "Ada Tester") {
+	if out := s.rollback("web"); !strings.Contains(out, v1[:10]) || !strings.Contains(out, "(now) succeeded: Two") || !strings.Contains(out, "Ada Tester") {
 		t.Errorf("the list is\n%s", out)
 	}
 	// A dry run shows it all and does nothing.
@@ -114,8 +115,17 @@ func TestRollback(t *testing.T) {
 	if out := s.rollback("web", "--to", v1, "--yes"); !strings.Contains(out, "there is nothing to commit") {
 		t.Errorf("the second time it says\n%s", out)
 	}
-	s.rollback("web", "--to", head, "--yes")
+	// A deployment on record is named by its ID.
+	targets, err := s.RollbackTargets(t.Context(), "web")
+	i := slices.IndexFunc(targets, func(r belay.RollbackTarget) bool { return r.Revision == head })
+	if err != nil || i < 0 || targets[i].Deployment == "" {
+		t.Fatalf("the deployment of %s is not listed: %+v, %v", head, targets, err)
+	}
+	s.rollback("web", "--to", targets[i].Deployment, "--yes")
 	w.awaitValue(w.ns("web"), "own", "web-2")
+	if message := w.repo.Git("log", "-1", "--format=%B", "main"); !strings.Contains(message, "Deployment: "+targets[i].Deployment) {
+		t.Errorf("the message is\n%s", message)
+	}
 
 	// All that a commit changed goes back together, in one commit.
 	before := w.repo.Git("rev-list", "--count", "main")
@@ -322,6 +332,18 @@ func TestAutomaticRollback(t *testing.T) {
 	s.push("Three", map[string]string{"apps/shop/database.yaml": w.custom("Database", "main", "3"), "apps/shop/web.yaml": configMap("web", "3")})
 	w.awaitValue(w.ns("shop"), "web", "3")
 	s.awaitApps("shop")
+
+	// A server that is started within the window goes on watching, and knows from
+	// the record what to go back to.
+	s.push("Four", map[string]string{"apps/shop/web.yaml": configMap("web", "4")})
+	w.awaitValue(w.ns("shop"), "web", "4")
+	s.awaitApps("shop")
+	s.kill()
+	s = w.serve()
+	s.awaitApps("shop", "kinds")
+	w.says(w.ns("shop"), `{"phase":"Broken"}`)
+	w.awaitValue(w.ns("shop"), "web", "3")
+	s.awaitEvent(belay.EventHold, "shop", "it turned Degraded")
 }
 
 // awaitDatabase waits until the database of the shop has a size.

@@ -209,8 +209,8 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 	}
 	s.engine = reconcile.New(reconcile.Options{
 		Repo: s.parts.repo, Ref: o.ref, Path: cleanPath(o.path), Instance: o.instance, OnlyCluster: o.onlyCluster,
-		Sources: s.parts.sources, Renderer: s.parts.renderer, Committer: s.parts.committer, Connector: s.parts.connector, NewIndex: newIndex,
-		Provenance: s.parts.provenance, ConfigSignatures: wanted,
+		Sources: s.parts.sources, Renderer: s.parts.renderer, Committer: s.parts.committer, Deployments: s.index, Connector: s.parts.connector,
+		NewIndex: newIndex, Provenance: s.parts.provenance, ConfigSignatures: wanted,
 		Recorder: s.recorder, Logger: o.log, Diff: manifestdiff.Unified, SecretKey: data.key, Runs: s.runs,
 		ManifestSum: record.ManifestSum, Checkpoint: o.checkpoint,
 	})
