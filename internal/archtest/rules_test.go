@@ -67,7 +67,6 @@ var rules = []rule{
 	{pkg: "internal/ledger/record", pure: true, why: "The format of the ledger is a function over values, so that writer and verifier can share it and nothing else."},
 	{pkg: "internal/signature", why: "A signature is right or wrong whoever asks: what checks it must not know what it is for. " + whyHelper},
 	{pkg: "internal/drill", imports: []string{"internal/catalog"}, why: "A drill runs the engine as cmd/belay wires it; it knows what is to be compared, and no adapter."},
-	{pkg: "internal/ledger/ledgertest", tests: true, why: "Test helpers stay out of the binary."},
 	{pkg: "internal/ledger/verify", imports: []string{"internal/ledger/record"}, git: true, why: "The verifier proves what the writer wrote: were it the same code, both would be wrong together. They share the record format."},
 	{pkg: "internal/forge/...", imports: []string{"internal/forge/..."}, why: whyAdapter},
 
