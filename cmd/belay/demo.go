@@ -195,11 +195,21 @@ Try, in another terminal:
      belay status          # the error with file and line; everything else goes on
      git revert --no-edit HEAD
 
-5. Lose it: would all of this come back in an empty cluster, and how soon?
+5. Break production and get it back: set count to 0 as in 2., commit, and
+     belay rollback guestbook-production           # what can I go back to?
+     belay rollback guestbook-production --to REVISION
+   It is a commit on top of the branch, and automatic sync stays on.
+
+6. Ask the record
+     belay history guestbook-production --changed replicas
+     belay audit show ID   # who, when, why, what changed, what else went out with it
+     belay audit verify %[5]s
+
+7. Lose it: would all of this come back in an empty cluster, and how soon?
      belay drill --repo .
 
 Ctrl-C here ends everything.
-`, bin, fleet, kubeconfig, s.url)
+`, bin, fleet, kubeconfig, s.url, filepath.Join(s.data.path, ledgerDir))
 }
 
 // findDevcluster finds the program, unless it is named.

@@ -94,8 +94,7 @@ func newHistory(env *env) *cobra.Command {
 			}
 			p := env.printer()
 			if len(list) == 0 {
-				_, err := fmt.Fprintln(p, "No deployments on record.")
-				return err
+				return noDeployments(p, args)
 			}
 			if err := p.Print(deploymentTable(list, len(args) != 1, *out == outputWide)); err != nil {
 				return err
@@ -104,6 +103,16 @@ func newHistory(env *env) *cobra.Command {
 		})
 	}
 	return cmd
+}
+
+// noDeployments says of what there are none, for those who mistyped a name.
+func noDeployments(p *term.Printer, names []string) error {
+	if len(names) == 0 {
+		_, err := fmt.Fprintln(p, "No deployments on record that fit.")
+		return err
+	}
+	_, err := fmt.Fprintf(p, "No deployments of %s on record that fit; belay history shows those of all applications.\n", strings.Join(names, ", "))
+	return err
 }
 
 // noteMore says that there is more than was shown.

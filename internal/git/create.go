@@ -13,6 +13,8 @@ func CreateRepository(ctx context.Context, dir, branch, message string) error {
 		{"init", "--quiet", "--initial-branch=" + branch, "."},
 		{"config", "user.name", "Belay"},
 		{"config", "user.email", "belay@localhost"},
+		// A rollback is pushed into it while somebody looks at the files.
+		{"config", "receive.denyCurrentBranch", "updateInstead"},
 		{"add", "--all", "."},
 		{"commit", "--quiet", "--message=" + message},
 	} {

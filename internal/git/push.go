@@ -56,6 +56,16 @@ func (m *Mirror) notPushed(err error, porcelain, branch string, given bool) erro
 		e := &belay.Error{Code: belay.CodeDenied, Origin: belay.Origin{Repo: m.display}, Err: err,
 			Message: fmt.Sprintf("repository %s refuses the push to %s: %s", m.display, branch, why),
 			Hint:    "where the branch is protected, let the Project push to a branch of its own: spec.rollback.push: pullRequest"}
+		switch {
+		case strings.Contains(why, "currently checked out"):
+			e.Message = fmt.Sprintf("repository %s is somebody's working copy, and %s is checked out there: git refuses to push to it", m.display, branch)
+			e.Hint = "run there: git config receive.denyCurrentBranch updateInstead; or let the server follow a bare repository"
+			return e
+		case strings.Contains(why, "unstaged changes"), strings.Contains(why, "uncommitted changes"):
+			e.Message = fmt.Sprintf("the working copy of repository %s has changes that are not committed: git refuses to push to it", m.display)
+			e.Hint = "commit or stash them there"
+			return e
+		}
 		if isExit {
 			if said := remoteWords(x.Stderr); said != "" {
 				e.Message += "; it says: " + said

@@ -1,7 +1,9 @@
 package reconcile
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 
 	"github.com/belaydev/belay"
@@ -70,5 +72,26 @@ func (e *Engine) manifest(o *belay.Object) (belay.Manifest, error) {
 		}
 		m.Raw = raw
 	}
+	var err error
+	if m.Raw, err = withoutDigest(m.Raw); err != nil {
+		return m, fmt.Errorf("read %s: %w", o.ID, err)
+	}
 	return m, nil
+}
+
+// withoutDigest takes Belay's own digest from a manifest: it changes with
+// everything else, and would be a line of every difference that people read.
+func withoutDigest(raw json.RawMessage) (json.RawMessage, error) {
+	var m map[string]any
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	if err := dec.Decode(&m); err != nil {
+		return nil, err
+	}
+	if meta, ok := m["metadata"].(map[string]any); ok {
+		if ann, ok := meta["annotations"].(map[string]any); ok {
+			delete(ann, belay.AnnotationDigest)
+		}
+	}
+	return json.Marshal(m)
 }
