@@ -44,6 +44,9 @@ func appendForever(dir string) {
 	fatal(err)
 	o := ledger.Options{Dir: dir, Writer: "main", Key: key}
 	ledger.Hasty(&o)
+	if there := hubOf(dir); there != "" {
+		o.Remote = &remote{dir: dir, url: there}
+	}
 	l, err := ledger.Open(ctx, o)
 	fatal(err)
 	life := strconv.Itoa(os.Getpid()) + "-" + strconv.FormatInt(time.Now().UnixNano(), 36)
@@ -68,6 +71,15 @@ func appendForever(dir string) {
 		})
 	}
 	wg.Wait()
+}
+
+// hubOf is the remote of a child's ledger, if it has one.
+func hubOf(dir string) string {
+	there := filepath.Join(filepath.Dir(dir), "hub.git")
+	if _, err := os.Stat(there); err != nil {
+		return ""
+	}
+	return there
 }
 
 // life runs a child and kills it after a while. It returns what was acknowledged,
@@ -104,16 +116,13 @@ func life(t *testing.T, dir string, after time.Duration, acked map[string]string
 // and nothing that git finds fault with.
 func checkHistory(t *testing.T, dir string, acked map[string]string) {
 	t.Helper()
-	if _, err := os.Stat(filepath.Join(dir, "HEAD")); err != nil && len(acked) == 0 {
-		return // it did not come so far
-	}
-	git(t, dir, "fsck", "--strict", "--no-dangling")
 	if _, err := os.Stat(filepath.Join(dir, "refs/heads/ledger/main")); err != nil {
 		if len(acked) > 0 {
 			t.Fatalf("%d records are lost", len(acked))
 		}
-		return
+		return // it did not come so far; the next one starts from half of a repository
 	}
+	git(t, dir, "fsck", "--strict", "--no-dangling")
 	out := git(t, dir, "log", "--reverse", "--format=%s%x09%(trailers:key=Belay-Record,valueonly,separator=%x2C)", "ledger/main")
 	seen := map[string]string{}
 	for n, line := range strings.Split(out, "\n") {
@@ -132,6 +141,21 @@ func checkHistory(t *testing.T, dir string, acked map[string]string) {
 		if seen[what] != id {
 			t.Fatalf("%s, acknowledged as %s, is on the record as %q", what, id, seen[what])
 		}
+	}
+}
+
+// checkRemote wants the remote to have a part of what is here, and nothing else.
+func checkRemote(t *testing.T, dir string) {
+	t.Helper()
+	there := hubOf(dir)
+	if there == "" {
+		return
+	}
+	if tip := git(t, there, "for-each-ref", "--format=%(objectname)", "refs/heads/ledger/main"); tip != "" {
+		git(t, dir, "merge-base", "--is-ancestor", tip, "ledger/main")
+	}
+	if set := git(t, there, "for-each-ref", "refs/heads/ledger-diverged"); set != "" {
+		t.Fatalf("the remote and the ledger went different ways: %s", set)
 	}
 }
 
@@ -154,9 +178,13 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	for left := kills(t, 200); left > 0; left -= 20 {
 		dir := filepath.Join(t.TempDir(), "ledger.git")
 		acked := map[string]string{}
+		if left/20%2 == 0 { // every other one is killed while it pushes, too
+			run(t, "git", "init", "--quiet", "--bare", filepath.Join(filepath.Dir(dir), "hub.git"))
+		}
 		for range min(left, 20) {
 			life(t, dir, 20*time.Millisecond+rand.N(250*time.Millisecond), acked)
 			checkHistory(t, dir, acked)
+			checkRemote(t, dir)
 		}
 		total += len(acked)
 		signed := 0
