@@ -10,8 +10,8 @@ import (
 // envRequireAll is set where no test may be left out for want of something.
 const envRequireAll = "BELAY_TEST_REQUIRE_ALL"
 
-// A full disk keeps nobody from being delivered to: what Belay keeps there are
-// caches. It is said, and room is used again once there is some.
+// On a full disk nothing is written to a cluster, as it could not be put on the
+// record. It is said, and everything goes on once there is room.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -30,7 +30,13 @@ func TestDiskFull(t *testing.T) {
 	// The new commit cannot be fetched. That is said, and what is there stays and is kept right.
 	s.awaitProblem("the disk is full", "make room in the data directory")
 	w.patch(w.ns("a"), "a", "kubectl-edit", `{"data":{"value":"x"}}`)
-	w.awaitValue(w.ns("a"), "a", "1")
+	s.awaitProblem("ledger.git cannot be written: the disk is full", "make room on the disk of "+w.data)
+	if v, _ := w.value(w.ns("a"), "a"); v != "x" {
+		t.Errorf("what is on no record was written: %s", v)
+	}
+	if s.metric("belay_ledger_failing") != 1 {
+		t.Error("the metrics do not say that the ledger fails")
+	}
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}

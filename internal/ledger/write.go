@@ -343,7 +343,7 @@ func (l *Ledger) reload() error {
 	for _, it := range l.queue {
 		it.taken, it.seq = false, 0
 	}
-	l.stats.Seq = tip.seq
+	l.stats.Seq, l.stats.Signed = tip.seq, max(tip.signed, l.stats.Signed)
 	return nil
 }
 
