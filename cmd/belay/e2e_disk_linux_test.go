@@ -27,7 +27,7 @@ func TestDiskFull(t *testing.T) {
 	fill(t, ballast)
 	w.commit("Change one", map[string]string{"apps/a/a.yaml": configMap("a", "2")})
 	s.hook()
-	// The new commit cannot be fetched. That is said, and what is there stays and is kept right.
+	// The new commit cannot be fetched. That is said.
 	s.awaitProblem("the disk is full", "make room in the data directory")
 	w.patch(w.ns("a"), "a", "kubectl-edit", `{"data":{"value":"x"}}`)
 	s.awaitProblem("ledger.git cannot be written: the disk is full", "make room on the disk of "+w.data)
