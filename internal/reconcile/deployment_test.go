@@ -360,7 +360,7 @@ func TestAConfirmedDeletionIsOnTheRecord(t *testing.T) {
 func (w *fakeWorld) kill(point string, n int) (died func() bool) {
 	var mu sync.Mutex
 	l, dead := w.l, false
-	w.last = func(name string) {
+	last := func(name string) {
 		mu.Lock()
 		defer mu.Unlock()
 		if name == point {
@@ -371,6 +371,7 @@ func (w *fakeWorld) kill(point string, n int) (died func() bool) {
 			}
 		}
 	}
+	w.last.Store(&last)
 	return func() bool {
 		mu.Lock()
 		defer mu.Unlock()
@@ -398,7 +399,7 @@ func TestTheRecordOutlivesTheProcess(t *testing.T) {
 					if n == 3 { // moved on meanwhile
 						w.commit(bob, "third", map[string]string{"apps/web/a": "3", "apps/new/n": "2"})
 					}
-					w.last = nil
+					w.last.Store(nil)
 					w.restart(flushed)
 					w.settled("web", "new")
 					w.await("api to go", func() bool { return w.have() == "a d n secret" && w.e.Settled() })
@@ -446,7 +447,8 @@ func TestFoundAfterARestart(t *testing.T) {
 			w.start()
 			w.await("the end", died)
 			w.end()
-			w.e, w.last = nil, nil
+			w.e = nil
+			w.last.Store(nil)
 			if c.meanwhile != nil {
 				w.commit(bob, "meanwhile", c.meanwhile)
 			}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,7 +31,7 @@ type fakeWorld struct {
 	l       *ledger
 	e       *Engine
 	stop    func()
-	last    func(string) // checkpoint
+	last    atomic.Pointer[func(string)] // checkpoint
 }
 
 type fakeCommit struct {
@@ -79,8 +80,8 @@ func (w *fakeWorld) start() {
 		NewIndex: func() Index { return &fakeIndex{reads: map[string][]belay.Read{}} }, Recorder: w.l, Logger: slog.New(slog.DiscardHandler),
 		SecretKey: []byte("key"), ManifestSum: func(raw json.RawMessage) (string, error) { return belay.Digest(raw), nil },
 		Checkpoint: func(name string) {
-			if w.last != nil {
-				w.last(name)
+			if last := w.last.Load(); last != nil {
+				(*last)(name)
 			}
 		}})
 	ctx, cancel := context.WithCancel(w.t.Context())
