@@ -204,7 +204,7 @@ const token = "a-token-of-the-registry"
 // tokens to who knows it, and content to who has a token.
 func ServeOCI(t testing.TB, user, password string) *OCI {
 	t.Helper()
-	o := &OCI{server: server{t: t}, user: user, password: password, push: registry.New(registry.Logger(log.New(io.Discard, "", 0)))}
+	o := &OCI{server: server{t: t}, user: user, password: password, push: registry.New(registry.WithReferrersSupport(true), registry.Logger(log.New(io.Discard, "", 0)))}
 	o.serve(http.HandlerFunc(o.answer))
 	return o
 }
@@ -255,6 +255,12 @@ func (o *OCI) PushFlux(repo, tag string, files map[string]string) string {
 // Push pushes layers under a tag and returns the digest of the manifest.
 func (o *OCI) Push(repo, tag, config string, layers ...Layer) string {
 	o.t.Helper()
+	return o.pushWith(repo, tag, nil, config, layers...)
+}
+
+// pushWith pushes a manifest with more fields; without a tag, by its digest.
+func (o *OCI) pushWith(repo, tag string, more map[string]any, config string, layers ...Layer) string {
+	o.t.Helper()
 	type descriptor struct {
 		MediaType   string            `json:"mediaType"`
 		Digest      string            `json:"digest"`
@@ -276,9 +282,13 @@ func (o *OCI) Push(repo, tag, config string, layers ...Layer) string {
 		all = append(all, d)
 	}
 	m["layers"] = all
+	maps.Copy(m, more)
 	b, err := json.Marshal(m)
 	if err != nil {
 		o.t.Fatal(err)
+	}
+	if tag == "" {
+		tag = digest(b)
 	}
 	o.request(http.MethodPut, "/v2/"+repo+"/manifests/"+tag, "application/vnd.oci.image.manifest.v1+json", b)
 	return digest(b)
@@ -290,6 +300,15 @@ func (o *OCI) Sign(repo, digest, payload, sig string) {
 	o.t.Helper()
 	o.Push(repo, strings.Replace(digest, ":", "-", 1)+".sig", "application/vnd.oci.image.config.v1+json", Layer{
 		MediaType: "application/vnd.dev.cosign.simplesigning.v1+json", Content: []byte(payload), Annotations: map[string]string{"dev.cosignproject.cosign/signature": sig}})
+}
+
+// Bundle puts a bundle beside an artifact, as newer cosigns do: a manifest that
+// refers to it.
+func (o *OCI) Bundle(repo, digest string, bundle []byte) {
+	o.t.Helper()
+	const kind = "application/vnd.dev.sigstore.bundle.v0.3+json"
+	o.pushWith(repo, "", map[string]any{"artifactType": kind, "subject": map[string]any{"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 0}},
+		"application/vnd.oci.empty.v1+json", Layer{MediaType: kind, Content: bundle})
 }
 
 // request talks to the registry without its guard, as who publishes.

@@ -15,8 +15,9 @@ import (
 	"fmt"
 )
 
-// Signatures of OCI artifacts as cosign makes them with a key: the signature is of
-// a small document, "simple signing", that names the digest of the artifact.
+// Signatures of OCI artifacts as cosign makes them with a key. In the older form the
+// signature is of a small document, "simple signing", that names the digest of the
+// artifact; the newer one stands in bundle.go.
 
 // ParsePublicKey reads a public key in PEM, of the kinds that cosign makes.
 func ParsePublicKey(b []byte) (crypto.PublicKey, error) {
@@ -50,6 +51,7 @@ func PublicKeyID(key crypto.PublicKey) string {
 type Artifact struct {
 	Payload   []byte
 	Signature string
+	statement bool // see bundle.go
 }
 
 // VerifyArtifact finds a signature by one of the keys that says that it is of the
@@ -66,10 +68,14 @@ func VerifyArtifact(digest string, found []Artifact, keys []crypto.PublicKey) (S
 			continue
 		}
 		for _, key := range keys {
-			if !signedBy(key, a.Payload, sig) {
+			if !signedBy(key, a.message(), sig) {
 				continue
 			}
-			if err := names(a.Payload, digest); err != nil {
+			check := names
+			if a.statement {
+				check = states
+			}
+			if err := check(a.Payload, digest); err != nil {
 				worst = &Error{Reason: Bad, Key: PublicKeyID(key), Detail: err.Error()}
 				continue
 			}

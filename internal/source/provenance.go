@@ -238,6 +238,18 @@ func (a *artifacts) vouch(ctx context.Context, url, digest string, t Trust) erro
 	for i, s := range found {
 		sigs[i] = signature.Artifact{Payload: s.Payload, Signature: s.Signature}
 	}
+	if _, err = signature.VerifyArtifact(digest, sigs, t.Artifacts); err == nil {
+		return nil
+	}
+	bundles, err := a.oci().Bundles(ctx, digest)
+	if err != nil {
+		return err
+	}
+	for _, b := range bundles {
+		if s, err := signature.ParseBundle(b); err == nil { // of something else, for all that is known
+			sigs = append(sigs, s)
+		}
+	}
 	if _, err := signature.VerifyArtifact(digest, sigs, t.Artifacts); err != nil {
 		return deny(err.Error(), "sign it with a key that spec.signatures.artifacts of the Project names (cosign sign --key cosign.key REPOSITORY@"+digest+")")
 	}

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -140,6 +141,21 @@ func TestVouchForArtifacts(t *testing.T) {
 	reg.Sign("app", good, document(good), sign(document(good)))
 	reg.Sign("app", swapped, document(good), sign(document(good)))
 	reg.Sign("app", tampered, document(tampered), sign(document(good)))
+	statement := func(digest, predicate string) []byte {
+		payload := `{"_type":"https://in-toto.io/Statement/v1","subject":[{"digest":{"sha256":"` + strings.TrimPrefix(digest, "sha256:") + `"}}],"predicateType":"` + predicate + `","predicate":{}}`
+		sig := sign(fmt.Sprintf("DSSEv1 28 application/vnd.in-toto+json %d %s", len(payload), payload))
+		return fmt.Appendf(nil, `{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","verificationMaterial":{"publicKey":{"hint":"x"}},"dsseEnvelope":{"payload":%q,"payloadType":"application/vnd.in-toto+json","signatures":[{"sig":%q}]}}`,
+			base64.StdEncoding.EncodeToString([]byte(payload)), sig)
+	}
+	const signed = "https://sigstore.dev/cosign/sign/v1"
+	bundled := reg.PushFlux("app", "5.0.0", map[string]string{"a.yaml": "a: 5\n"})
+	otherBundle := reg.PushFlux("app", "6.0.0", map[string]string{"a.yaml": "a: 6\n"})
+	attested := reg.PushFlux("app", "7.0.0", map[string]string{"a.yaml": "a: 7\n"})
+	garbled := reg.PushFlux("app", "8.0.0", map[string]string{"a.yaml": "a: 8\n"})
+	reg.Bundle("app", bundled, statement(bundled, signed))
+	reg.Bundle("app", otherBundle, statement(bundled, signed))
+	reg.Bundle("app", attested, statement(attested, "https://slsa.dev/provenance/v1"))
+	reg.Bundle("app", garbled, bytes.Replace(statement(garbled, signed), []byte("eyJf"), []byte("eyJg"), 1))
 	url := reg.Repo("app")
 	h, err := New(Options{Dir: filepath.Join(t.TempDir(), "repos")})
 	if err != nil {
@@ -152,7 +168,8 @@ func TestVouchForArtifacts(t *testing.T) {
 		t.Fatal(err)
 	}
 	trust := Trust{Artifacts: []crypto.PublicKey{private.Public()}}
-	for digest, want := range map[string]string{good: "", unsigned: "no signature", swapped: "of another artifact", tampered: "none of the trusted keys"} {
+	for digest, want := range map[string]string{good: "", unsigned: "no signature", swapped: "of another artifact", tampered: "none of the trusted keys",
+		bundled: "", otherBundle: "of another artifact", attested: "slsa.dev", garbled: "none of the trusted keys"} {
 		err := h.Vouch(t.Context(), url, "1.0.0", digest, trust)
 		if want == "" && err != nil || want != "" && (belay.CodeOf(err) != belay.CodeDenied || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v, want %q", digest, err, want)
