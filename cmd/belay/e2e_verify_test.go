@@ -21,9 +21,12 @@ func (w *world) verifyLedger() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // that of the test has ended
 	defer cancel()
 	r, err := verify.Run(ctx, verify.Options{Ledger: dir, MaxUnsigned: -1})
-	if r != nil && r.Total > 0 {
-		f := r.Findings[0]
-		w.t.Errorf("the ledger is wrong %d times, first %s of %s (%s): %s, want %q, got %q", r.Total, f.Check, f.Record, f.Path, f.Message, f.Want, f.Got)
+	for _, f := range r.Findings {
+		if w.lost && (f.Check == verify.CheckSignature || f.Check == verify.CheckKeys) {
+			continue // the key went with the disk, and nobody vouches for the next one
+		}
+		w.t.Errorf("the ledger is wrong %d times: %s of %s (%s): %s, want %q, got %q", r.Total, f.Check, f.Record, f.Path, f.Message, f.Want, f.Got)
+		break
 	}
 	if err != nil && r.Records > 0 { // one that is empty is no ledger yet
 		w.t.Errorf("the ledger cannot be verified: %v", err)

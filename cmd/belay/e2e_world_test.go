@@ -46,6 +46,7 @@ type world struct {
 	kube       kubernetes.Interface
 	dynamic    dynamic.Interface
 	servers    []*serveProcess
+	lost       bool // whether the disk was lost, with the key of the ledger
 }
 
 func newWorld(t testing.TB) *world { t.Helper(); return newWorldOn(t, devtest.Cluster(t)) }
@@ -300,6 +301,7 @@ func (w *world) makeNamespace(name string) string {
 // ran may live on for a moment.
 func (w *world) loseDisk() {
 	w.t.Helper()
+	w.lost = true
 	devtest.Await(w.t, e2ePatience, "the data directory to go", func() error { return os.RemoveAll(w.data) })
 }
 

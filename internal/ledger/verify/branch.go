@@ -58,21 +58,43 @@ func (v *verifier) branch(b branch) error {
 		c.headless, c.lost = true, problem
 	}
 	d := &differ{objects: v.objects, idLen: len(b.head) / 2}
-	previous := ""
-	for chunk := range slices.Chunk(ids, batch) {
-		entries, err := v.read(d, chunk, previous, c.headless && previous == "")
-		if err != nil {
-			return err
+	for r := range v.reading(d, ids, c.headless) {
+		if r.err != nil {
+			return r.err
 		}
-		for i := range entries {
-			c.record(&entries[i])
+		for i := range r.entries {
+			c.record(&r.entries[i])
 		}
-		previous = entries[len(entries)-1].tree
 	}
 	c.end()
 	v.report.Records += c.b.Records
 	v.report.Branches = append(v.report.Branches, c.b)
 	return nil
+}
+
+// chunk is some commits in a row, or why they could not be read.
+type chunk struct {
+	entries []entryOf
+	err     error
+}
+
+// reading reads commits while those before them are checked. It ends after the
+// last one, or an error, which has to be taken.
+func (v *verifier) reading(d *differ, ids []string, headless bool) <-chan chunk {
+	out := make(chan chunk, 1)
+	go func() {
+		defer close(out)
+		previous := ""
+		for some := range slices.Chunk(ids, batch) {
+			entries, err := v.read(d, some, previous, headless && previous == "")
+			out <- chunk{entries, err}
+			if err != nil {
+				return
+			}
+			previous = entries[len(entries)-1].tree
+		}
+	}()
+	return out
 }
 
 // read reads commits, and all that they bring.
