@@ -269,6 +269,7 @@ func (e *Engine) configure() {
 		e.hadStrangers = len(s) > 0
 		e.Sources.Strangers(s)
 	}
+	e.verdicts.forget(func(k refKey) bool { return e.refs[k] != nil })
 	repos, refs := e.wanted(e.catalog)
 	e.Sources.Configure(repos, refs)
 }

@@ -41,15 +41,15 @@ func sshKey(t *testing.T, kind string) (file, public string) {
 }
 
 // signedSSH is a repository with a commit and a tag that git signed with a key.
-func signedSSH(t *testing.T, key string) (commit, tag []byte, repo *gittest.Repo) {
+func signedSSH(t *testing.T, key string) (commit, tag []byte) {
 	t.Helper()
-	repo = gittest.NewRepo(t)
+	repo := gittest.NewRepo(t)
 	repo.Git("config", "gpg.format", "ssh")
 	repo.Git("config", "user.signingkey", key)
 	return signed(t, repo, nil)
 }
 
-func signed(t *testing.T, repo *gittest.Repo, env []string) (commit, tag []byte, _ *gittest.Repo) {
+func signed(t *testing.T, repo *gittest.Repo, env []string) (commit, tag []byte) {
 	t.Helper()
 	tree := repo.GitInput("", "mktree")
 	env = append(env, "GIT_DIR="+repo.Dir, "GIT_CONFIG_GLOBAL=/dev/null", "GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.org",
@@ -57,7 +57,7 @@ func signed(t *testing.T, repo *gittest.Repo, env []string) (commit, tag []byte,
 	id := strings.TrimSpace(string(run(t, env, "git", "commit-tree", "-S", "-m", "Signed\n\nWith a body, and\n-----BEGIN SSH SIGNATURE-----\nin it.", tree)))
 	repo.Git("update-ref", "refs/heads/main", id)
 	run(t, env, "git", "tag", "-s", "-m", "A release", "v1", id)
-	return run(t, env, "git", "cat-file", "commit", id), run(t, env, "git", "cat-file", "tag", "v1"), repo
+	return run(t, env, "git", "cat-file", "commit", id), run(t, env, "git", "cat-file", "tag", "v1")
 }
 
 func allowed(t *testing.T, text string) *signature.Keys {
@@ -73,7 +73,7 @@ func TestGitSignsWithSSH(t *testing.T) {
 	for _, kind := range []string{"ed25519", "ecdsa", "rsa"} {
 		file, public := sshKey(t, kind)
 		_, other := sshKey(t, "ed25519")
-		commit, tag, _ := signedSSH(t, file)
+		commit, tag := signedSSH(t, file)
 		for _, test := range []struct {
 			name, signers string
 			want          signature.Reason
@@ -219,7 +219,7 @@ func TestGitSignsWithGPG(t *testing.T) {
 	armored := string(gpg("--armor", "--export", "ada@example.org"))
 	repo := gittest.NewRepo(t)
 	repo.Git("config", "user.signingkey", "ada@example.org")
-	commit, tag, _ := signed(t, repo, env)
+	commit, tag := signed(t, repo, env)
 
 	ada := allowed(t, armored)
 	signer, err := ada.Commit(commit, "ada@example.org")
@@ -252,21 +252,16 @@ func TestGitSignsWithGPG(t *testing.T) {
 	}
 	// SHA-1 collides: nothing that is signed with it counts.
 	repo.Git("config", "gpg.program", weakGPG(t))
-	commit, _, _ = signed(t, gittest.OpenRepo(t, again(t, repo)), env)
+	commit, _ = signed(t, gittest.OpenRepo(t, again(t, repo)), env)
 	if _, err := ada.Commit(commit, ""); signature.ReasonOf(err) != signature.Unsupported {
 		t.Errorf("signed with SHA-1: %v", err)
 	}
 	// A key that is revoked as compromised counts for nothing, whenever it signed.
 	run(t, env, "sh", "-c", `printf 'y\n1\n\ny\n' | gpg --no-tty --pinentry-mode loopback --passphrase '' --command-fd 0 --yes --gen-revoke ada@example.org >"$GNUPGHOME/rev" 2>/dev/null && gpg --batch --quiet --import "$GNUPGHOME/rev"`)
-	commit, _, _ = signedBefore(t, repo)
+	commit = run(t, nil, "git", "--git-dir", repo.Dir, "cat-file", "commit", "main")
 	if _, err := allowed(t, string(gpg("--armor", "--export", "ada@example.org"))).Commit(commit, ""); signature.ReasonOf(err) != signature.Expired {
 		t.Errorf("by a revoked key: %v", err)
 	}
-}
-
-func signedBefore(t *testing.T, repo *gittest.Repo) ([]byte, []byte, *gittest.Repo) {
-	t.Helper()
-	return run(t, nil, "git", "--git-dir", repo.Dir, "cat-file", "commit", "main"), nil, repo
 }
 
 func again(t *testing.T, repo *gittest.Repo) string {

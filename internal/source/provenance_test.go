@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -102,7 +103,7 @@ func TestVouchForCommitsAndTags(t *testing.T) {
 			if belay.CodeOf(err) != belay.CodeDenied || !strings.Contains(err.Error(), test.says) || test.refused != "" && !strings.Contains(err.Error(), "commit "+test.refused[:10]) {
 				t.Fatalf("%v, want %q of %.10s", err, test.says, test.refused)
 			}
-			if be := err.(*belay.Error); be.Hint == "" || !strings.Contains(be.Message, "Ada Tester") && test.refused != "" { //nolint:errorlint // it is that itself
+			if be, ok := errors.AsType[*belay.Error](err); !ok || be.Hint == "" || !strings.Contains(be.Message, "Ada Tester") && test.refused != "" {
 				t.Errorf("it does not say who, or what to do: %+v", be)
 			}
 		})

@@ -3,7 +3,7 @@ package verify
 import (
 	"bufio"
 	"context"
-	"crypto/sha1" //nolint:gosec // Git's own hash
+	"crypto/sha1" // Git's own hash
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -191,7 +191,7 @@ func newHash(length int) hash.Hash {
 	if length == 2*sha256.Size {
 		return sha256.New()
 	}
-	return sha1.New() //nolint:gosec // Git's own hash
+	return sha1.New() // Git's own hash
 }
 
 // blobID is the id that a file has in a repository.
