@@ -439,9 +439,15 @@ func TestAutomaticRollbackOnABranch(t *testing.T) {
 		t.Errorf("on the branch stands\n%s", got)
 	}
 	a := s.awaitMessage("shop", "held at "+first[:10]+" by belay (automatic)")
-	if a.Held == nil || !a.Held.Automatic || a.Held.Branch != "back/shop-"+first[:10] {
+	if a.Held == nil || !a.Held.Automatic {
 		t.Errorf("the state is %+v", a.Held)
 	}
+	devtest.Await(t, e2ePatience, "the branch to be shown", func() error {
+		if a, _ := s.app("shop"); a.Held == nil || a.Held.Branch != "back/shop-"+first[:10] {
+			return fmt.Errorf("the hold is %+v", a.Held)
+		}
+		return nil
+	})
 
 	// Others go on, and what went wrong is not tried again.
 	mark := w.cp.Mark(t)
@@ -469,11 +475,17 @@ func TestAutomaticRollbackOnABranch(t *testing.T) {
 	w.awaitValue(w.ns("shop"), "web", "4")
 	w.says(w.ns("shop"), `{"phase":"Broken"}`)
 	w.awaitValue(w.ns("shop"), "web", "3")
+	w.says(w.ns("shop"), `{"phase":"Up"}`)
+	devtest.Await(t, e2ePatience, "the shop to be well", func() error {
+		if a, _ := s.app("shop"); a.Health != belay.Healthy {
+			return fmt.Errorf("it is %s", a.Health)
+		}
+		return nil
+	})
 	if _, errOut, code := s.cli("release", "shop", "--reason", "it has to be"); code != 0 {
 		t.Fatalf("release ended with %d: %s", code, errOut)
 	}
 	w.awaitValue(w.ns("shop"), "web", "4")
-	w.says(w.ns("shop"), `{"phase":"Up"}`)
 	s.awaitApps("shop")
 	w.says(w.ns("shop"), `{"phase":"Broken"}`)
 	s.awaitEvent(belay.EventRollback, "shop", "no automatic rollback: somebody released it")

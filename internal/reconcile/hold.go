@@ -383,4 +383,5 @@ func (e *Engine) noteCommit(name string, commits []belay.RollbackCommit) {
 			h.Branch = c.Branch
 		}
 	}
+	e.wake(name) // to show it
 }
