@@ -72,6 +72,11 @@ func TestRollback(t *testing.T) {
 	if w.repo.Resolve("main") != head {
 		t.Fatal("a dry run pushed")
 	}
+	// What was never merged is nothing to go back to.
+	stray := w.repo.Commit("feature", "Never merged", map[string]string{"x": "y"})
+	if _, errOut, code := s.cli("rollback", "web", "--to", stray, "--now", "--hold-only", "--yes", "--reason", "x"); code != exitError || !strings.Contains(errOut, "is not in the history") {
+		t.Errorf("what was never merged ended with %d: %s", code, errOut)
+	}
 	// Nobody is asked in a script, so nothing is done.
 	if _, errOut, code := s.cli("rollback", "web", "--to", v1); code != exitUsage || !strings.Contains(errOut, "--yes") {
 		t.Errorf("without --yes it ended with %d: %s", code, errOut)

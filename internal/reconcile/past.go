@@ -165,6 +165,10 @@ func (e *Engine) pastOf(ctx context.Context, w wanted) (*past, error) {
 	if err != nil {
 		return nil, err
 	}
+	// What a Project allows, and wants signed, is as it is today.
+	was := *def
+	was.Spec.Project = now.Spec.Project
+	def = &was
 	p.def, p.config = def, w.config
 	project := projectOf(cat, def)
 	p.project = &project
