@@ -49,6 +49,8 @@ func (e *Engine) finish(ctx context.Context, t *target, p *belay.Plan, step plan
 	e.keepNamespace(ctx, t)
 	var shown *belay.Error
 	switch {
+	case t.unrecorded != nil:
+		shown = t.unrecorded
 	case renderErr != nil:
 		shown = asError(renderErr, a.name)
 	case failing != nil:
