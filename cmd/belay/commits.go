@@ -93,7 +93,7 @@ func (c commits) About(ctx context.Context, url, commit string) (belay.Revision,
 	}
 	info, err := m.Commit(ctx, commit)
 	if err != nil {
-		return belay.Revision{}, missing(m, commit, err)
+		return belay.Revision{}, noCommit(m, commit, err)
 	}
 	at, err := m.Landed(ctx, commit)
 	if err != nil {
@@ -102,7 +102,7 @@ func (c commits) About(ctx context.Context, url, commit string) (belay.Revision,
 	return belay.Revision{Repo: m.URL(), Commit: commit, Author: info.AuthorName + " <" + info.AuthorEmail + ">", Subject: info.Subject, Time: at}, nil
 }
 
-func missing(m *git.Mirror, commit string, err error) error {
+func noCommit(m *git.Mirror, commit string, err error) error {
 	if !errors.Is(err, git.ErrMissing) {
 		return err
 	}
@@ -120,6 +120,15 @@ func (c commits) Parent(ctx context.Context, url, commit string) (string, error)
 		return "", err
 	}
 	return info.Parents[0], nil
+}
+
+// Includes implements reconcile.Committer.
+func (c commits) Includes(ctx context.Context, url, head, commit string) (bool, error) {
+	m, err := c.Mirror(ctx, url)
+	if err != nil {
+		return false, err
+	}
+	return m.IsAncestor(ctx, commit, head)
 }
 
 // Before implements reconcile.Committer.
@@ -146,12 +155,11 @@ func (c commits) Push(ctx context.Context, url, commit, branch string) error {
 	if err != nil {
 		return err
 	}
-	if err := m.Push(ctx, commit, branch); errors.Is(err, git.ErrMoved) {
+	err = m.Push(ctx, commit, branch)
+	if errors.Is(err, git.ErrMoved) {
 		return reconcile.ErrMoved
-	} else if err != nil {
-		return err
 	}
-	return nil
+	return err
 }
 
 // Patch implements reconcile.Committer.

@@ -89,7 +89,13 @@ func (e *Engine) want(ctx context.Context, name, to string) (wanted, error) {
 		}
 		w.revision = rev.Commit
 	}
-	return e.recorded(ctx, w)
+	if w, err = e.recorded(ctx, w); err != nil || w.recorded {
+		return w, err
+	}
+	if w.revision == "" {
+		return w, e.inHistory(ctx, e.configKey(), w.config)
+	}
+	return w, e.inHistory(ctx, first, w.revision)
 }
 
 // recorded adds what the record has of the newest deployment of a revision.
@@ -194,21 +200,7 @@ func (e *Engine) pastOf(ctx context.Context, w wanted) (*past, error) {
 		return nil, e.notRendered(w.name, t.rev, err)
 	}
 	p.rev, p.at, p.reads = t.rev, t.at, t.reads
-	for k, rev := range p.at {
-		if !e.mayDeploy(ctx, keyNow(k, refsOf(now, cat)[0]), rev.Commit) {
-			return nil, &belay.Error{Code: belay.CodeDenied, Application: w.name, Origin: belay.Origin{Repo: k.url, Revision: rev.Commit},
-				Message: fmt.Sprintf("%s of %s is not signed as project %q wants it", rev.Short(), k.url, now.Spec.Project),
-				Hint:    "roll back to a revision that is signed; belay history shows those that were deployed"}
-		}
-	}
-	return p, nil
-}
-
-// keyNow is a ref as the rules of today see it: what was wanted signed then does
-// not count.
-func keyNow(k, first refKey) refKey {
-	k.project = first.project
-	return k
+	return p, e.vouchFor(ctx, p)
 }
 
 // notRendered says that an earlier state cannot be made any more.
@@ -252,7 +244,7 @@ func (e *Engine) configOf(ctx context.Context, w *wanted, first refKey) error {
 	switch {
 	case w.config != "":
 		return nil
-	case first.plain() == refKey{url: e.Repo, ref: e.Ref}:
+	case e.isConfig(first):
 		w.config = w.revision
 		return nil
 	case w.time.IsZero():
@@ -278,7 +270,7 @@ func (e *Engine) stoodAt(ctx context.Context, p *past, w *wanted, k refKey) (bel
 			return rev, err
 		}
 	}
-	if k.plain() == (refKey{url: e.Repo, ref: e.Ref}) && w.config != "" {
+	if e.isConfig(k) && w.config != "" {
 		rev.Commit = w.config
 		return rev, nil
 	}
@@ -338,4 +330,42 @@ func (e *Engine) catalogAt(ctx context.Context, commit string) (*catalog.Catalog
 		return nil, err
 	}
 	return e.load(ctx, files, commit, nil)
+}
+
+// isConfig says whether a ref is the one that the definitions are read from.
+func (e *Engine) isConfig(k refKey) bool { return k.url == e.Repo && k.ref == e.Ref }
+
+// vouchFor refuses an earlier state that a Project would not let in today: neither
+// a rollback nor a hold is a way around signatures.
+func (e *Engine) vouchFor(ctx context.Context, p *past) error {
+	for k, rev := range p.at {
+		if !e.mayDeploy(ctx, k, rev.Commit) {
+			return &belay.Error{Code: belay.CodeDenied, Application: p.name, Origin: belay.Origin{Repo: k.url, Revision: rev.Commit},
+				Message: fmt.Sprintf("%s of %s is not signed as project %q wants it", rev.Short(), k.url, p.project.Name), Hint: "choose a revision that is"}
+		}
+	}
+	if k := e.configKey(); !e.mayDeploy(ctx, k, p.config) {
+		return &belay.Error{Code: belay.CodeDenied, Application: p.name, Origin: belay.Origin{Repo: k.url, Revision: p.config},
+			Message: fmt.Sprintf("the definitions at %s are not signed as this server wants it", shortCommit(p.config)), Hint: "choose a revision whose definitions are"}
+	}
+	return nil
+}
+
+// inHistory refuses a revision that is not one of the history that the application
+// follows: what was never merged is nothing to go back to.
+func (e *Engine) inHistory(ctx context.Context, k refKey, commit string) error {
+	head, err := e.Sources.Revision(k.url, k.ref)
+	if head.Commit == "" {
+		return err
+	}
+	ok, err := e.Committer.Includes(ctx, k.url, head.Commit, commit)
+	if ok || errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return &belay.Error{Code: belay.CodeInvalid, Origin: belay.Origin{Repo: k.url, Revision: commit},
+		Message: fmt.Sprintf("%s is not in the history of %q at %s, and no deployment of it is on record", shortCommit(commit), k.ref, k.url),
+		Hint:    "a rollback goes back to what was; merge what is new"}
 }

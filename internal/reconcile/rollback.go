@@ -105,6 +105,9 @@ func (e *Engine) commitBack(ctx context.Context, pasts []*past, req *belay.Rollb
 		if err := agreed(w, req); err != nil {
 			return out, err
 		}
+		if err := e.unsigned(w, &out); err != nil {
+			return out, err
+		}
 		moved, err := e.pushAll(ctx, w, &out, actor, req.Reason)
 		switch {
 		case err != nil || !moved:
@@ -128,6 +131,27 @@ func agreed(w *work, req *belay.RollbackRequest) error {
 	}
 	return &belay.Error{Code: belay.CodeHeld, Message: "nothing was pushed: it would also change " + strings.Join(unasked, ", "),
 		Hint: "they are made of the same files; look at it with --dry-run, and agree with --yes"}
+}
+
+// unsigned refuses to push what would not be deployed: commits that are made here
+// carry no signature. On a branch of its own people sign when they merge.
+func (e *Engine) unsigned(w *work, out *belay.Rollback) error {
+	rules := []*belay.Signatures{}
+	for _, p := range w.pasts {
+		rules = append(rules, p.project.Spec.Signatures)
+	}
+	for i := range out.Commits {
+		if out.Commits[i].Repo == e.Repo {
+			rules = append(rules, e.ConfigSignatures)
+		}
+	}
+	for _, r := range rules {
+		if r.Wanted() && r.Mode != belay.SignaturesWarn && len(out.Commits) > 0 && out.Commits[0].Into == "" {
+			return &belay.Error{Code: belay.CodeDenied, Application: w.pasts[0].name, Message: "nothing was pushed: commits have to be signed, and Belay signs none",
+				Hint: "take it as a patch and sign it: belay rollback ... --patch FILE, then git am -S FILE and push"}
+		}
+	}
+	return nil
 }
 
 // described is the work as people see it.

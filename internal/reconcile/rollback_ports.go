@@ -27,6 +27,8 @@ type Committer interface {
 	About(ctx context.Context, url, commit string) (belay.Revision, error)
 	// Parent is the first parent of a commit; "" for the first commit.
 	Parent(ctx context.Context, url, commit string) (string, error)
+	// Includes says whether a commit is another one or one that it builds on.
+	Includes(ctx context.Context, url, head, commit string) (bool, error)
 	// Before is the newest commit at or before a time in the line of history that
 	// ends at a commit; "" where there is none.
 	Before(ctx context.Context, url, commit string, at time.Time) (string, error)

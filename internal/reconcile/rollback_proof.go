@@ -90,7 +90,7 @@ func (e *Engine) foresee(ctx context.Context, w *work) error {
 	if rev.Commit == "" {
 		return err
 	}
-	w.config = e.then(ctx, w, refKey{url: e.Repo, ref: e.Ref}, rev)
+	w.config = e.then(ctx, w, e.configKey(), rev)
 	if w.config.Commit == e.configCommit() {
 		return nil
 	}

@@ -62,7 +62,7 @@ func (e *Engine) RollbackTargets(ctx context.Context, name string) ([]belay.Roll
 			}
 			out = append(out, t)
 		}
-		if k.plain() == (refKey{url: e.Repo, ref: e.Ref}) {
+		if e.isConfig(k) {
 			break // both are one
 		}
 	}
@@ -108,21 +108,21 @@ func (e *Engine) pathsOf(ctx context.Context, name string) (map[refKey][]string,
 	_, _, _, _ = e.render(ctx, t, &facts, false)
 	out := map[refKey][]string{}
 	for k, reads := range t.reads {
+		k = k.plain()
 		paths := map[string]bool{}
 		for _, r := range reads {
 			if r.Kind == belay.ReadFile || r.Kind == belay.ReadList {
 				paths[r.Path] = true
 			}
 		}
-		k = k.plain()
 		out[k] = slices.Sorted(maps.Keys(paths))
 		if len(out[k]) > listedPaths {
 			out[k] = []string{def.Spec.AllSources()[0].Path}
 		}
 	}
 	for _, s := range def.Spec.AllSources()[:1] { // of one that failed at once
-		if len(out[t.ref.plain()]) == 0 {
-			out[t.ref.plain()] = []string{s.Path}
+		if first := t.ref.plain(); len(out[first]) == 0 {
+			out[first] = []string{s.Path}
 		}
 	}
 	own := refKey{url: e.Repo, ref: e.Ref}
@@ -217,7 +217,7 @@ func (e *Engine) wantsBefore(ctx context.Context, commit string) ([]wanted, erro
 			continue
 		}
 		w := wanted{name: name, config: parent}
-		if first, err := e.firstRef(name); err == nil && first.plain() == (refKey{url: e.Repo, ref: e.Ref}) {
+		if first, err := e.firstRef(name); err == nil && e.isConfig(first) {
 			w.revision = parent
 		}
 		out = append(out, w)

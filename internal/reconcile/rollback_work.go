@@ -182,7 +182,7 @@ func (e *Engine) restoreDefinition(ctx context.Context, w *work, p *past) error 
 			Hint: fmt.Sprintf("roll back what the set reads (git diff %s -- %s shows its own file), or hold the application: belay rollback %s --to %s --now --hold-only",
 				shortCommit(p.config), now.Origin.File, p.name, p.rev.Short())}
 	}
-	b, err := e.on(ctx, w, refKey{url: e.Repo, ref: e.Ref})
+	b, err := e.on(ctx, w, e.configKey())
 	if err != nil {
 		return err
 	}
