@@ -18,6 +18,7 @@ import (
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/ledger"
+	"github.com/belaydev/belay/internal/ledger/verify"
 )
 
 // envChild makes this program one that appends until it is killed.
@@ -123,6 +124,13 @@ func checkHistory(t *testing.T, dir string, acked map[string]string) {
 		return // it did not come so far; the next one starts from half of a repository
 	}
 	git(t, dir, "fsck", "--strict", "--no-dangling")
+	report, err := verify.Run(t.Context(), verify.Options{Ledger: dir, MaxUnsigned: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report.Total > 0 {
+		t.Fatalf("verify finds %d things wrong, the first is %+v", report.Total, report.Findings[0])
+	}
 	out := git(t, dir, "log", "--reverse", "--format=%s%x09%(trailers:key=Belay-Record,valueonly,separator=%x2C)", "ledger/main")
 	seen := map[string]string{}
 	for n, line := range strings.Split(out, "\n") {
