@@ -45,7 +45,7 @@ what does not verify is written even so, and the command ends with an error.`
 
 const exportExample = `  belay audit export --from 2026-10-01 --to 2026-12-31 --output q4.html
   belay audit export --from 2026-11-01 --format csv --project shop --output november.csv
-  belay audit export --from 2026-11-01 --format jsonl --ledger ./ledger.git --signers keys | jq 'select(.type == "exception")'`
+  belay audit export --from 2026-11-01 --format jsonl --ledger ./ledger.git --signers keys`
 
 // exportFlags are those of "belay audit export".
 type exportFlags struct {
