@@ -182,7 +182,7 @@ func printShown(p *term.Printer, s *shown) error {
 	case s.Record != nil:
 		printRecord(p, &b, s.Record)
 	case s.Commit != nil:
-		printCommits(p, &b, []belay.Commit{*s.Commit}, 0)
+		printCommits(&b, []belay.Commit{*s.Commit}, 0)
 		if _, err := fmt.Fprintf(p, "%s%s\n", b.String(), p.Paint(term.Bold, "Went out in")); err != nil {
 			return err
 		}
@@ -235,7 +235,7 @@ func printDeployment(p *term.Printer, b *strings.Builder, s *shown) {
 	}
 	if len(d.Commits) > 0 {
 		b.WriteString("\n" + p.Paint(term.Bold, "Commits") + "\n")
-		printCommits(p, b, d.Commits, d.MoreCommits)
+		printCommits(b, d.Commits, d.MoreCommits)
 	}
 	if len(d.Objects) > 0 {
 		b.WriteString("\n" + p.Paint(term.Bold, "Objects") + "\n")
@@ -264,7 +264,7 @@ func approvers(commits []belay.Commit) []string {
 	return all
 }
 
-func printCommits(p *term.Printer, b *strings.Builder, commits []belay.Commit, more int) {
+func printCommits(b *strings.Builder, commits []belay.Commit, more int) {
 	for i := range commits {
 		c := &commits[i]
 		line := shortRevision(c.ID) + "  " + c.Subject
@@ -358,7 +358,7 @@ func printRecord(p *term.Printer, b *strings.Builder, r *belay.Record) {
 	}
 	if len(d.Commits) > 0 {
 		b.WriteString("\n" + p.Paint(term.Bold, "Commits") + "\n")
-		printCommits(p, b, d.Commits, d.MoreCommits)
+		printCommits(b, d.Commits, d.MoreCommits)
 	}
 	if len(d.Objects) > 0 {
 		b.WriteString("\n" + p.Paint(term.Bold, "Objects") + "\n")

@@ -127,10 +127,9 @@ func (e *env) printVerified(r *verify.Report) {
 		b := &r.Branches[i]
 		fmt.Fprintf(e.stdout, "%s: %s from %s to %s, newest commit %s\n", p.Paint(term.Bold, "ledger/"+term.Clean(b.Writer)),
 			term.Count(b.Records, "record"), stamp(b.First), stamp(b.Last), shortRevision(b.Head))
-		switch {
-		case b.Checkpoints == 0:
+		if b.Checkpoints == 0 {
 			fmt.Fprintf(e.stdout, "  no checkpoint: nobody signed any of it\n")
-		default:
+		} else {
 			fmt.Fprintf(e.stdout, "  %s with a good signature, the last is %s; %s after it\n", term.Count(b.Checkpoints, "checkpoint"), term.Clean(b.LastCheckpoint), unsignedText(b.Unsigned))
 		}
 		for _, k := range b.Keys {

@@ -58,14 +58,14 @@ type drillFlags struct {
 // errNotRun is the mark of an error for which a drill could not be run.
 var errNotRun = errors.New("the drill could not be run")
 
-// notRun is such an error.
-type notRun struct{ error }
+// notRunError is such an error.
+type notRunError struct{ error }
 
-func (n notRun) Unwrap() []error { return []error{n.error, errNotRun} }
+func (n notRunError) Unwrap() []error { return []error{n.error, errNotRun} }
 
 // withoutMark is the error itself.
 func withoutMark(err error) error {
-	if n, ok := errors.AsType[notRun](err); ok {
+	if n, ok := errors.AsType[notRunError](err); ok {
 		return n.error
 	}
 	return err
@@ -117,7 +117,7 @@ func (e *env) drill(ctx context.Context, f *drillFlags) (err error) {
 	if f.report != "" { // that it cannot be written is better known before than after
 		file, err := os.OpenFile(f.report, os.O_CREATE|os.O_WRONLY, 0o644)
 		if err != nil {
-			return notRun{fmt.Errorf("make the report: %w", err)}
+			return notRunError{fmt.Errorf("make the report: %w", err)}
 		}
 		_ = file.Close() // nothing was written
 		report = &bytes.Buffer{}
@@ -126,15 +126,15 @@ func (e *env) drill(ctx context.Context, f *drillFlags) (err error) {
 	defer r.close()
 	outcome, err := r.run(ctx)
 	if err != nil {
-		return notRun{err}
+		return notRunError{err}
 	}
 	p := e.printer()
 	if report != nil {
 		if err := outcome.Write(term.New(report, e.getenv), drill.Format(f.format)); err != nil {
-			return notRun{err}
+			return notRunError{err}
 		}
 		if err := os.WriteFile(f.report, report.Bytes(), 0o644); err != nil {
-			return notRun{fmt.Errorf("write the report: %w", err)}
+			return notRunError{fmt.Errorf("write the report: %w", err)}
 		}
 		err = outcome.Write(p, drill.Text)
 	} else {

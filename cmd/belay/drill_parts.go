@@ -242,7 +242,7 @@ func (r *rehearsal) unfinished(app string) []drill.Object {
 		if o.Message == "" || only || o.Sync == belay.Synced && o.Health == belay.Healthy {
 			continue
 		}
-		if out = append(out, drill.Object{Name: o.ObjectID.String(), Message: o.Message, File: o.File, Line: o.Line}); len(out) == mostUnfinished {
+		if out = append(out, drill.Object{Name: o.String(), Message: o.Message, File: o.File, Line: o.Line}); len(out) == mostUnfinished {
 			break
 		}
 	}

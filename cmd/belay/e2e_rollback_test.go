@@ -82,7 +82,7 @@ func TestRollback(t *testing.T) {
 		t.Errorf("without --yes it ended with %d: %s", code, errOut)
 	}
 	// Who shares the files has to be agreed to.
-	_, err := s.Client.Rollback(t.Context(), "web", belay.RollbackRequest{To: v1})
+	_, err := s.Rollback(t.Context(), "web", belay.RollbackRequest{To: v1})
 	if belay.CodeOf(err) != belay.CodeHeld || !strings.Contains(err.Error(), "api") || w.repo.Resolve("main") != head {
 		t.Errorf("the other application was not asked about: %v", err)
 	}
@@ -374,7 +374,7 @@ func TestHoldOutlivesTheServer(t *testing.T) {
 	s.push("Two", files("2"))
 	s.awaitSynced("web")
 	s.crashAt("held", 1)
-	if _, err := s.Client.Rollback(t.Context(), "web", belay.RollbackRequest{To: v1, Now: true, HoldOnly: true, Reason: "down"}); err == nil {
+	if _, err := s.Rollback(t.Context(), "web", belay.RollbackRequest{To: v1, Now: true, HoldOnly: true, Reason: "down"}); err == nil {
 		t.Fatal("the server lives")
 	}
 	<-s.exited

@@ -359,9 +359,10 @@ func tokenLen(text []byte, n *yaml.Node, flow bool) int {
 	switch {
 	case n.Style&yaml.DoubleQuotedStyle != 0:
 		for i := 1; i < len(text); i++ {
-			if text[i] == '\\' {
+			switch text[i] {
+			case '\\':
 				i++
-			} else if text[i] == '"' {
+			case '"':
 				return i + 1
 			}
 		}

@@ -157,7 +157,7 @@ func (r *reader) ingress(o map[string]any) {
 	}
 	if issuer := text(o, "metadata", "annotations", "cert-manager.io/cluster-issuer") + text(o, "metadata", "annotations", "cert-manager.io/issuer"); issuer != "" {
 		for _, tls := range list(object(o, "spec"), "tls") {
-			r.makes("Secret", text(tls, "secretName"))
+			r.makes(text(tls, "secretName"))
 		}
 	}
 }
@@ -207,21 +207,22 @@ func (r *reader) maker(o map[string]any) {
 		if name == "" {
 			name = r.id.Name
 		}
-		r.makes("Secret", name)
+		r.makes(name)
 	case "SealedSecret", "SopsSecret", "VaultStaticSecret", "OnePasswordItem", "InfisicalSecret":
 		name := text(o, "spec", "destination", "name")
 		if name == "" {
 			name = r.id.Name
 		}
-		r.makes("Secret", name)
+		r.makes(name)
 	case "Certificate":
-		r.makes("Secret", text(o, "spec", "secretName"))
+		r.makes(text(o, "spec", "secretName"))
 	}
 }
 
-func (r *reader) makes(kind, name string) {
+// makes notes a Secret that is made in the cluster.
+func (r *reader) makes(name string) {
 	if name != "" {
-		r.c.Makes = append(r.c.Makes, r.local(kind, name))
+		r.c.Makes = append(r.c.Makes, r.local("Secret", name))
 	}
 }
 

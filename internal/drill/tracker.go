@@ -24,7 +24,6 @@ type Tracker struct {
 type progress struct {
 	started, arrived time.Time
 	failed           *belay.Event // the first since it was well
-	hooks            []string
 }
 
 // NewTracker starts one. A drill in which nothing moves for as long as patience is

@@ -45,7 +45,7 @@ func Others(author string, names []string) []string {
 	a := parsePerson(author)
 	var out []string
 	for _, n := range names {
-		if p := parsePerson(n); p.known() && !(a.known() && p.same(a)) {
+		if p := parsePerson(n); p.known() && (!a.known() || !p.same(a)) {
 			out = addPerson(out, n)
 		}
 	}

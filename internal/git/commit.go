@@ -186,5 +186,5 @@ func (m *Mirror) Before(ctx context.Context, commit string, seconds int64) (stri
 	return lines[0], nil
 }
 
-// ErrMoved: a branch is not where it was, so that a commit does not follow it.
+// ErrMoved says that a branch is not where it was, so that a commit does not follow it.
 var ErrMoved = errors.New("the branch has moved on")

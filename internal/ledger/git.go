@@ -111,7 +111,10 @@ func (r repo) complete() bool {
 func (r repo) clean() {
 	remove := func(path string) { _ = os.Remove(path) } // the next start tries again
 	_ = filepath.WalkDir(r.dir, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil {
+			return nil //nolint:nilerr // what cannot be listed is left to the next start
+		}
+		if d.IsDir() {
 			return nil
 		}
 		name, pack := d.Name(), filepath.Base(filepath.Dir(p)) == "pack"

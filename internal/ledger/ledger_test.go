@@ -99,7 +99,8 @@ func TestADeploymentIsRecorded(t *testing.T) {
 	closeLedger(t, l)
 	git(t, dir, "fsck", "--strict")
 	path := git(t, dir, "ls-tree", "-r", "--name-only", "ledger/main", "clusters/")
-	path = path[:strings.Index(path, "deployment.json")] + "deployment.json"
+	path, _, _ = strings.Cut(path, "deployment.json")
+	path += "deployment.json"
 	var d belay.Deployment
 	if err := json.Unmarshal([]byte(git(t, dir, "show", "ledger/main:"+path)), &d); err != nil || d.ID != id || d.Result != belay.Succeeded || len(d.Manifests) != 1 {
 		t.Errorf("deployment %+v, %v", d, err)

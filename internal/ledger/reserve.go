@@ -66,8 +66,8 @@ func (r *reserve) giveUp(err error, now time.Time) {
 	_ = os.Remove(r.path) // there, or gone before
 }
 
-// errNoReserve is that of a ledger that wrote what happened, and where nothing new
+// noReserveError is that of a ledger that wrote what happened, and where nothing new
 // may begin.
-type errNoReserve struct{ error }
+type noReserveError struct{ error }
 
-func (e errNoReserve) Unwrap() error { return e.error }
+func (e noReserveError) Unwrap() error { return e.error }

@@ -157,7 +157,7 @@ func (l *Ledger) flush() error {
 			l.mended()
 			return nil
 		}
-		if _, ok := errors.AsType[errNoReserve](err); ok {
+		if _, ok := errors.AsType[noReserveError](err); ok {
 			break
 		}
 		l.count(func(s *Stats) { s.Failures++ })
@@ -180,7 +180,7 @@ func (l *Ledger) attempt() error {
 	}
 	var low error
 	if err := w.reserve.keep(l.now()); err != nil {
-		low = errNoReserve{err}
+		low = noReserveError{err}
 		l.refuse(l.problem(err)) // what happened is written all the same
 	}
 	batch, entries := l.take()

@@ -19,7 +19,6 @@ type ledger struct {
 	safe    []belay.Event // that of record N is at N-1
 	pending []belay.Event
 	err     error                  // of Record
-	before  func(ev belay.Event)   // is called before an event is recorded
 	wrote   []string               // marks of writes, in the order of the events
 	marks   []int                  // how many events were safe at each of wrote
 	dead    bool                   // the process is: nothing gets in any more

@@ -256,6 +256,14 @@ func (e *Engine) configOf(ctx context.Context, w *wanted, first refKey) error {
 	return err
 }
 
+// standsAt is where a ref stands, followed or not.
+func (e *Engine) standsAt(ctx context.Context, k refKey) (belay.Revision, error) {
+	if rev, _ := e.Sources.Revision(k.url, k.ref); rev.Commit != "" { // that a newer one may exist does not matter
+		return rev, nil
+	}
+	return e.Sources.Resolve(ctx, k.url, k.ref)
+}
+
 // stoodAt is where a ref stood then: as the record says, or else as its history
 // tells of that time.
 func (e *Engine) stoodAt(ctx context.Context, p *past, w *wanted, k refKey) (belay.Revision, error) {
@@ -264,11 +272,9 @@ func (e *Engine) stoodAt(ctx context.Context, p *past, w *wanted, k refKey) (bel
 			return belay.Revision{Repo: s.Repo, Ref: s.Ref, Name: s.Name, Commit: s.Revision}, nil
 		}
 	}
-	rev, err := e.Sources.Revision(k.url, k.ref)
-	if rev.Commit == "" {
-		if rev, err = e.Sources.Resolve(ctx, k.url, k.ref); err != nil {
-			return rev, err
-		}
+	rev, err := e.standsAt(ctx, k)
+	if err != nil {
+		return rev, err
 	}
 	if e.isConfig(k) && w.config != "" {
 		rev.Commit = w.config

@@ -118,13 +118,13 @@ func (e *Engine) then(ctx context.Context, w *work, k refKey, now belay.Revision
 }
 
 // afterwards renders an application as it will be.
-func (e *Engine) afterwards(ctx context.Context, w *work, name string) (*desired, *target, error) {
+func (e *Engine) afterwards(ctx context.Context, w *work, name string) (*desired, error) {
 	def, ok := w.catalog.Applications[name]
 	if !ok {
-		return nil, nil, &belay.Error{Code: belay.CodeNotFound, Application: name, Message: fmt.Sprintf("application %q would not be declared any more", name)}
+		return nil, &belay.Error{Code: belay.CodeNotFound, Application: name, Message: fmt.Sprintf("application %q would not be declared any more", name)}
 	}
 	if err := w.catalog.ApplicationErrors[name]; err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	project := projectOf(w.catalog, &def)
 	t := &target{app: newApp(name), def: &def, project: &project, cluster: def.Spec.Destination.Cluster, ref: refsOf(&def, w.catalog)[0]}
@@ -132,31 +132,29 @@ func (e *Engine) afterwards(ctx context.Context, w *work, name string) (*desired
 		if rev, ok := w.pins[k.plain()]; ok {
 			return rev, nil
 		}
-		rev, err := e.Sources.Revision(k.url, k.ref)
-		if rev.Commit == "" {
-			if rev, err = e.Sources.Resolve(ctx, k.url, k.ref); err != nil {
-				return rev, err
-			}
+		rev, err := e.standsAt(ctx, k)
+		if err != nil {
+			return rev, err
 		}
 		return e.then(ctx, w, k, rev), nil
 	}
 	if err := e.connection(t); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	var err error
 	if t.rev, err = t.asOf(t.ref); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	t.at = map[refKey]belay.Revision{t.ref: t.rev}
 	facts := t.conn.Facts()
 	d, _, _, err := e.render(ctx, t, &facts, false)
-	return d, t, err
+	return d, err
 }
 
 // prove makes sure that an application will be what it was. A commit that does
 // anything else is never pushed.
 func (e *Engine) prove(ctx context.Context, w *work, p *past) error {
-	d, _, err := e.afterwards(ctx, w, p.name)
+	d, err := e.afterwards(ctx, w, p.name)
 	if err != nil {
 		be := *asError(placedAt(err), p.name)
 		be.Message = fmt.Sprintf("nothing was pushed: with what it read at %s put back, application %q does not render: %s", p.rev.Short(), p.name, be.Message)
@@ -268,7 +266,7 @@ func (e *Engine) otherwise(ctx context.Context, w *work, name string) string {
 		now = a.desired
 	}
 	e.mu.Unlock()
-	d, _, err := e.afterwards(ctx, w, name)
+	d, err := e.afterwards(ctx, w, name)
 	switch {
 	case err != nil && now == nil:
 		return ""

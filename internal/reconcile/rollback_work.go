@@ -82,11 +82,9 @@ func (e *Engine) on(ctx context.Context, w *work, k refKey) (*branchEdits, error
 	}
 	bk := branchKey{k.url, branch}
 	if w.branches[bk] == nil {
-		rev, err := e.Sources.Revision(k.url, k.ref)
-		if rev.Commit == "" {
-			if rev, err = e.Sources.Resolve(ctx, k.url, k.ref); err != nil {
-				return nil, err
-			}
+		rev, err := e.standsAt(ctx, k)
+		if err != nil {
+			return nil, err
 		}
 		w.branches[bk] = &branchEdits{head: rev.Commit, edits: map[string]belay.TreeEdit{}, by: map[string]string{}}
 	}
@@ -199,10 +197,11 @@ func (e *Engine) restoreDefinition(ctx context.Context, w *work, p *past) error 
 		if err != nil {
 			return err
 		}
-		whole := false
-		if text, whole, err = catalog.RestoreDefinition(text, then, p.name); err != nil {
+		restored, whole, err := catalog.RestoreDefinition(text, then, p.name)
+		if err != nil {
 			return &belay.Error{Code: belay.CodeInvalid, Application: p.name, Origin: now.Origin, Message: err.Error(), Hint: "change it by hand, and roll back again"}
 		}
+		text = restored
 		if whole {
 			w.notes = append(w.notes, p.name+": its definition in "+now.Origin.File+" comes back as a whole, fields that objects do not depend on included")
 		}

@@ -148,7 +148,7 @@ func readPGP(armored string) (*packet.Signature, []byte, error) {
 	if sig.SigType != packet.SigTypeBinary && sig.SigType != packet.SigTypeText {
 		return nil, nil, bad("it is no signature of a document")
 	}
-	if _, err := packets.Next(); err != io.EOF {
+	if _, err := packets.Next(); !errors.Is(err, io.EOF) {
 		return nil, nil, &Error{Reason: Unsupported, Detail: "it is more than one signature"}
 	}
 	return sig, body, nil

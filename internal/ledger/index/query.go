@@ -384,15 +384,14 @@ func where(ctx context.Context, db *sql.DB, q *belay.RecordQuery, starts bool) (
 		c.add("id IN (SELECT record FROM commits WHERE hash >= ? AND hash < ?)", p, p+"\x7f")
 	}
 	if o := parseObject(q.Object); o.name != "" {
-		inner := "name = ?"
-		args := []any{o.name}
+		inner, args := []string{"name = ?"}, []any{o.name}
 		for _, part := range [][2]string{{"kind", o.kind}, {"grp", o.group}, {"ns", o.namespace}} {
 			if part[1] != "" {
-				inner += " AND " + part[0] + " = ?"
+				inner = append(inner, part[0]+" = ?")
 				args = append(args, part[1])
 			}
 		}
-		c.add("id IN (SELECT record FROM touched WHERE object IN (SELECT id FROM objects WHERE "+inner+"))", args...)
+		c.add("id IN (SELECT record FROM touched WHERE object IN (SELECT id FROM objects WHERE "+strings.Join(inner, " AND ")+"))", args...)
 	}
 	if !q.From.IsZero() {
 		c.add("time >= ?", q.From.UnixMicro())

@@ -126,7 +126,7 @@ func (o *objects) some(ids []string, each func(i int, ob object), offset int) (n
 		ob, err := o.one(ids[n], o.keep == nil || o.keep(offset+n))
 		if err != nil {
 			_ = o.p.Stdin.Close() // ends the writing, wherever it is
-			<-sent
+			_ = <-sent            // that it ended is what counts
 			return n, err
 		}
 		each(n, ob)
