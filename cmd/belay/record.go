@@ -35,8 +35,8 @@ type recordReader interface {
 const indexFile = "ledger.sqlite"
 
 // openIndex opens the index of a server's own ledger.
-func openIndex(data *dataDir, log *slog.Logger) (*index.Index, error) {
-	return index.Open(index.Options{Ledger: filepath.Join(data.path, ledgerDir), Path: filepath.Join(data.path, indexFile), Log: log.With("component", "index")})
+func openIndex(data *dataDir, flush func(context.Context), log *slog.Logger) (*index.Index, error) {
+	return index.Open(index.Options{Ledger: filepath.Join(data.path, ledgerDir), Path: filepath.Join(data.path, indexFile), Flush: flush, Log: log.With("component", "index")})
 }
 
 // addLedger adds --ledger to a command that asks the record.

@@ -193,7 +193,7 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 			_ = s.ledger.Close(context.WithoutCancel(ctx)) // nothing was written
 		}
 	}()
-	if s.index, err = openIndex(data, o.log); err != nil {
+	if s.index, err = openIndex(data, s.ledger.Flush, o.log); err != nil {
 		return nil, err
 	}
 	s.recorder = &recorder{bus: s.bus, ledger: s.ledger, grown: s.index.Wake}

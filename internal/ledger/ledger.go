@@ -90,6 +90,17 @@ type item struct {
 	// taken is true from when it may have been written on.
 	taken bool
 	seq   uint64 // that it was written as, if it was
+	// over is closed when it waits no more, or cannot be written for now; nil when
+	// nobody asked for that.
+	over chan struct{}
+}
+
+// leaves ends the wait of those who want to know when the item is out of the way.
+func (it *item) leaves() {
+	if it.over != nil {
+		close(it.over)
+		it.over = nil
+	}
 }
 
 type outcome struct {
@@ -229,11 +240,38 @@ func (l *Ledger) withdraw(it *item) bool {
 	defer l.mu.Unlock()
 	for i, other := range l.queue {
 		if other == it && !it.taken {
+			it.leaves()
 			l.queue = append(l.queue[:i], l.queue[i+1:]...)
 			return true
 		}
 	}
 	return false
+}
+
+// flushTimeout is how long a question waits for what was just told.
+const flushTimeout = 2 * time.Second
+
+// Flush returns when what was published before is on the record, so that who reads
+// the ledger next finds it; or when it cannot be written for now, or ctx ends.
+func (l *Ledger) Flush(ctx context.Context) {
+	l.mu.Lock()
+	if len(l.queue) == 0 || l.failure != nil || l.ended {
+		l.mu.Unlock()
+		return
+	}
+	last := l.queue[len(l.queue)-1]
+	if last.over == nil {
+		last.over = make(chan struct{})
+	}
+	over := last.over
+	l.nudge()
+	l.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	select {
+	case <-over:
+	case <-ctx.Done():
+	}
 }
 
 // Running are the deployments that began and did not succeed yet.

@@ -94,7 +94,7 @@ func (l *Ledger) waiting() (n int, urgent bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, it := range l.queue {
-		if it.done != nil {
+		if it.done != nil || it.over != nil {
 			return len(l.queue), true
 		}
 	}
@@ -269,6 +269,7 @@ func (l *Ledger) drop(it *item, err error) {
 			break
 		}
 	}
+	it.leaves()
 	if it.done != nil {
 		it.done <- outcome{err: err}
 	}
@@ -297,6 +298,7 @@ func urgentElsewhere(it *item) bool {
 // acknowledge ends the wait of the first n of the queue; l.mu is held.
 func (l *Ledger) acknowledge(n int) {
 	for _, it := range l.queue[:n] {
+		it.leaves()
 		if it.done != nil {
 			it.done <- outcome{id: belay.RecordID(l.writer, it.seq)}
 		}
@@ -372,6 +374,7 @@ func (l *Ledger) refuse(problem *belay.Error) {
 func (l *Ledger) refuseLocked(problem *belay.Error) {
 	var kept []*item
 	for _, it := range l.queue {
+		it.leaves()
 		if it.done == nil {
 			kept = append(kept, it)
 			continue

@@ -31,6 +31,9 @@ type Options struct {
 	Ledger string
 	// Path is the file of the index. Without one it is a temporary file.
 	Path string
+	// Flush is called before each question: what was told by then is in the ledger
+	// when it returns. Nil where nobody writes.
+	Flush func(context.Context)
 	// Log hears of what was made anew and of commits that are no records.
 	Log *slog.Logger
 }
@@ -40,6 +43,7 @@ type Index struct {
 	ledger string
 	path   string
 	temp   string // directory to be removed
+	flush  func(context.Context)
 	log    *slog.Logger
 
 	work chan struct{} // one token: who has it may write
@@ -63,7 +67,7 @@ func Open(o Options) (*Index, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &Index{ledger: dir, path: o.Path, log: o.Log, work: make(chan struct{}, 1)}
+	x := &Index{ledger: dir, path: o.Path, flush: o.Flush, log: o.Log, work: make(chan struct{}, 1)}
 	x.ctx, x.stop = context.WithCancel(context.Background())
 	if x.log == nil {
 		x.log = slog.New(slog.DiscardHandler)
@@ -157,6 +161,9 @@ func (x *Index) Refresh(ctx context.Context) error {
 
 // current is the database, up to date with the refs as they are now.
 func (x *Index) current(ctx context.Context) (*sql.DB, error) {
+	if x.flush != nil {
+		x.flush(ctx)
+	}
 	now, err := refState(x.ledger)
 	if err != nil {
 		return nil, err
