@@ -315,13 +315,17 @@ func (w *world) pod(ns, prefix string) *corev1.Pod {
 	return nil
 }
 
-// endPod has a Pod end, as its kubelet would.
+// endPod has a Pod end, as its kubelet would: not before it runs, or what starts
+// it would do so afterwards.
 func (w *world) endPod(ns, prefix string, phase corev1.PodPhase) {
 	w.t.Helper()
-	p := w.pod(ns, prefix)
-	if p == nil {
-		w.t.Fatalf("there is no pod %s", prefix)
-	}
+	var p *corev1.Pod
+	devtest.Await(w.t, e2ePatience, "pod "+prefix+" to run", func() error {
+		if p = w.pod(ns, prefix); p == nil || p.Status.Phase != corev1.PodRunning {
+			return errors.New("it does not")
+		}
+		return nil
+	})
 	patch := fmt.Sprintf(`{"status":{"phase":%q}}`, phase)
 	if _, err := w.kube.CoreV1().Pods(ns).Patch(w.t.Context(), p.Name, types.MergePatchType, []byte(patch), metav1.PatchOptions{}, "status"); err != nil {
 		w.t.Fatal(err)

@@ -272,17 +272,12 @@ func (e *Engine) pinsOf(ctx context.Context, w *work, p *past, cat *catalog.Cata
 		if branch != "" || was.Commit == "" {
 			continue
 		}
-		now, err := e.Sources.Revision(k.url, k.ref)
+		now, err := e.standsAt(ctx, k)
+		if err != nil {
+			return nil, err
+		}
 		if now.Commit == was.Commit {
 			continue
-		}
-		if now.Commit == "" {
-			if now, err = e.Sources.Resolve(ctx, k.url, k.ref); err != nil {
-				return nil, err
-			}
-			if now.Commit == was.Commit {
-				continue
-			}
 		}
 		pin, ok := exactly(k, was)
 		if !ok {

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/sha1" // Git's own hash
 	"crypto/sha256"
@@ -126,8 +127,7 @@ func (o *objects) some(ids []string, each func(i int, ob object), offset int) (n
 		ob, err := o.one(ids[n], o.keep == nil || o.keep(offset+n))
 		if err != nil {
 			_ = o.p.Stdin.Close() // ends the writing, wherever it is
-			_ = <-sent            // that it ended is what counts
-			return n, err
+			return n, cmp.Or(err, <-sent)
 		}
 		each(n, ob)
 	}
