@@ -186,6 +186,7 @@ func TestLeaderLosesItsLease(t *testing.T) {
 	w.commit("One application", map[string]string{
 		"belay/cluster.yaml": "apiVersion: belay.dev/v1alpha1\nkind: Cluster\nmetadata: {name: target}\nspec: {kubeconfig: {file: " + file + "}}\n",
 		"belay/a.yaml":       application("a", "apps/a", "NS-a"), "apps/a/a.yaml": configMap("a", "1")})
+	begin := w.cp.Mark(t)
 	// Each process is told from the others by its user: it has read the file once.
 	lead := func(name string, args ...string) *serveProcess {
 		token, _ := leaders[name].token()
@@ -194,7 +195,7 @@ func TestLeaderLosesItsLease(t *testing.T) {
 	}
 	last := func(name string) time.Time {
 		var at time.Time
-		for _, r := range w.cp.Requests(t, 0, devtest.Filter{UserAgent: "belay/", Verbs: []string{"patch", "create", "delete"}}) {
+		for _, r := range w.cp.Requests(t, begin, devtest.Filter{UserAgent: "belay/", Verbs: []string{"patch", "create", "delete"}}) {
 			if r.User == leaders[name].user() && r.Resource == "configmaps" && r.Time.After(at) {
 				at = r.Time
 			}
@@ -244,7 +245,7 @@ func TestLeaderLosesItsLease(t *testing.T) {
 	if at := last("first"); at.After(severed.Add(5 * time.Second)) {
 		t.Errorf("the first wrote %v after it was cut off", at.Sub(severed))
 	}
-	for _, r := range w.cp.Requests(t, 0, devtest.Filter{UserAgent: "belay/", Verbs: []string{"patch"}}) {
+	for _, r := range w.cp.Requests(t, begin, devtest.Filter{UserAgent: "belay/", Verbs: []string{"patch"}}) {
 		if r.User == leaders["second"].user() && r.Time.Before(last("first")) {
 			t.Errorf("the second wrote before the first had ended: %s", r)
 		}

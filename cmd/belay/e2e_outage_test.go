@@ -239,7 +239,7 @@ func TestStop(t *testing.T) {
 		}
 		return nil
 	})
-	if took := s.stop(); took > 5*time.Second {
+	if took := s.stop(); took > raceTime*5*time.Second {
 		t.Errorf("it took %v to end", took)
 	}
 	if log := s.log.String(); !strings.Contains(log, `"stopped"`) || strings.Contains(log, "not written") || strings.Contains(log, "canceled") {
@@ -273,7 +273,7 @@ func TestStop(t *testing.T) {
 		}
 		return nil
 	})
-	if took := s.stop(); took > 5*time.Second {
+	if took := s.stop(); took > raceTime*5*time.Second {
 		t.Errorf("it took %v to end while a repository hung", took)
 	}
 	h.Resume()

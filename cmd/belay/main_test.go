@@ -1,11 +1,13 @@
 package main
 
 import (
+	"log/slog"
 	"os"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/belaydev/belay/internal/kube"
 	"github.com/belaydev/belay/internal/render"
 	"github.com/belaydev/belay/internal/render/worker"
 )
@@ -21,6 +23,7 @@ func TestMain(m *testing.M) {
 	if code, ok := e2eProcess(); ok {
 		os.Exit(code)
 	}
+	kube.SetLogger(slog.New(slog.DiscardHandler)) // before any of its clients runs: commands run in this process, too
 	testscript.Main(m, map[string]func(){"belay": main})
 }
 

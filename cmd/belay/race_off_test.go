@@ -2,4 +2,7 @@
 
 package main
 
-const raceMemory = 1
+const (
+	raceMemory = 1
+	raceTime   = 1
+)

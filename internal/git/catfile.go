@@ -108,6 +108,9 @@ func (m *Mirror) read(ctx context.Context, id string, limit int64, ask func(*rea
 	if !validID(id) {
 		return object{}, fmt.Errorf("%q is not an object id", id)
 	}
+	if err := context.Cause(ctx); err != nil {
+		return object{}, err // of a reader that is free, too
+	}
 	select {
 	case m.readers.slots <- struct{}{}:
 		defer func() { <-m.readers.slots }()
