@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,7 +26,10 @@ func TestDiskFull(t *testing.T) {
 	s.awaitSynced("a", "b")
 	ballast := filepath.Join(filepath.Dir(w.data), "ballast")
 	fill(t, ballast)
-	w.commit("Change one", map[string]string{"apps/a/a.yaml": configMap("a", "2")})
+	// What the ledger keeps in reserve is room for a small commit.
+	large := make([]byte, 8<<20)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(large) // it always fills it
+	w.commit("Change one", map[string]string{"apps/a/a.yaml": configMap("a", "2"), "large": string(large)})
 	s.hook()
 	// The new commit cannot be fetched. That is said.
 	s.awaitProblem("the disk is full", "make room in the data directory")
