@@ -44,6 +44,19 @@ func ParseRecordID(s string) (writer string, seq uint64, ok bool) {
 	return writer, seq, err == nil
 }
 
+// AuthorText is text of people as a name or an address in the author of a Git
+// commit: without what has a meaning in that line, and without what Git itself
+// strips from both ends.
+func AuthorText(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == '<' || r == '>' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s)
+	return strings.Trim(strings.Join(strings.Fields(s), " "), ".,:;\"\\' ")
+}
+
 // Result is how something ended.
 type Result string
 

@@ -233,16 +233,7 @@ func printDeployment(p *term.Printer, b *strings.Builder, s *shown) {
 			field(p, b, "also from", fmt.Sprintf("%s %s at %s", src.Repo, src.Ref, src.Revision))
 		}
 	}
-	if len(d.Commits) > 0 {
-		b.WriteString("\n" + p.Paint(term.Bold, "Commits") + "\n")
-		printCommits(b, d.Commits, d.MoreCommits)
-	}
-	if len(d.Objects) > 0 {
-		b.WriteString("\n" + p.Paint(term.Bold, "Objects") + "\n")
-		for i := range d.Objects {
-			printObject(p, b, &d.Objects[i])
-		}
-	}
+	printContents(p, b, d.Commits, d.MoreCommits, d.Objects)
 	if len(s.Changes) > 0 {
 		b.WriteString("\n" + p.Paint(term.Bold, "Changed against what was there before") + "\n")
 		printChanges(p, b, s.Changes)
@@ -262,6 +253,20 @@ func approvers(commits []belay.Commit) []string {
 		all = append(all, without(commits[i].Approvers, all)...)
 	}
 	return all
+}
+
+// printContents says what a deployment, or another event, brought and wrote.
+func printContents(p *term.Printer, b *strings.Builder, commits []belay.Commit, more int, objects []belay.ObjectResult) {
+	if len(commits) > 0 {
+		b.WriteString("\n" + p.Paint(term.Bold, "Commits") + "\n")
+		printCommits(b, commits, more)
+	}
+	if len(objects) > 0 {
+		b.WriteString("\n" + p.Paint(term.Bold, "Objects") + "\n")
+		for i := range objects {
+			printObject(p, b, &objects[i])
+		}
+	}
 }
 
 func printCommits(b *strings.Builder, commits []belay.Commit, more int) {
@@ -356,14 +361,5 @@ func printRecord(p *term.Printer, b *strings.Builder, r *belay.Record) {
 		}
 		field(p, b, "rolled back", h.Bad)
 	}
-	if len(d.Commits) > 0 {
-		b.WriteString("\n" + p.Paint(term.Bold, "Commits") + "\n")
-		printCommits(b, d.Commits, d.MoreCommits)
-	}
-	if len(d.Objects) > 0 {
-		b.WriteString("\n" + p.Paint(term.Bold, "Objects") + "\n")
-		for i := range d.Objects {
-			printObject(p, b, &d.Objects[i])
-		}
-	}
+	printContents(p, b, d.Commits, d.MoreCommits, d.Objects)
 }

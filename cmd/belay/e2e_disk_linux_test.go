@@ -3,20 +3,18 @@ package main
 import (
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
-)
 
-// envRequireAll is set where no test may be left out for want of something.
-const envRequireAll = "BELAY_TEST_REQUIRE_ALL"
+	"github.com/belaydev/belay/internal/devtest"
+)
 
 // On a full disk nothing is written to a cluster, as it could not be put on the
 // record. It is said, and everything goes on once there is room.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.data = filepath.Join(tmpfs(t, "48m"), "data")
+	w.data = filepath.Join(devtest.Disk(t, "48m"), "data")
 	w.commit("Two applications", map[string]string{
 		"belay/a.yaml": application("a", "apps/a", "NS-a"), "apps/a/a.yaml": configMap("a", "1"),
 		"belay/b.yaml": application("b", "apps/b", "NS-b"), "apps/b/a.yaml": documents(configMap("b", "1"),
@@ -25,7 +23,7 @@ func TestDiskFull(t *testing.T) {
 	s := w.serve()
 	s.awaitSynced("a", "b")
 	ballast := filepath.Join(filepath.Dir(w.data), "ballast")
-	fill(t, ballast)
+	devtest.FillDisk(t, ballast)
 	// What the ledger keeps in reserve is room for a small commit.
 	large := make([]byte, 8<<20)
 	_, _ = rand.NewChaCha8([32]byte{}).Read(large) // it always fills it
@@ -49,44 +47,11 @@ func TestDiskFull(t *testing.T) {
 	w.awaitValue(w.ns("a"), "a", "2")
 	// It starts on a full disk, too, from what it had.
 	s.stop()
-	fill(t, ballast)
+	devtest.FillDisk(t, ballast)
 	mark := w.cp.Mark(t)
 	s = w.serve()
 	s.awaitSynced("a", "b")
 	if r := w.writes(mark); len(r) > 0 {
 		t.Errorf("it wrote%s", listing(r))
-	}
-}
-
-// tmpfs is a file system of its own with that much room.
-func tmpfs(t testing.TB, size string) string {
-	t.Helper()
-	dir := t.TempDir()
-	if os.Geteuid() != 0 && os.Getenv(envRequireAll) == "" {
-		t.Skip("a small file system takes root's rights to mount")
-	}
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size="+size, "none", dir).CombinedOutput(); err != nil {
-		t.Fatalf("mount a small file system: %v\n%s", err, out)
-	}
-	t.Cleanup(func() {
-		if out, err := exec.Command("umount", "-l", dir).CombinedOutput(); err != nil {
-			t.Errorf("umount: %v\n%s", err, out)
-		}
-	})
-	return dir
-}
-
-// fill writes a file until nothing more fits.
-func fill(t testing.TB, path string) {
-	t.Helper()
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for block := make([]byte, 1<<20); len(block) > 0; {
-		if _, err := f.Write(block); err != nil {
-			block = block[:len(block)/2]
-		}
 	}
 }

@@ -23,15 +23,22 @@ func restoreFleet() (files map[string]string, names []string) {
 	return files, names
 }
 
+// restorable is a world in which that fleet is delivered.
+func restorable(t *testing.T) (w *world, s *serveProcess, names []string) {
+	t.Helper()
+	w = newWorld(t)
+	files, names := restoreFleet()
+	w.commit("A fleet", files)
+	s = w.serve()
+	s.awaitSynced(names...)
+	return w, s, names
+}
+
 // The repository is moved: a mirror of it takes its place under another URL. Nothing
 // is written for that, nothing is pruned, and what the mirror says next is done.
 func TestRepositoryMoved(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	files, names := restoreFleet()
-	w.commit("A fleet", files)
-	s := w.serve()
-	s.awaitSynced(names...)
+	w, s, names := restorable(t)
 	uid := w.uid(w.ns("app-00"), "config")
 
 	mirror := filepath.Join(t.TempDir(), "elsewhere.git")
@@ -73,11 +80,7 @@ func TestRepositoryMoved(t *testing.T) {
 // A namespace is deleted with everything in it: it comes back as Git declares it.
 func TestNamespaceDeletedByHand(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	files, names := restoreFleet()
-	w.commit("A fleet", files)
-	s := w.serve()
-	s.awaitSynced(names...)
+	w, s, names := restorable(t)
 	before, err := w.inventory()
 	if err != nil {
 		t.Fatal(err)
@@ -131,11 +134,7 @@ func (w *world) ledgerTip(data string) (n int, tip string) {
 // where the backup ends.
 func TestRestoreFromBackup(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	files, names := restoreFleet()
-	w.commit("A fleet", files)
-	s := w.serve()
-	s.awaitSynced(names...)
+	w, s, names := restorable(t)
 	backup := w.backUp()
 	kept, tip := w.ledgerTip(backup)
 	if kept < len(names) {

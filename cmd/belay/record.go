@@ -16,20 +16,12 @@ import (
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/git"
 	"github.com/belaydev/belay/internal/ledger/index"
+	"github.com/belaydev/belay/internal/server"
 )
 
 // recordReader answers questions of what happened: a server, or a ledger that is
-// read here. Lists come newest first with the After of the next page.
-type recordReader interface {
-	Records(ctx context.Context, q belay.RecordQuery) (records []belay.Record, next string, err error)
-	Record(ctx context.Context, id string) (belay.Record, error)
-	Deployments(ctx context.Context, q belay.RecordQuery) (deployments []belay.Deployment, next string, err error)
-	Deployment(ctx context.Context, id string) (belay.Deployment, error)
-	Manifests(ctx context.Context, deployment string) ([]belay.ManifestText, error)
-	Changes(ctx context.Context, deployment string) ([]belay.ManifestChange, error)
-	Diff(ctx context.Context, application, from, to string) ([]belay.ManifestChange, error)
-	Blame(ctx context.Context, application, cluster, object string) ([]belay.ManifestBlame, error)
-}
+// read here. Both say what a server says.
+type recordReader = server.Record
 
 // indexFile is the index of the ledger in the data directory. It is a cache.
 const indexFile = "ledger.sqlite"

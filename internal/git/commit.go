@@ -93,7 +93,7 @@ func validPath(p string) bool {
 // person takes "Name <address>" apart; git wants both.
 func person(s string) (name, mail string) {
 	name, mail, _ = strings.Cut(s, "<")
-	name, mail = plain(name), plain(strings.TrimRight(strings.TrimSpace(mail), ">"))
+	name, mail = belay.AuthorText(name), belay.AuthorText(strings.TrimRight(strings.TrimSpace(mail), ">"))
 	if name == "" {
 		name = mail
 	}
@@ -104,17 +104,6 @@ func person(s string) (name, mail string) {
 		mail = strings.ReplaceAll(name, " ", ".") + "@localhost"
 	}
 	return name, mail
-}
-
-// plain leaves out what has a meaning in the line of an author.
-func plain(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == '<' || r == '>' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, s)
-	return strings.Trim(strings.Join(strings.Fields(s), " "), ".,:;\"\\' ")
 }
 
 // Entry is what stands at a path of a commit; links are not followed.

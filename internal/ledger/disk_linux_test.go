@@ -3,52 +3,16 @@ package ledger_test
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/devtest"
 	"github.com/belaydev/belay/internal/ledger"
 )
-
-// tmpfs is a file system of its own with that much room.
-func tmpfs(t *testing.T, size string) string {
-	t.Helper()
-	dir := t.TempDir()
-	if os.Geteuid() != 0 && os.Getenv("BELAY_TEST_REQUIRE_ALL") == "" {
-		t.Skip("a small file system takes root's rights to mount")
-	}
-	run(t, "mount", "-t", "tmpfs", "-o", "size="+size, "none", dir)
-	t.Cleanup(func() {
-		if out, err := exec.Command("umount", "-l", dir).CombinedOutput(); err != nil {
-			t.Errorf("umount: %v\n%s", err, out)
-		}
-	})
-	return dir
-}
-
-// fill leaves no room at all.
-func fill(t *testing.T, path string) {
-	t.Helper()
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = io.Copy(f, zeros{})
-	if !errors.Is(err, syscall.ENOSPC) {
-		t.Fatalf("fill the disk: %v", err)
-	}
-	_ = f.Close() // it is full, and meant to be
-}
-
-type zeros struct{}
-
-func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
 // await waits for a condition of something that goes on beside the test.
 func await(t *testing.T, what string, ok func() bool) {
@@ -68,12 +32,12 @@ func await(t *testing.T, what string, ok func() bool) {
 // that was kept for it. With more room everything goes on by itself.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
-	disk := tmpfs(t, "16m")
+	disk := devtest.Disk(t, "16m")
 	dir, ballast := filepath.Join(disk, "ledger.git"), filepath.Join(disk, "ballast")
 	k := key(t, "key")
 	l := open(t, ledger.Options{Dir: dir, Key: k})
 	record(t, l, belay.Event{Type: belay.EventStarted, Message: "event 0"})
-	fill(t, ballast)
+	devtest.FillDisk(t, ballast)
 	start := func() (string, error) {
 		return l.Record(t.Context(), belay.Event{Type: belay.EventSyncStarted, Application: "a", Cluster: "c", Message: "deploying"})
 	}
@@ -92,7 +56,7 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("a deployment began in the reserve: %v, %+v", err, l.Stats())
 	}
 	// Now there is not even that.
-	fill(t, ballast+"2")
+	devtest.FillDisk(t, ballast+"2")
 	for i := 6; i <= 300; i++ {
 		l.Publish(belay.Event{Type: belay.EventHealth, Message: fmt.Sprintf("event %d", i), Reason: strings.Repeat("x", 1000)})
 	}
@@ -122,11 +86,11 @@ func TestFullDisk(t *testing.T) {
 	}
 
 	// It opens on a full disk, and knows what it knew.
-	fill(t, ballast)
+	devtest.FillDisk(t, ballast)
 	if err := os.Remove(filepath.Join(disk, "ledger.reserve")); err != nil {
 		t.Fatal(err)
 	}
-	fill(t, ballast+"2")
+	devtest.FillDisk(t, ballast+"2")
 	l = open(t, ledger.Options{Dir: dir, Key: k})
 	if r := l.Running(); len(r) != 1 || r[0].ID != id {
 		t.Errorf("running: %+v", r)

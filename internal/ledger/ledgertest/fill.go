@@ -126,7 +126,7 @@ func manifests(app, round int) []belay.Manifest {
 	var out []belay.Manifest
 	for _, o := range objectIDs(app)[:written(round)] {
 		raw, err := json.Marshal(map[string]any{"apiVersion": "v1", "kind": o.Kind, "metadata": map[string]any{"name": o.Name, "namespace": o.Namespace, "labels": map[string]string{"app": o.Name}},
-			"spec": map[string]any{"replicas": 3, "image": fmt.Sprintf("registry.example.org/app:%d", round), "env": []string{id("env", app), id("env", app+1)}}})
+			"spec": map[string]any{"replicas": 3, "image": fmt.Sprintf("images.example.org/app:%d", round), "env": []string{id("env", app), id("env", app+1)}}})
 		if err != nil {
 			panic(err) // these are values that always encode
 		}

@@ -471,7 +471,7 @@ func Author(r *belay.Record) string {
 	if !ok || !closed {
 		name, mail = r.Event.Actor, ""
 	}
-	name, mail = plain(name), plain(mail)
+	name, mail = belay.AuthorText(name), belay.AuthorText(mail)
 	if name == "" && mail == "" {
 		return "Belay <" + Principal(r.Writer) + ">"
 	}
@@ -479,18 +479,6 @@ func Author(r *belay.Record) string {
 		name = mail
 	}
 	return name + " <" + mail + ">"
-}
-
-// plain leaves out what has a meaning in the line of an author.
-func plain(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r == '<' || r == '>' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, s)
-	// Git itself strips these from both ends of a name.
-	return strings.Trim(strings.Join(strings.Fields(s), " "), ".,:;\"\\' ")
 }
 
 // Message is the message of the commit that a record is. It follows from the
