@@ -86,7 +86,7 @@ func undeclared(path []string, fields, ours map[string]any, v any, out *[]string
 			}
 		}
 		foreign := slices.DeleteFunc(itemKeys(fields), func(k itemKey) bool { _, ok := items[k.text]; return ok })
-		for i, k := range assign(foreign, rest) {
+		for i, k := range assignOthers(foreign, rest) {
 			if k != "" {
 				items[k] = rest[i]
 			}

@@ -159,6 +159,8 @@ func TestCompareFindsForeignEdits(t *testing.T) {
 			added: []string{app + `.ports[containerPort=80,protocol="UDP"]`}},
 		{name: "a port changed", object: web, manager: "kubectl-edit", kind: jsonPatch, patch: `[{"op":"replace","path":"` + containers + `/ports/0/containerPort","value":90}]`,
 			taken: []string{app + ".ports[containerPort=80]"}, added: []string{app + `.ports[containerPort=90,protocol="TCP"]`}},
+		{name: "the protocol of a port changed", object: web, manager: "kubectl-edit", kind: jsonPatch, patch: `[{"op":"replace","path":"` + containers + `/ports/1/protocol","value":"UDP"}]`,
+			taken: []string{app + ".ports[containerPort=81]"}, added: []string{app + `.ports[containerPort=81,protocol="UDP"]`}},
 		{name: "a label changed", object: web, manager: "kubectl-label", kind: merge, patch: `{"metadata":{"labels":{"team":"b"}}}`, taken: []string{"metadata.labels.team"}},
 		{name: "a label added", object: web, manager: "kubectl-label", kind: merge, patch: `{"metadata":{"labels":{"x.io/y":"b"}}}`, added: []string{`metadata.labels["x.io/y"]`}},
 		{name: "a label added by a controller", object: web, manager: "labeller", kind: merge, patch: `{"metadata":{"labels":{"x.io/y":"b"}}}`},

@@ -33,14 +33,27 @@ func itemKeys(fields map[string]any) []itemKey {
 // the schema has a default for them (a port's protocol). So the items that say
 // most choose first: of {port: 53, protocol: UDP} and {port: 53} the second gets
 // what the first leaves.
+//
+// The keys of others stand for an item only if what it leaves out is what the API
+// server would put there, see [itemKey.isDefault]: {port: 53, protocol: UDP} that
+// somebody made of a declared {port: 53} is another item, and in the way of ours.
 func assign(keys []itemKey, items []any) []string {
+	return assignWhere(keys, items, func(*itemKey, any) bool { return true })
+}
+
+// assignOthers is assign for the keys of somebody else's entry.
+func assignOthers(keys []itemKey, items []any) []string {
+	return assignWhere(keys, items, (*itemKey).isDefault)
+}
+
+func assignWhere(keys []itemKey, items []any, may func(*itemKey, any) bool) []string {
 	out := make([]string, len(items))
 	used := map[string]bool{}
 	type choice struct{ item, key, said int }
 	var choices []choice
 	for i, item := range items {
 		for k := range keys {
-			if said, ok := keys[k].fits(item, i); ok {
+			if said, ok := keys[k].fits(item, i); ok && may(&keys[k], item) {
 				choices = append(choices, choice{i, k, said})
 			}
 		}
@@ -77,6 +90,18 @@ func (k *itemKey) fits(item any, index int) (said int, ok bool) {
 		}
 	}
 	return said, true
+}
+
+// isDefault says whether what the item leaves out of a key may be the schema's
+// default. The one that built-in kinds have is TCP, for the protocol of container
+// and service ports; of custom kinds it is not known, and nothing is lost by taking
+// their item for a new one: it becomes ours and is applied as it is declared.
+// Source: the defaults of ContainerPort and ServicePort in the API reference.
+func (k *itemKey) isDefault(item any) bool {
+	m, _ := item.(map[string]any)
+	_, said := m["protocol"]
+	protocol, inKey := k.key["protocol"]
+	return said || !inKey || protocol == "TCP"
 }
 
 // scalarEqual compares decoded JSON; 1 and 1.0 are one number.
