@@ -89,3 +89,21 @@ func TestAnotherURLOfARepositoryWakesItsApplications(t *testing.T) {
 		t.Errorf("a commit that changed nothing woke %v", e.queue.order)
 	}
 }
+
+// nobodysSources follow nothing yet.
+type nobodysSources struct{ fakeSources }
+
+func (nobodysSources) Poke(string) int { return 0 }
+
+// A hook that comes before the definitions were read is no error of the forge's:
+// what was pushed is seen by the first look, which is still to come.
+func TestHooksBeforeTheDefinitionsAreRead(t *testing.T) {
+	e := New(Options{Repo: fakeRepo, Sources: nobodysSources{}})
+	if n, err := e.Poke("https://host/other"); n != 1 || err != nil {
+		t.Errorf("before the definitions are read: %d, %v", n, err)
+	}
+	e.catalog = &catalog.Catalog{}
+	if n, err := e.Poke("https://host/other"); n != 0 || err != nil {
+		t.Errorf("of a repository that nobody declares: %d, %v", n, err)
+	}
+}

@@ -416,16 +416,23 @@ func (e *Engine) asked(names []string) ([]string, map[refKey]bool, error) {
 }
 
 // Poke looks at a repository, given by URL or name (all for ""), at once and
-// returns how many that is, without waiting.
+// returns how many that is, without waiting. Before the definitions were read it is
+// not known which repositories are in use: any is taken for one, since the first
+// look at each is still to come and sees what was pushed.
 func (e *Engine) Poke(repo string) (int, error) {
 	e.mu.Lock()
-	if e.catalog != nil && repo != "" {
+	known := e.catalog != nil
+	if known && repo != "" {
 		if r, ok := e.catalog.Repository(repo); ok {
 			repo = r.Spec.URL
 		}
 	}
 	e.mu.Unlock()
-	return e.Sources.Poke(repo), nil
+	n := e.Sources.Poke(repo)
+	if !known && repo != "" {
+		n = max(n, 1)
+	}
+	return n, nil
 }
 
 // Facts are what a cluster serves.
