@@ -418,6 +418,7 @@ func TestHooksKeepTheTime(t *testing.T) {
 		}
 	}
 	s.push("Mend it", map[string]string{"apps/slow/a.yaml": documents(configMap("a", "1"), hookJob("hangs", "PreSync", ""), hookJob("tell", "SyncFail", "")),
+		"belay/slow.yaml":      application("slow", "apps/slow", "NS-slow"), // with time: what mends it is no race
 		"belay/suspended.yaml": "", "belay/failing.yaml": ""})
 	s.awaitSynced("slow", "waiting")
 }
