@@ -34,7 +34,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	err := dispatch(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -42,6 +42,33 @@ func main() {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
+}
+
+// command is one thing that can be measured.
+type command struct {
+	name, summary string
+	run           func(ctx context.Context, args []string, stdout, stderr io.Writer) error
+}
+
+// commands can be named as the first argument; the first is the default.
+var commands = []command{
+	{"fleet", "a fleet's life beside the raw loop: rollout, commits, drift, rest, restart", runFleet},
+}
+
+func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		return commands[0].run(ctx, args, stdout, stderr)
+	}
+	for _, c := range commands {
+		if c.name == args[0] {
+			return c.run(ctx, args[1:], stdout, stderr)
+		}
+	}
+	var known strings.Builder
+	for _, c := range commands {
+		fmt.Fprintf(&known, "\n  %-10s %s", c.name, c.summary)
+	}
+	return fmt.Errorf("there is no %q to measure, but:%s", args[0], &known)
 }
 
 // options are the command line.
@@ -55,7 +82,7 @@ type options struct {
 
 func parse(args []string, stderr io.Writer) (options, error) {
 	var o options
-	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f := flag.NewFlagSet("bench fleet", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.IntVar(&o.apps, "apps", 100, "number of applications")
 	f.StringVar(&o.kind, "kind", "kustomize", "what they are made with: "+strings.Join(kinds, ", "))
@@ -80,7 +107,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	return o, checkKind(o.kind)
 }
 
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
+func runFleet(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
 	o, err := parse(args, stderr)
 	if err != nil {
 		return err
