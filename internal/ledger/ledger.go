@@ -75,6 +75,7 @@ type Ledger struct {
 	// seen are the sources of events that wait, too.
 	seen    map[string]string
 	stats   Stats
+	urgent  rush
 	failure *belay.Error // why nothing can be written, or nil
 	tried   time.Time    // when that was found last
 	ended   bool
@@ -221,6 +222,9 @@ func (l *Ledger) enqueue(it *item) error {
 	}
 	if ev := &it.ev; ev.Ref != "" && (ev.Type == belay.EventRevision || ev.Type == belay.EventRewritten) {
 		l.seen[record.SourcePath(ev.Repo, ev.Ref)] = ev.Revision
+	}
+	if it.done != nil {
+		l.urgent.add(l.now())
 	}
 	l.queue = append(l.queue, it)
 	l.nudge()

@@ -85,6 +85,9 @@ func (l *Ledger) run() {
 			}
 		case !urgent && n < batchItems && l.lingers():
 		default:
+			if urgent && l.rushed() {
+				l.gather()
+			}
 			_ = l.flush() // kept in l.failure, told to those who wait
 		}
 	}
@@ -132,7 +135,11 @@ func (l *Ledger) wait(d time.Duration) bool {
 // lingers gives others the time to join a batch that nobody waits for. It is true
 // when one came that somebody waits for.
 func (l *Ledger) lingers() bool {
-	t := time.NewTimer(linger)
+	d := linger
+	if l.rushed() {
+		d = gatherTime // others come that are waited for
+	}
+	t := time.NewTimer(d)
 	defer t.Stop()
 	for {
 		select {
