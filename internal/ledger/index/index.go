@@ -56,7 +56,9 @@ type Index struct {
 	seen string // what the refs said when the index was up to date
 	bad  int    // commits that are no records
 	wake *time.Timer
-	shut bool
+	// woken is when the first was that it waits for.
+	woken time.Time
+	shut  bool
 	// behind is true after Wake led to an error, which is told once.
 	behind bool
 }
@@ -93,18 +95,30 @@ func gitDir(path string) (string, error) {
 		Hint: "name the directory of a ledger, such as ledger.git in the data directory of a server, or a clone of one"}
 }
 
-// delay is how long Wake waits for more to come.
-const delay = time.Second
+// What Wake was told of is indexed when nothing more came for quiet, and after patience
+// in any case: while a fleet is rolled out the processors have better things to do,
+// and a question asked meanwhile brings the index up to date itself.
+const (
+	quiet    = 2 * time.Second
+	patience = 30 * time.Second
+)
 
 // Wake says that the ledger has grown: the index follows soon, so that the next
 // question finds little left to do. It does not block.
 func (x *Index) Wake() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.shut || x.wake != nil {
+	if x.shut {
 		return
 	}
-	x.wake = time.AfterFunc(delay, func() {
+	if x.wake != nil {
+		if time.Since(x.woken) < patience-quiet {
+			x.wake.Reset(quiet)
+		}
+		return
+	}
+	x.woken = time.Now()
+	x.wake = time.AfterFunc(quiet, func() {
 		x.mu.Lock()
 		x.wake = nil
 		x.mu.Unlock()
