@@ -53,8 +53,10 @@ type Options struct {
 	// nil every manifest of an application is recorded with each of its deployments.
 	ManifestSum func(json.RawMessage) (string, error)
 
-	// Workers that reconcile at the same time. Default 4 per processor: most of
-	// their time is spent waiting for the cluster.
+	// Workers that reconcile at the same time. Default 32 per processor: most of
+	// their time is spent waiting for the cluster and the record, and what is written
+	// on record together costs less than one by one. What they use is bounded where
+	// it is used: renders by the pool, requests by each cluster.
 	Workers int
 	// HotBytes bounds the manifests kept in memory. Default 64 MiB.
 	HotBytes int
@@ -155,7 +157,7 @@ type cluster struct {
 // New makes an engine.
 func New(o Options) *Engine {
 	if o.Workers == 0 {
-		o.Workers = 4 * runtime.GOMAXPROCS(0)
+		o.Workers = 32 * runtime.GOMAXPROCS(0)
 	}
 	if o.HotBytes == 0 {
 		o.HotBytes = 64 << 20
