@@ -53,6 +53,7 @@ type command struct {
 // commands can be named as the first argument; the first is the default.
 var commands = []command{
 	{"fleet", "a fleet's life beside the raw loop: rollout, commits, drift, rest, restart", runFleet},
+	{"render", "render workers beside the libraries that they run, and the start of a pool", runRendering},
 }
 
 func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -165,7 +166,21 @@ func (o *options) findPrograms() error {
 	}
 	o.belay = cmp.Or(o.belay, filepath.Join(root, "bin", "belay"))
 	o.devcluster = cmp.Or(o.devcluster, filepath.Join(root, "bin", "devcluster"))
-	for _, p := range []string{o.belay, o.devcluster} {
+	return found(o.belay, o.devcluster)
+}
+
+// findBelay is findPrograms for what needs no control plane.
+func (o *options) findBelay() error {
+	root, err := moduleRoot()
+	if err != nil && o.belay == "" {
+		return err
+	}
+	o.belay = cmp.Or(o.belay, filepath.Join(root, "bin", "belay"))
+	return found(o.belay)
+}
+
+func found(programs ...string) error {
+	for _, p := range programs {
 		if _, err := os.Stat(p); err != nil {
 			return fmt.Errorf(`find a program: %w: run "make build" first`, err)
 		}

@@ -87,8 +87,10 @@ var rules = []rule{
 	{pkg: "internal/registrytest", tests: true, why: "Tests of any package serve charts and artifacts with it, so it knows none of them."},
 	{pkg: "internal/archtest", processes: true, tests: true, why: "It asks the go command what imports what."},
 
-	{pkg: "bench/...", imports: []string{"client"}, kubernetes: true, git: true,
+	{pkg: "bench/...", imports: []string{"client", "bench/..."}, kubernetes: true, git: true,
 		why: "A benchmark measures the binary from outside, as a user meets it: over Git, HTTP and the API server. What it could reach inside would be measured instead."},
+	{pkg: "bench/rendering", imports: []string{"internal/render"}, kubernetes: true,
+		why: "What a pool of workers costs beyond the libraries can only be told beside them, in one program that calls both. It is for that, and knows nothing else of Belay."},
 	{pkg: "deploy/image", standard: true, why: "It runs on the machines of those who build releases, and what goes into an image should be easy to see: files in, archive out."},
 	{pkg: "cmd/belay", imports: []string{"client", "internal/..."}, why: "Here, and only here, the parts are put together. It holds no logic that needs Kubernetes types."},
 }
