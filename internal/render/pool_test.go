@@ -199,7 +199,7 @@ func broken(how string) {
 	case "parts":
 		wire.Write(os.Stdout, wire.Done, wire.Output{Kind: "plain", Docs: []wire.Doc{{File: "x", Size: 1 << 40}}})
 	case "escape":
-		wire.Write(os.Stdout, wire.Ask, wire.Question{Op: wire.OpRead, Paths: []string{"../../etc/passwd", "/etc/passwd", ""}})
+		wire.Write(os.Stdout, wire.Ask, wire.Question{Read: []string{"../../etc/passwd", "/etc/passwd", ""}})
 		f, err := wire.Read(in, 1<<30)
 		var a wire.Answers
 		if err != nil || f.Decode(wire.Answer, &a) != nil {

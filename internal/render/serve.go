@@ -44,30 +44,29 @@ func (e *inputLimitError) Error() string { return fmt.Sprintf("read more than %s
 // answer looks up each path. An error ends the render; what is wrong with one
 // path is part of its answer.
 func (s *server) answer(q wire.Question) (wire.Answers, [][]byte, error) {
-	a := wire.Answers{Items: make([]wire.Item, len(q.Paths))}
-	var data [][]byte
-	for i, p := range q.Paths {
-		if !fs.ValidPath(p) {
-			a.Items[i].Error = &wire.PathError{Path: p, Reason: "is not a path inside the repository"}
-			continue
-		}
-		switch q.Op {
-		case wire.OpStat:
-			a.Items[i] = s.stat(p)
-		case wire.OpList:
-			a.Items[i] = s.list(p)
-		case wire.OpRead:
-			item, b, err := s.read(p)
-			if err != nil {
-				return a, nil, err
+	a := wire.Answers{Items: make([]wire.Item, 0, q.Len())}
+	each := func(paths []string, look func(string) wire.Item) {
+		for _, p := range paths {
+			if fs.ValidPath(p) {
+				a.Items = append(a.Items, look(p))
+				continue
 			}
-			a.Items[i] = item
-			data = append(data, b)
-		default:
-			return a, nil, &wire.ProtocolError{Problem: fmt.Sprintf("a question of the unknown kind %q", q.Op)}
+			a.Items = append(a.Items, wire.Item{Error: &wire.PathError{Path: p, Reason: "is not a path inside the repository"}})
 		}
 	}
-	return a, data, nil
+	var data [][]byte
+	var broken error
+	each(q.Stat, s.stat)
+	each(q.List, s.list)
+	each(q.Read, func(p string) wire.Item {
+		if broken != nil {
+			return wire.Item{}
+		}
+		item, b, err := s.read(p)
+		data, broken = append(data, b), err
+		return item
+	})
+	return a, data, broken
 }
 
 func (s *server) stat(p string) wire.Item {
@@ -111,7 +110,11 @@ func (s *server) read(p string) (wire.Item, []byte, error) {
 	b, err := s.files.ReadFile(p)
 	if err != nil {
 		s.note(belay.ReadStat, p)
-		return s.failed(p, err), nil, nil
+		item := s.failed(p, err)
+		if info, err := s.files.Stat(p); err == nil {
+			item.Dir = info.IsDir()
+		}
+		return item, nil, nil
 	}
 	s.note(belay.ReadFile, p)
 	if s.left -= int64(len(b)); s.left < 0 {

@@ -43,15 +43,17 @@ const (
 // Belay's annotation for that.
 func Render(tree wire.Tree, job wire.Job) *wire.Output {
 	out := &wire.Output{Kind: Kind}
+	tree = wire.Remember(tree)
 	root := path.Clean(job.Source.Path)
 	opts := job.Source.Helm
 	if opts == nil {
 		opts = &belay.HelmSource{}
 	}
+	c := &charts{tree: tree, out: out, files: map[*common.File]string{}}
+	tree.Look(wire.Question{Stat: []string{root, path.Join(root, "Chart.yaml")}, List: []string{root}, Read: valuesPaths(root, opts)})
 	if !isChart(tree, out, root) {
 		return out
 	}
-	c := &charts{tree: tree, out: out, files: map[*common.File]string{}}
 	ch := c.dir(root)
 	if ch == nil {
 		return out

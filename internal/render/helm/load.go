@@ -86,7 +86,7 @@ func (c *charts) list(root string) ([]chartFile, bool) {
 			c.out.Fail(wire.Problem{File: root, Message: fmt.Sprintf("the chart has more than %d files, or directories more than %d deep", maxFiles, maxDepth)})
 			return nil, false
 		}
-		var next []string
+		var next, here []string
 		for i, l := range listings {
 			if l.Err != nil {
 				c.out.Fail(wire.ProblemOf(l.Err, "", 0))
@@ -100,13 +100,14 @@ func (c *charts) list(root string) ([]chartFile, bool) {
 				if e.Dir {
 					next = append(next, name)
 				} else {
-					names = append(names, name)
+					here = append(here, name)
 				}
 			}
 		}
-		level = next
+		level, names = next, append(names, here...)
 		if len(next) > 0 {
-			listings = c.tree.List(under(root, next)...)
+			// What is here is read with what is listed below.
+			listings = c.tree.Look(wire.Question{List: under(root, next), Read: under(root, here)}).Listings
 		}
 	}
 	slices.Sort(names)

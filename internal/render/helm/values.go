@@ -21,9 +21,9 @@ import (
 	"github.com/belaydev/belay/internal/render/wire"
 )
 
-// userValues merges the values files and the inline values of the application.
-// The later wins; an explicit null takes a default of the chart away.
-func (c *charts) userValues(root string, opts *belay.HelmSource) (map[string]any, bool) {
+// valuesPaths are where the values files lie, in order; outside of the
+// repository for one that would be.
+func valuesPaths(root string, opts *belay.HelmSource) []string {
 	paths := make([]string, len(opts.ValuesFiles))
 	for i, f := range opts.ValuesFiles {
 		switch rest, absolute := strings.CutPrefix(f, "/"); {
@@ -37,8 +37,17 @@ func (c *charts) userValues(root string, opts *belay.HelmSource) (map[string]any
 		default:
 			paths[i] = path.Join(root, f)
 		}
-		if paths[i] == ".." || strings.HasPrefix(paths[i], "../") {
-			c.out.Fail(wire.Problem{Message: fmt.Sprintf("spec.source.helm.valuesFiles names %q, which is outside the repository", f)})
+	}
+	return paths
+}
+
+// userValues merges the values files and the inline values of the application.
+// The later wins; an explicit null takes a default of the chart away.
+func (c *charts) userValues(root string, opts *belay.HelmSource) (map[string]any, bool) {
+	paths := valuesPaths(root, opts)
+	for i, p := range paths {
+		if p == ".." || strings.HasPrefix(p, "../") {
+			c.out.Fail(wire.Problem{Message: fmt.Sprintf("spec.source.helm.valuesFiles names %q, which is outside the repository", opts.ValuesFiles[i])})
 			return nil, false
 		}
 	}

@@ -21,7 +21,7 @@ import (
 func (in *inspector) explain(cause error) {
 	before := len(in.out.Problems)
 	for _, f := range in.resources {
-		c := in.src.read(f)[0]
+		c := in.src.Read(f)[0]
 		if c.Err != nil {
 			in.out.Fail(wire.ProblemOf(c.Err, "", 0))
 			continue
@@ -60,7 +60,7 @@ func (in *inspector) declared(text string) []wire.Doc {
 	name, _, _ = strings.Cut(name, ".")
 	var places []wire.Doc
 	for _, f := range in.resources {
-		c := in.src.read(f)[0]
+		c := in.src.Read(f)[0]
 		for _, d := range manifest.Split(c.Data) {
 			if manifest.Names(d, kind, name) {
 				places = append(places, wire.Doc{File: f, Line: d.Line})
@@ -116,7 +116,7 @@ func (in *inspector) patchText(l *layer, p patch) []byte {
 	if p.path == "" {
 		return []byte(p.inline)
 	}
-	return in.src.read(path.Join(l.dir, p.path))[0].Data
+	return in.src.Read(path.Join(l.dir, p.path))[0].Data
 }
 
 // checkPairs reports literals and lines of env files that are no key=value.
@@ -132,7 +132,7 @@ func (in *inspector) checkPairs(l *layer, field string, i int, kv *types.KvPairS
 	}
 	for _, f := range envs {
 		f = path.Join(l.dir, f)
-		c := in.src.read(f)[0]
+		c := in.src.Read(f)[0]
 		if c.Err != nil {
 			continue
 		}
@@ -158,7 +158,7 @@ func (in *inspector) secrets() []string {
 			kv := &l.k.SecretGenerator[i].KvPairSources
 			out = append(out, manifest.LineTexts([]byte(strings.Join(kv.LiteralSources, "\n")))...)
 			for _, f := range append(slices.Clone(kv.EnvSources), kv.EnvSource) {
-				if c := in.src.read(path.Join(l.dir, f))[0]; f != "" && c.Err == nil {
+				if c := in.src.Read(path.Join(l.dir, f))[0]; f != "" && c.Err == nil {
 					out = append(out, manifest.LineTexts(c.Data)...)
 				}
 			}
@@ -166,7 +166,7 @@ func (in *inspector) secrets() []string {
 				if _, after, ok := strings.Cut(f, "="); ok {
 					f = after
 				}
-				if c := in.src.read(path.Join(l.dir, f))[0]; c.Err == nil {
+				if c := in.src.Read(path.Join(l.dir, f))[0]; c.Err == nil {
 					out = append(out, strings.TrimSpace(string(c.Data)))
 					out = append(out, manifest.LineTexts(c.Data)...)
 				}
@@ -178,7 +178,7 @@ func (in *inspector) secrets() []string {
 			}
 		}
 	}
-	for _, c := range in.src.files {
+	for _, c := range in.src.Contents() {
 		if c.Err == nil {
 			out = append(out, manifest.SecretTexts(c.Data)...)
 		}

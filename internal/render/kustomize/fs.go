@@ -16,20 +16,15 @@ import (
 )
 
 // source is the file system Kustomize sees: the Tree, with the root of the
-// repository at "/". It remembers what it learned, reads ahead when told what
-// is coming, and refuses every write.
+// repository at "/". It asks for nothing twice and refuses every write.
 type source struct {
-	tree  wire.Tree
-	stats map[string]wire.Stat
-	files map[string]wire.Content
-	lists map[string]wire.Listing
+	*wire.Memory
 	// replaced are files with another content than the source has.
 	replaced map[string][]byte
 }
 
 func newSource(tree wire.Tree) *source {
-	return &source{tree: tree, stats: map[string]wire.Stat{}, files: map[string]wire.Content{},
-		lists: map[string]wire.Listing{}, replaced: map[string][]byte{}}
+	return &source{Memory: wire.Remember(tree), replaced: map[string][]byte{}}
 }
 
 // rel is the path within the Tree.
@@ -39,41 +34,6 @@ func rel(p string) string {
 		return "."
 	}
 	return p
-}
-
-// stat asks for several paths in one round trip.
-func (s *source) stat(paths ...string) []wire.Stat {
-	fill(s.stats, paths, s.tree.Stat)
-	out := make([]wire.Stat, len(paths))
-	for i, p := range paths {
-		out[i] = s.stats[p]
-	}
-	return out
-}
-
-// read asks for several files in one round trip.
-func (s *source) read(paths ...string) []wire.Content {
-	fill(s.files, paths, s.tree.Read)
-	out := make([]wire.Content, len(paths))
-	for i, p := range paths {
-		out[i] = s.files[p]
-	}
-	return out
-}
-
-func fill[T any](known map[string]T, paths []string, ask func(...string) []T) {
-	var missing []string
-	for _, p := range paths {
-		if _, ok := known[p]; !ok && !slices.Contains(missing, p) {
-			missing = append(missing, p)
-		}
-	}
-	if len(missing) == 0 {
-		return
-	}
-	for i, v := range ask(missing...) {
-		known[missing[i]] = v
-	}
 }
 
 var errReadOnly = errors.New("the source is read-only")
@@ -88,18 +48,17 @@ func (s *source) Glob(pattern string) ([]string, error) { return nil, errors.New
 
 // IsDir implements filesys.FileSystem.
 func (s *source) IsDir(p string) bool {
-	st := s.stat(rel(p))[0]
+	st := s.Stat(rel(p))[0]
 	return st.Err == nil && st.Dir
 }
 
 // Exists implements filesys.FileSystem.
-func (s *source) Exists(p string) bool { return s.stat(rel(p))[0].Err == nil }
+func (s *source) Exists(p string) bool { return s.Stat(rel(p))[0].Err == nil }
 
 // ReadDir implements filesys.FileSystem.
 func (s *source) ReadDir(p string) ([]string, error) {
 	p = rel(p)
-	fill(s.lists, []string{p}, s.tree.List)
-	l := s.lists[p]
+	l := s.List(p)[0]
 	if l.Err != nil {
 		return nil, l.Err
 	}
@@ -113,7 +72,7 @@ func (s *source) ReadDir(p string) ([]string, error) {
 // CleanedAbs implements filesys.FileSystem.
 func (s *source) CleanedAbs(p string) (filesys.ConfirmedDir, string, error) {
 	r := rel(p)
-	st := s.stat(r)[0]
+	st := s.Stat(r)[0]
 	switch {
 	case st.Err != nil:
 		return "", "", st.Err
@@ -132,7 +91,7 @@ func (s *source) ReadFile(p string) ([]byte, error) {
 	if b, ok := s.replaced[r]; ok {
 		return slices.Clone(b), nil
 	}
-	c := s.read(r)[0]
+	c := s.Read(r)[0]
 	if c.Err != nil {
 		return nil, c.Err
 	}

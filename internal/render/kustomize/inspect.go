@@ -102,15 +102,21 @@ func (in *inspector) visit(dir string, chain []string, by wire.Problem) {
 	in.follow(l, append(chain, dir))
 }
 
+// namesIn are the paths that may make a directory a kustomization.
+func namesIn(dir string) []string {
+	names := konfig.RecognizedKustomizationFileNames()
+	for i, n := range names {
+		names[i] = path.Join(dir, n)
+	}
+	return names
+}
+
 // load finds and reads the kustomization file of a directory; nil after a problem.
 func (in *inspector) load(dir string, by wire.Problem) *layer {
-	names := konfig.RecognizedKustomizationFileNames()
-	paths := make([]string, len(names))
-	for i, n := range names {
-		paths[i] = path.Join(dir, n)
-	}
+	paths := namesIn(dir)
+	in.src.Read(paths...)
 	var found []string
-	for i, st := range in.src.stat(paths...) {
+	for i, st := range in.src.Stat(paths...) {
 		if st.Err == nil && !st.Dir {
 			found = append(found, paths[i])
 		}
@@ -127,7 +133,7 @@ func (in *inspector) load(dir string, by wire.Problem) *layer {
 		return nil
 	}
 	l := &layer{dir: dir, file: found[0]}
-	c := in.src.read(l.file)[0]
+	c := in.src.Read(l.file)[0]
 	if c.Err != nil {
 		in.out.Fail(wire.ProblemOf(c.Err, "", 0))
 		return nil
@@ -260,9 +266,10 @@ func (in *inspector) follow(l *layer, chain []string) {
 	if len(paths) == 0 {
 		return
 	}
-	var files, dirs []string
+	var dirs []string
 	var places []wire.Problem
-	for i, st := range in.src.stat(paths...) {
+	in.fetch(local, paths)
+	for i, st := range in.src.Stat(paths...) {
 		r := local[i]
 		at := wire.Problem{File: l.file, Line: r.line}
 		switch {
@@ -280,17 +287,30 @@ func (in *inspector) follow(l *layer, chain []string) {
 			in.out.Fail(at)
 		case st.Dir:
 			dirs, places = append(dirs, paths[i]), append(places, at)
-		default:
-			files = append(files, paths[i])
-			if r.field == "resources" || r.field == "bases" {
-				in.resources = append(in.resources, paths[i])
-			}
+		case r.field == "resources" || r.field == "bases":
+			in.resources = append(in.resources, paths[i])
 		}
 	}
-	in.src.read(files...)
 	for i, d := range dirs {
 		in.visit(d, chain, places[i])
 	}
+}
+
+// fetch reads what is named in one round trip, and the kustomizations of what
+// looks like a directory.
+func (in *inspector) fetch(refs []reference, paths []string) {
+	var q wire.Question
+	for i, r := range refs {
+		if r.file {
+			q.Read = append(q.Read, paths[i])
+		} else {
+			q.Stat = append(q.Stat, paths[i])
+		}
+		if r.dir && path.Ext(paths[i]) == "" {
+			q.Read = append(q.Read, namesIn(paths[i])...)
+		}
+	}
+	in.src.Look(q)
 }
 
 // references lists the paths that the kustomization names.

@@ -38,7 +38,7 @@ func Render(tree wire.Tree, job wire.Job) *wire.Output {
 	out := &wire.Output{Kind: Kind}
 	root := path.Clean(job.Source.Path)
 	src := newSource(tree)
-	if st := src.stat(root)[0]; st.Err != nil || !st.Dir {
+	if st := src.Stat(root)[0]; st.Err != nil || !st.Dir {
 		out.Fail(rootProblem(root, st))
 		return out
 	}
@@ -166,7 +166,7 @@ func (in *inspector) place(r *resource.Resource, docs map[string][]manifest.Doc)
 		return file, 0
 	}
 	file := path.Join(top.dir, origin.Path)
-	c, ok := in.src.files[file]
+	c, ok := in.src.Known(file)
 	if !ok || c.Err != nil {
 		return file, 0
 	}

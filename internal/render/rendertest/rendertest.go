@@ -129,8 +129,17 @@ func (t tree) Read(paths ...string) []wire.Content {
 	for i, p := range paths {
 		data, err := fs.ReadFile(t.fs, path.Clean(p))
 		out[i] = wire.Content{Data: data, Err: pathError(p, err)}
+		if err != nil {
+			info, err := fs.Stat(t.fs, path.Clean(p))
+			out[i].Dir = err == nil && info.IsDir()
+		}
 	}
 	return out
+}
+
+// Look implements wire.Tree.
+func (t tree) Look(q wire.Question) wire.Seen {
+	return wire.Seen{Stats: t.Stat(q.Stat...), Listings: t.List(q.List...), Contents: t.Read(q.Read...)}
 }
 
 // Golden writes an Output the way the golden files keep it: each manifest after

@@ -39,29 +39,25 @@ type Job struct {
 	Variables *belay.Variables `json:"variables,omitempty"`
 }
 
-// Op is what a Question asks about each of its paths.
-type Op string
-
-// The operations of a Question.
-const (
-	OpStat Op = "stat"
-	OpList Op = "list"
-	OpRead Op = "read"
-)
-
-// Question asks the same of several paths. Paths are slash-separated, clean
-// and relative to the root of the repository, which is ".".
+// Question asks for several things at once, because each question is a round
+// trip. Paths are slash-separated, clean and relative to the root of the
+// repository, which is ".".
 type Question struct {
-	Op    Op       `json:"op"`
-	Paths []string `json:"paths"`
+	Stat []string `json:"stat,omitempty"`
+	List []string `json:"list,omitempty"`
+	Read []string `json:"read,omitempty"`
 }
 
-// Answers has one answer for each path of a Question, in order.
+// Len is the number of paths.
+func (q Question) Len() int { return len(q.Stat) + len(q.List) + len(q.Read) }
+
+// Answers has one answer for each path of a Question: those of Stat, of List, of Read.
 type Answers struct {
 	Items []Item `json:"items"`
 }
 
-// Item is what is known of one path. For OpRead, Size bytes of the body belong to it.
+// Item is what is known of one path. Of one that was to be read, Size bytes of the
+// body belong to it; Dir tells that it cannot be read because it is a directory.
 type Item struct {
 	Error   *PathError `json:"error,omitempty"`
 	Dir     bool       `json:"dir,omitempty"`

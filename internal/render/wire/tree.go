@@ -16,6 +16,15 @@ type Tree interface {
 	Stat(paths ...string) []Stat
 	List(paths ...string) []Listing
 	Read(paths ...string) []Content
+	// Look asks for different things in one round trip.
+	Look(q Question) Seen
+}
+
+// Seen answers a Question, each part in its order.
+type Seen struct {
+	Stats    []Stat
+	Listings []Listing
+	Contents []Content
 }
 
 // Stat says what a path is. Err is a [*PathError].
@@ -35,6 +44,8 @@ type Listing struct {
 type Content struct {
 	Data []byte
 	Err  error
+	// Dir is set with the Err of a directory.
+	Dir bool
 }
 
 // BrokenError is the panic of a Tree whose other end is gone or talks nonsense. No
@@ -60,78 +71,85 @@ func NewPipeTree(r io.Reader, w io.Writer, limit int64) *PipeTree {
 // memory is not doubled for a huge directory.
 const maxPaths = 1000
 
-func (t *PipeTree) ask(op Op, paths []string) ([]Item, [][]byte) {
-	items := make([]Item, 0, len(paths))
-	data := make([][]byte, 0, len(paths))
-	for chunk := range slices.Chunk(paths, maxPaths) {
-		i, d, err := t.round(op, chunk)
-		if err != nil {
-			panic(BrokenError{err})
-		}
-		items, data = append(items, i...), append(data, d...)
+// Look implements [Tree].
+func (t *PipeTree) Look(q Question) Seen {
+	if q.Len() > maxPaths {
+		return Seen{Stats: t.Stat(q.Stat...), Listings: t.List(q.List...), Contents: t.Read(q.Read...)}
 	}
-	return items, data
+	seen, err := t.round(Question{Stat: clean(q.Stat), List: clean(q.List), Read: clean(q.Read)})
+	if err != nil {
+		panic(BrokenError{err})
+	}
+	return seen
 }
 
-func (t *PipeTree) round(op Op, paths []string) ([]Item, [][]byte, error) {
-	clean := make([]string, len(paths))
+func clean(paths []string) []string {
+	out := make([]string, len(paths))
 	for i, p := range paths {
-		clean[i] = path.Clean(p)
+		out[i] = path.Clean(p)
 	}
-	if err := Write(t.w, Ask, Question{Op: op, Paths: clean}); err != nil {
-		return nil, nil, err
+	return out
+}
+
+func (t *PipeTree) round(q Question) (seen Seen, err error) {
+	if err := Write(t.w, Ask, q); err != nil {
+		return seen, err
 	}
 	f, err := Read(t.r, t.limit)
 	if err != nil {
-		return nil, nil, unexpected(err)
+		return seen, unexpected(err)
 	}
 	var a Answers
 	if err := f.Decode(Answer, &a); err != nil {
-		return nil, nil, err
+		return seen, err
 	}
-	if len(a.Items) != len(paths) {
-		return nil, nil, &ProtocolError{Problem: fmt.Sprintf("%d answers to %d questions", len(a.Items), len(paths))}
+	if len(a.Items) != q.Len() {
+		return seen, &ProtocolError{Problem: fmt.Sprintf("%d answers to %d questions", len(a.Items), q.Len())}
 	}
+	stats, rest := a.Items[:len(q.Stat)], a.Items[len(q.Stat):]
+	lists, reads := rest[:len(q.List)], rest[len(q.List):]
 	data, err := Cut(f.Body, func(yield func(int64) bool) {
-		for i := range a.Items {
-			n := a.Items[i].Size
-			if op != OpRead {
-				n = 0
-			}
-			if !yield(n) {
+		for i := range reads {
+			if !yield(reads[i].Size) {
 				return
 			}
 		}
 	})
-	return a.Items, data, err
+	if err != nil {
+		return seen, err
+	}
+	for _, it := range stats {
+		seen.Stats = append(seen.Stats, Stat{Dir: it.Dir, Err: it.err()})
+	}
+	for _, it := range lists {
+		seen.Listings = append(seen.Listings, Listing{Entries: it.Entries, Err: it.err()})
+	}
+	for i, it := range reads {
+		seen.Contents = append(seen.Contents, Content{Data: data[i], Err: it.err(), Dir: it.Dir})
+	}
+	return seen, nil
 }
 
 // Stat implements [Tree].
-func (t *PipeTree) Stat(paths ...string) []Stat {
-	items, _ := t.ask(OpStat, paths)
-	out := make([]Stat, len(items))
-	for i, it := range items {
-		out[i] = Stat{Dir: it.Dir, Err: it.err()}
+func (t *PipeTree) Stat(paths ...string) (out []Stat) {
+	for chunk := range slices.Chunk(paths, maxPaths) {
+		out = append(out, t.Look(Question{Stat: chunk}).Stats...)
 	}
 	return out
 }
 
 // List implements [Tree].
-func (t *PipeTree) List(paths ...string) []Listing {
-	items, _ := t.ask(OpList, paths)
-	out := make([]Listing, len(items))
-	for i, it := range items {
-		out[i] = Listing{Entries: it.Entries, Err: it.err()}
+func (t *PipeTree) List(paths ...string) (out []Listing) {
+	for chunk := range slices.Chunk(paths, maxPaths) {
+		out = append(out, t.Look(Question{List: chunk}).Listings...)
 	}
 	return out
 }
 
 // Read implements [Tree].
-func (t *PipeTree) Read(paths ...string) []Content {
-	items, data := t.ask(OpRead, paths)
-	out := make([]Content, len(items))
-	for i, it := range items {
-		out[i] = Content{Data: data[i], Err: it.err()}
+func (t *PipeTree) Read(paths ...string) (out []Content) {
+	for chunk := range slices.Chunk(paths, maxPaths) {
+		out = append(out, t.Look(Question{Read: chunk}).Contents...)
 	}
 	return out
 }

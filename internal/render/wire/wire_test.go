@@ -151,7 +151,7 @@ func parent(r io.Reader, w io.Writer) error {
 		}
 		var a wire.Answers
 		var data [][]byte
-		for _, p := range q.Paths {
+		for _, p := range slices.Concat(q.Stat, q.List, q.Read) {
 			if p == "missing" {
 				a.Items = append(a.Items, wire.Item{Error: &wire.PathError{Path: p, Missing: true, Reason: "no such file"}})
 				data = append(data, nil)
@@ -160,9 +160,7 @@ func parent(r io.Reader, w io.Writer) error {
 			a.Items = append(a.Items, wire.Item{Dir: true, Size: int64(len(p)), Entries: []wire.Entry{{Name: p}}})
 			data = append(data, []byte(p))
 		}
-		if q.Op != wire.OpRead {
-			data = nil
-		}
+		data = data[len(q.Stat)+len(q.List):]
 		if err := wire.Write(w, wire.Answer, a, data...); err != nil {
 			return err
 		}

@@ -117,6 +117,7 @@ func protect(tree wire.Tree, job wire.Job) (out *wire.Output, err error) {
 // Render renders the source of a job and changes the objects as the application
 // says: first its patches, then its variables, so that patches may use them.
 func Render(tree wire.Tree, job wire.Job) *wire.Output {
+	tree = wire.Remember(tree)
 	out := renderSource(tree, job)
 	if len(out.Problems) == 0 {
 		patch.Apply(tree, job, out)
@@ -139,17 +140,20 @@ func renderSource(tree wire.Tree, job wire.Job) *wire.Output {
 		return plain.Render(tree, job)
 	}
 	root := path.Clean(src.Path)
-	probe := []string{path.Join(root, "Chart.yaml")}
-	for _, n := range kustomize.FileNames() {
-		probe = append(probe, path.Join(root, n))
+	// Where there is a kustomization it is what is read next; what is asked here is
+	// remembered.
+	names := kustomize.FileNames()
+	for i, n := range names {
+		names[i] = path.Join(root, n)
 	}
-	stats := tree.Stat(probe...)
-	for _, st := range stats[1:] {
+	chart := path.Join(root, "Chart.yaml")
+	tree.Look(wire.Question{Stat: []string{root, chart}, Read: names})
+	for _, st := range tree.Stat(names...) {
 		if st.Err == nil && !st.Dir {
 			return kustomize.Render(tree, job)
 		}
 	}
-	if stats[0].Err == nil && !stats[0].Dir {
+	if st := tree.Stat(chart)[0]; st.Err == nil && !st.Dir {
 		return helm.Render(tree, job)
 	}
 	return plain.Render(tree, job)
