@@ -17,11 +17,28 @@ import (
 	"helm.sh/helm/v4/pkg/engine"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/yaml"
+
+	"github.com/belaydev/belay"
 )
 
 // library renders an application by calling the library as its documentation
-// shows it, up to the manifests as JSON, which is what a program needs of them.
-func (s *source) library(i int) ([][]byte, error) {
+// shows it, and makes the objects that the pool makes: what is compared is how
+// one gets there.
+func (s *source) library(i int) ([]belay.Object, error) {
+	manifests, err := s.manifests(i)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]belay.Object, len(manifests))
+	for i, m := range manifests {
+		if out[i], err = belay.NewObject(m, belay.Origin{}); err != nil {
+			return nil, fmt.Errorf("read an object: %w", err)
+		}
+	}
+	return out, nil
+}
+
+func (s *source) manifests(i int) ([][]byte, error) {
 	switch s.kind {
 	case "kustomize":
 		return s.kustomize(i)

@@ -7,10 +7,8 @@
 package rendering
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
@@ -139,33 +137,17 @@ func (r *Result) check(ctx context.Context, src *source, o Options) error {
 	return nil
 }
 
-// same compares manifests whatever their order.
-func same(want [][]byte, got []belay.Object) bool {
-	a := make([]string, 0, len(want))
-	for _, m := range want {
-		a = append(a, canonical(m))
+// same compares objects whatever their order.
+func same(a, b []belay.Object) bool {
+	of := func(objects []belay.Object) []string {
+		var out []string
+		for _, o := range objects {
+			out = append(out, o.ID.String()+" "+o.Digest+" "+string(o.Raw))
+		}
+		slices.Sort(out)
+		return out
 	}
-	b := make([]string, 0, len(got))
-	for i := range got {
-		b = append(b, canonical(got[i].Raw))
-	}
-	slices.Sort(a)
-	slices.Sort(b)
-	return slices.Equal(a, b)
-}
-
-func canonical(manifest []byte) string {
-	var v any
-	d := json.NewDecoder(bytes.NewReader(manifest))
-	d.UseNumber()
-	if err := d.Decode(&v); err != nil {
-		return "not JSON: " + err.Error()
-	}
-	out, err := json.Marshal(v)
-	if err != nil {
-		return "not JSON: " + err.Error()
-	}
-	return string(out)
+	return slices.Equal(of(a), of(b))
 }
 
 func newPool(o Options) (*render.Pool, error) {

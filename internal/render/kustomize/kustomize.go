@@ -47,21 +47,50 @@ func Render(tree wire.Tree, job wire.Job) *wire.Output {
 	if len(out.Problems) > 0 {
 		return out
 	}
-	wanted, err := in.trackOrigins()
-	if err != nil {
-		out.Fail(wire.Problem{File: in.layers[0].file, Message: "not a valid kustomization"})
-		return out
-	}
 	opts := krusty.MakeDefaultOptions()
 	// The application may read all of its repository anyhow; the Tree is the fence.
 	opts.LoadRestrictions = types.LoadRestrictionsNone
-	resources, err := build(krusty.MakeKustomizer(opts), src, "/"+root)
+	if all, ok := in.declarations(); ok {
+		resources, err := build(krusty.MakeKustomizer(opts), src, "/"+root)
+		if err != nil {
+			in.explain(err)
+			return out
+		}
+		if fits(resources, all) {
+			in.collect(resources, func(i int, r *resource.Resource) (string, int) { return all[i].place(r) })
+			return out
+		}
+	}
+	in.tracked(opts, root)
+	return out
+}
+
+// tracked builds with notes of where each object came from.
+func (in *inspector) tracked(opts *krusty.Options, root string) {
+	wanted, err := in.trackOrigins()
+	if err != nil {
+		in.out.Fail(wire.Problem{File: in.layers[0].file, Message: "not a valid kustomization"})
+		return
+	}
+	resources, err := build(krusty.MakeKustomizer(opts), in.src, "/"+root)
 	if err != nil {
 		in.explain(err)
-		return out
+		return
 	}
-	in.collect(resources, wanted)
-	return out
+	docs := map[string][]manifest.Doc{} // by file, split once
+	places := make([]wire.Doc, 0, resources.Size())
+	for _, r := range resources.Resources() {
+		file, line := in.place(r, docs)
+		places = append(places, wire.Doc{File: file, Line: line})
+		if wanted {
+			continue
+		}
+		if err := r.SetOrigin(nil); err != nil {
+			in.out.Fail(wire.Problem{Code: belay.CodeInternal, File: file, Message: "remove the origin annotation"})
+			return
+		}
+	}
+	in.collect(resources, func(i int, _ *resource.Resource) (string, int) { return places[i].File, places[i].Line })
 }
 
 func rootProblem(root string, st wire.Stat) wire.Problem {
@@ -128,16 +157,9 @@ func (in *inspector) trackOrigins() (wanted bool, err error) {
 }
 
 // collect turns resources into manifests with their places.
-func (in *inspector) collect(m resmap.ResMap, keepAnnotations bool) {
-	docs := map[string][]manifest.Doc{} // by file, split once
-	for _, r := range m.Resources() {
-		file, line := in.place(r, docs)
-		if !keepAnnotations {
-			if err := r.SetOrigin(nil); err != nil {
-				in.out.Fail(wire.Problem{Code: belay.CodeInternal, File: file, Message: "remove the origin annotation"})
-				return
-			}
-		}
+func (in *inspector) collect(m resmap.ResMap, place func(int, *resource.Resource) (string, int)) {
+	for i, r := range m.Resources() {
+		file, line := place(i, r)
 		j, err := r.MarshalJSON()
 		if err != nil {
 			in.out.Docs = nil
@@ -146,6 +168,14 @@ func (in *inspector) collect(m resmap.ResMap, keepAnnotations bool) {
 		}
 		in.out.Add(file, line, j)
 	}
+}
+
+// place of what was declared there.
+func (d *declared) place(r *resource.Resource) (string, int) {
+	if d.layer != nil {
+		return d.file, d.layer.generatorLine(r.GetName())
+	}
+	return d.file, d.line
 }
 
 // place is where a resource was declared: its file, or the kustomization that

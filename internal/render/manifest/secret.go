@@ -138,6 +138,15 @@ func Locate(docs []Doc, kind, name string) int {
 	return 0
 }
 
+// KindOf is the kind of a document in block style, or "". It looks at the text
+// only.
+func KindOf(d Doc) string {
+	if m := topKind.FindSubmatch(d.Text); m != nil {
+		return string(m[1])
+	}
+	return ""
+}
+
 // Names reports whether a document declares an object of that kind and name.
 func Names(d Doc, kind, name string) bool {
 	m := topKind.FindSubmatch(d.Text)
