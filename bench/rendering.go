@@ -47,6 +47,10 @@ func runRendering(ctx context.Context, args []string, stdout, stderr io.Writer) 
 		return err
 	}
 	o.Belay = programs.belay
+	o.Below = func() float64 {
+		u := readUsage(os.Getpid())
+		return u.Workers + u.Others
+	}
 	res := renderingResult{Time: time.Now().UTC().Truncate(time.Second), Processors: processors(), Load: load()}
 	for _, kind := range rendering.Kinds {
 		fmt.Fprintf(stderr, "rendering %d times with %s, each way\n", o.Renders*o.Rounds, kind)

@@ -34,6 +34,8 @@ type Options struct {
 	Rounds int
 	// Starts of a pool; the median counts.
 	Starts int
+	// Below is the processor time of all processes below this one so far, in seconds.
+	Below func() float64
 }
 
 // Cost is what one way of rendering took.
@@ -42,7 +44,7 @@ type Cost struct {
 	PerSecond float64 `json:"perSecond"`
 	// CPU of one render in milliseconds, of every process that took part.
 	CPU float64 `json:"cpuMs"`
-	// Worker is the part of it that the worker processes took, their start included.
+	// Worker is the part of it that the worker processes took.
 	Worker float64 `json:"workerCpuMs,omitempty"`
 }
 
@@ -158,25 +160,22 @@ func newPool(o Options) (*render.Pool, error) {
 	return p, nil
 }
 
-// measurePool includes the processor time of the start of the workers, which
-// cannot be told from the rest after their end.
 func measurePool(ctx context.Context, src *source, o Options) (Cost, error) {
-	before := cpu(syscall.RUSAGE_CHILDREN)
 	p, err := newPool(o)
 	if err != nil {
 		return Cost{}, err
 	}
 	defer p.Close()
-	// All workers start before time counts.
-	if err := inParallel(ctx, 4*runtime.NumCPU(), func(ctx context.Context, i int) error { return src.pool(ctx, p, i) }); err != nil {
+	// All workers start, and learn what they need, before it counts.
+	if err := inParallel(ctx, 10*runtime.NumCPU(), func(ctx context.Context, i int) error { return src.pool(ctx, p, i%o.Applications) }); err != nil {
 		return Cost{}, err
 	}
+	before := o.Below()
 	c, err := measure(ctx, o.Renders, func(ctx context.Context, i int) error { return src.pool(ctx, p, i%o.Applications) })
 	if err != nil {
 		return Cost{}, err
 	}
-	p.Close()
-	c.Worker = ms(cpu(syscall.RUSAGE_CHILDREN)-before) / float64(o.Renders)
+	c.Worker = (o.Below() - before) * 1000 / float64(o.Renders)
 	c.CPU += c.Worker
 	return c, nil
 }
@@ -184,10 +183,10 @@ func measurePool(ctx context.Context, src *source, o Options) (Cost, error) {
 // measure does n renders on all processors.
 func measure(ctx context.Context, n int, do func(context.Context, int) error) (Cost, error) {
 	runtime.GC() // what was before is not what is measured
-	began, before := time.Now(), cpu(syscall.RUSAGE_SELF)
+	began, before := time.Now(), cpu()
 	err := inParallel(ctx, n, do)
 	took := time.Since(began)
-	return Cost{PerSecond: float64(n) / took.Seconds(), CPU: ms(cpu(syscall.RUSAGE_SELF)-before) / float64(n)}, err
+	return Cost{PerSecond: float64(n) / took.Seconds(), CPU: ms(cpu()-before) / float64(n)}, err
 }
 
 // inParallel has one more goroutine than processors, so that a worker never waits for its next render.
@@ -222,10 +221,10 @@ func start(ctx context.Context, src *source, o Options) (float64, error) {
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// cpu is what this process, or those of its children that ended, took so far.
-func cpu(who int) time.Duration {
+// cpu is what this process took so far.
+func cpu() time.Duration {
 	var u syscall.Rusage
-	if err := syscall.Getrusage(who, &u); err != nil {
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		panic(err) // it fails for a wrong argument alone
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
