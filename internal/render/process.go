@@ -135,7 +135,11 @@ func (w *process) exiting(err error) bool {
 }
 
 func (w *process) converse(job wire.Job, srv *server, limit int64) (*wire.Output, error) {
-	if err := wire.Write(w.p.Stdin, wire.JobFrame, job); err != nil {
+	first, data, err := srv.answer(wire.First(&job))
+	if err != nil {
+		return nil, err
+	}
+	if err := wire.WriteJob(w.p.Stdin, &job, &first, data...); err != nil {
 		return nil, err
 	}
 	for {
@@ -147,15 +151,15 @@ func (w *process) converse(job wire.Job, srv *server, limit int64) (*wire.Output
 		case wire.Done:
 			return f.Output()
 		case wire.Ask:
-			var q wire.Question
-			if err := f.Decode(wire.Ask, &q); err != nil {
+			q, err := f.Question()
+			if err != nil {
 				return nil, err
 			}
 			answers, data, err := srv.answer(q)
 			if err != nil {
 				return nil, err
 			}
-			if err := wire.Write(w.p.Stdin, wire.Answer, answers, data...); err != nil {
+			if err := wire.WriteAnswers(w.p.Stdin, &answers, data...); err != nil {
 				return nil, err
 			}
 		default:

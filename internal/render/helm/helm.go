@@ -49,8 +49,8 @@ func Render(tree wire.Tree, job wire.Job) *wire.Output {
 	if opts == nil {
 		opts = &belay.HelmSource{}
 	}
-	c := &charts{tree: tree, out: out, files: map[*common.File]string{}}
-	tree.Look(wire.Question{Stat: []string{root, path.Join(root, "Chart.yaml")}, List: []string{root}, Read: valuesPaths(root, opts)})
+	c := &charts{tree: tree, out: out, files: map[*common.File]string{}, ahead: valuesPaths(root, opts)}
+	tree.Look(wire.Question{Stat: []string{root, path.Join(root, "Chart.yaml")}, List: []string{root}})
 	if !isChart(tree, out, root) {
 		return out
 	}

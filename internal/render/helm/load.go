@@ -43,7 +43,9 @@ type charts struct {
 	// capabilities is set once any text mentions them.
 	capabilities bool
 	count        int
-	local        []string // charts being loaded by file://, to stop a cycle
+	// ahead are files that will be read soon: with the next question.
+	ahead []string
+	local []string // charts being loaded by file://, to stop a cycle
 }
 
 // dir loads the chart directory at root. It returns nil after a problem.
@@ -107,7 +109,8 @@ func (c *charts) list(root string) ([]chartFile, bool) {
 		level, names = next, append(names, here...)
 		if len(next) > 0 {
 			// What is here is read with what is listed below.
-			listings = c.tree.Look(wire.Question{List: under(root, next), Read: under(root, here)}).Listings
+			listings = c.tree.Look(wire.Question{List: under(root, next), Read: append(under(root, here), c.ahead...)}).Listings
+			c.ahead = nil
 		}
 	}
 	slices.Sort(names)

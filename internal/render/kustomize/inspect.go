@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	yaml3 "go.yaml.in/yaml/v3"
-	"sigs.k8s.io/kustomize/api/konfig"
 	"sigs.k8s.io/kustomize/api/types"
 
 	"github.com/belaydev/belay"
@@ -102,18 +101,9 @@ func (in *inspector) visit(dir string, chain []string, by wire.Problem) {
 	in.follow(l, append(chain, dir))
 }
 
-// namesIn are the paths that may make a directory a kustomization.
-func namesIn(dir string) []string {
-	names := konfig.RecognizedKustomizationFileNames()
-	for i, n := range names {
-		names[i] = path.Join(dir, n)
-	}
-	return names
-}
-
 // load finds and reads the kustomization file of a directory; nil after a problem.
 func (in *inspector) load(dir string, by wire.Problem) *layer {
-	paths := namesIn(dir)
+	paths := wire.KustomizationNames(dir)
 	in.src.Read(paths...)
 	var found []string
 	for i, st := range in.src.Stat(paths...) {
@@ -307,7 +297,7 @@ func (in *inspector) fetch(refs []reference, paths []string) {
 			q.Stat = append(q.Stat, paths[i])
 		}
 		if r.dir && path.Ext(paths[i]) == "" {
-			q.Read = append(q.Read, namesIn(paths[i])...)
+			q.Read = append(q.Read, wire.KustomizationNames(paths[i])...)
 		}
 	}
 	in.src.Look(q)

@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strings"
 
-	"sigs.k8s.io/kustomize/api/konfig"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/api/resmap"
 	"sigs.k8s.io/kustomize/api/resource"
@@ -28,9 +27,6 @@ import (
 
 // Kind is what an Output of this package calls itself.
 const Kind = "kustomize"
-
-// FileNames are the names that make a directory a kustomization.
-func FileNames() []string { return konfig.RecognizedKustomizationFileNames() }
 
 // Render builds the kustomization at the job's path and returns its manifests
 // in Kustomize's order.

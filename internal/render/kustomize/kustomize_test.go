@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"sigs.k8s.io/kustomize/api/konfig"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/api/types"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
@@ -15,6 +17,14 @@ import (
 	"github.com/belaydev/belay/internal/render/rendertest"
 	"github.com/belaydev/belay/internal/render/wire"
 )
+
+// The parent reads them before a worker asks, without having the library.
+func TestKustomizationNames(t *testing.T) {
+	want := konfig.RecognizedKustomizationFileNames()
+	if got := wire.KustomizationNames("."); !slices.Equal(got, want) {
+		t.Errorf("Kustomize looks for %q, and Belay for %q", want, got)
+	}
+}
 
 func TestGolden(t *testing.T) { rendertest.RunGolden(t, kustomize.Render) }
 

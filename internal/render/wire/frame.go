@@ -2,19 +2,19 @@
 // length-prefixed frames on a pair of pipes, the messages inside them, and the
 // Tree through which a renderer sees the source.
 //
-// It must not know Helm, Kustomize, processes or sandboxes, and it trusts
+// It must not know how anything is rendered, nor processes or sandboxes, and it trusts
 // neither side: every length is checked before memory is spent on it.
 //
 // # Protocol
 //
 // A frame is a type (1 byte), the length of its head (4 bytes) and of its body
-// (8 bytes), both big-endian, then the head (JSON) and the body (raw bytes that
-// the head describes). One conversation at a time runs on a pair of pipes:
+// (8 bytes), both big-endian, then the head and the body (raw bytes that the head
+// describes). One conversation at a time runs on a pair of pipes:
 //
 //	parent                         worker
 //	Setup (Limits)         ──►     locks itself down
 //	                       ◄──     Hello (Greeting)
-//	Job (Job)              ──►
+//	Job (Job, data)        ──►     with the answer to its first question
 //	                       ◄──     Ask (Question), any number of times
 //	Answer (Answers, data) ──►
 //	                       ◄──     Done (Output, manifests)
@@ -31,7 +31,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 )
 
@@ -65,7 +64,7 @@ const MaxHead = 64 << 20
 // Frame is one message. Body may be nil.
 type Frame struct {
 	Type Type
-	Head json.RawMessage
+	Head []byte
 	Body []byte
 }
 
@@ -94,6 +93,10 @@ func Write(w io.Writer, t Type, head any, body ...[]byte) error {
 	if err != nil {
 		return fmt.Errorf("encode %s frame: %w", t, err)
 	}
+	return send(w, t, h, body...)
+}
+
+func send(w io.Writer, t Type, h []byte, body ...[]byte) error {
 	if len(h) > MaxHead {
 		return &TooLargeError{Type: t, Size: uint64(len(h)), Limit: MaxHead}
 	}
@@ -111,10 +114,11 @@ func Write(w io.Writer, t Type, head any, body ...[]byte) error {
 		bw.Reset(io.Discard) // keeps neither the pipe nor an error of it
 		writers.Put(bw)
 	}()
-	for _, part := range slices.Concat([][]byte{prefix[:], h}, body) {
-		if _, err := bw.Write(part); err != nil {
-			return fmt.Errorf("write %s frame: %w", t, err)
-		}
+	// The writer keeps its first error for the end.
+	_, _ = bw.Write(prefix[:])
+	_, _ = bw.Write(h)
+	for _, part := range body {
+		_, _ = bw.Write(part)
 	}
 	if err := bw.Flush(); err != nil {
 		return fmt.Errorf("write %s frame: %w", t, err)
@@ -182,10 +186,17 @@ func unexpected(err error) error {
 	return err
 }
 
-// Decode reads the head of a frame that must be of type t into v.
-func (f Frame) Decode(t Type, v any) error {
+func (f Frame) due(t Type) error {
 	if f.Type != t {
 		return &ProtocolError{Problem: fmt.Sprintf("%s frame where %s was due", f.Type, t)}
+	}
+	return nil
+}
+
+// Decode reads the JSON head of a frame that must be of type t into v.
+func (f Frame) Decode(t Type, v any) error {
+	if err := f.due(t); err != nil {
+		return err
 	}
 	if err := json.Unmarshal(f.Head, v); err != nil {
 		return &ProtocolError{Problem: fmt.Sprintf("%s frame with a bad head", f.Type)}

@@ -55,7 +55,7 @@ func (m *Memory) Look(q Question) Seen {
 		}
 	}
 	if missing.Len() > 0 {
-		m.learn(missing, m.tree.Look(missing))
+		m.Learn(missing, m.tree.Look(missing))
 	}
 	seen := Seen{Stats: make([]Stat, len(stats)), Listings: make([]Listing, len(lists)), Contents: make([]Content, len(reads))}
 	for i, p := range stats {
@@ -85,7 +85,8 @@ func (m *Memory) content(p string) (Content, bool) {
 	return Content{}, false
 }
 
-func (m *Memory) learn(q Question, seen Seen) {
+// Learn takes the answers to a question, whoever asked it. Its paths are clean.
+func (m *Memory) Learn(q Question, seen Seen) {
 	for i, p := range q.Stat {
 		m.stats[p] = seen.Stats[i]
 	}

@@ -43,40 +43,38 @@ type Job struct {
 // trip. Paths are slash-separated, clean and relative to the root of the
 // repository, which is ".".
 type Question struct {
-	Stat []string `json:"stat,omitempty"`
-	List []string `json:"list,omitempty"`
-	Read []string `json:"read,omitempty"`
+	Stat []string
+	List []string
+	Read []string
 }
 
 // Len is the number of paths.
 func (q Question) Len() int { return len(q.Stat) + len(q.List) + len(q.Read) }
 
 // Answers has one answer for each path of a Question: those of Stat, of List, of Read.
-type Answers struct {
-	Items []Item `json:"items"`
-}
+type Answers struct{ Items []Item }
 
 // Item is what is known of one path. Of one that was to be read, Size bytes of the
 // body belong to it; Dir tells that it cannot be read because it is a directory.
 type Item struct {
-	Error   *PathError `json:"error,omitempty"`
-	Dir     bool       `json:"dir,omitempty"`
-	Size    int64      `json:"size,omitempty"`
-	Entries []Entry    `json:"entries,omitempty"`
+	Error   *PathError
+	Dir     bool
+	Size    int64
+	Entries []Entry
 }
 
 // Entry is one name of a directory.
 type Entry struct {
-	Name string `json:"n"`
-	Dir  bool   `json:"d,omitempty"`
+	Name string
+	Dir  bool
 }
 
 // PathError says why a path could not be read. It travels on the wire, so it
 // keeps of the cause only the text and whether the path is absent.
 type PathError struct {
-	Path    string `json:"path"`
-	Missing bool   `json:"missing,omitempty"`
-	Reason  string `json:"reason"`
+	Path    string
+	Missing bool
+	Reason  string
 }
 
 // Error names the path.
@@ -88,13 +86,13 @@ func (e *PathError) Is(target error) bool { return e.Missing && target == fs.Err
 // Doc is one manifest that a render produced.
 type Doc struct {
 	// File it came from, relative to the root of the repository.
-	File string `json:"f"`
+	File string
 	// Line its first key stands on, 0 when not known.
-	Line int `json:"l,omitempty"`
+	Line int
 	// Size in bytes of the manifest in the frame's body.
-	Size int64 `json:"s"`
+	Size int64
 	// Manifest is one JSON object. It travels in the body.
-	Manifest json.RawMessage `json:"-"`
+	Manifest json.RawMessage
 }
 
 // Problem is one thing wrong with the source. Its texts hold no secret values.
@@ -113,15 +111,15 @@ type Problem struct {
 // Output is the outcome of a render. With any Problem the Docs are incomplete.
 type Output struct {
 	// Kind of renderer: "plain", "kustomize" or "helm".
-	Kind             string    `json:"kind"`
-	Docs             []Doc     `json:"docs,omitempty"`
-	Problems         []Problem `json:"problems,omitempty"`
-	Warnings         []string  `json:"warnings,omitempty"`
-	UsesCapabilities bool      `json:"usesCapabilities,omitempty"`
+	Kind             string
+	Docs             []Doc
+	Problems         []Problem
+	Warnings         []string
+	UsesCapabilities bool
 	// Unfit are the indexes of the job's patches that fit no object.
-	Unfit []int `json:"unfit,omitempty"`
+	Unfit []int
 	// Retire is set when the process must not render anything else.
-	Retire bool `json:"retire,omitempty"`
+	Retire bool
 }
 
 // Add appends a manifest.
@@ -146,6 +144,68 @@ func (o *Output) Size() int64 {
 	return n
 }
 
+// WriteJob sends a Job frame with the answers to the first question of the job and
+// the files that belong to them.
+func WriteJob(w io.Writer, j *Job, ahead *Answers, data ...[]byte) error {
+	var e encoder
+	if err := j.encode(&e, ahead); err != nil {
+		return err
+	}
+	return send(w, JobFrame, e, data...)
+}
+
+// Job decodes a Job frame; first is the question that its answers are to.
+func (f Frame) Job(first func(*Job) Question) (*Job, Question, Seen, error) {
+	var j Job
+	var a Answers
+	if err := f.due(JobFrame); err != nil {
+		return nil, Question{}, Seen{}, err
+	}
+	d := decoder{rest: string(f.Head)}
+	j.decode(&d, &a)
+	if err := d.done(f.Type); err != nil {
+		return nil, Question{}, Seen{}, err
+	}
+	q := first(&j)
+	seen, err := a.seen(q, f.Body)
+	return &j, q, seen, err
+}
+
+// WriteQuestion sends an Ask frame.
+func WriteQuestion(w io.Writer, q Question) error {
+	var e encoder
+	q.encode(&e)
+	return send(w, Ask, e)
+}
+
+// Question decodes an Ask frame.
+func (f Frame) Question() (q Question, err error) {
+	if err := f.due(Ask); err != nil {
+		return q, err
+	}
+	d := decoder{rest: string(f.Head)}
+	q.decode(&d)
+	return q, d.done(f.Type)
+}
+
+// WriteAnswers sends an Answer frame with the files that belong to it.
+func WriteAnswers(w io.Writer, a *Answers, data ...[]byte) error {
+	var e encoder
+	a.encode(&e)
+	return send(w, Answer, e, data...)
+}
+
+// Answers decodes an Answer frame.
+func (f Frame) Answers() (*Answers, error) {
+	if err := f.due(Answer); err != nil {
+		return nil, err
+	}
+	var a Answers
+	d := decoder{rest: string(f.Head)}
+	a.decode(&d)
+	return &a, d.done(f.Type)
+}
+
 // WriteOutput sends a Done frame.
 func WriteOutput(w io.Writer, o *Output) error {
 	body := make([][]byte, len(o.Docs))
@@ -153,13 +213,22 @@ func WriteOutput(w io.Writer, o *Output) error {
 		o.Docs[i].Size = int64(len(o.Docs[i].Manifest))
 		body[i] = o.Docs[i].Manifest
 	}
-	return Write(w, Done, o, body...)
+	var e encoder
+	if err := o.encode(&e); err != nil {
+		return err
+	}
+	return send(w, Done, e, body...)
 }
 
 // Output decodes a Done frame.
 func (f Frame) Output() (*Output, error) {
+	if err := f.due(Done); err != nil {
+		return nil, err
+	}
 	var o Output
-	if err := f.Decode(Done, &o); err != nil {
+	d := decoder{rest: string(f.Head)}
+	o.decode(&d)
+	if err := d.done(f.Type); err != nil {
 		return nil, err
 	}
 	parts, err := Cut(f.Body, func(yield func(int64) bool) {

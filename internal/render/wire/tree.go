@@ -91,24 +91,29 @@ func clean(paths []string) []string {
 	return out
 }
 
-func (t *PipeTree) round(q Question) (seen Seen, err error) {
-	if err := Write(t.w, Ask, q); err != nil {
-		return seen, err
+func (t *PipeTree) round(q Question) (Seen, error) {
+	if err := WriteQuestion(t.w, q); err != nil {
+		return Seen{}, err
 	}
 	f, err := Read(t.r, t.limit)
 	if err != nil {
-		return seen, unexpected(err)
+		return Seen{}, unexpected(err)
 	}
-	var a Answers
-	if err := f.Decode(Answer, &a); err != nil {
-		return seen, err
+	a, err := f.Answers()
+	if err != nil {
+		return Seen{}, err
 	}
+	return a.seen(q, f.Body)
+}
+
+// seen lays answers beside their question.
+func (a *Answers) seen(q Question, body []byte) (seen Seen, err error) {
 	if len(a.Items) != q.Len() {
 		return seen, &ProtocolError{Problem: fmt.Sprintf("%d answers to %d questions", len(a.Items), q.Len())}
 	}
 	stats, rest := a.Items[:len(q.Stat)], a.Items[len(q.Stat):]
 	lists, reads := rest[:len(q.List)], rest[len(q.List):]
-	data, err := Cut(f.Body, func(yield func(int64) bool) {
+	data, err := Cut(body, func(yield func(int64) bool) {
 		for i := range reads {
 			if !yield(reads[i].Size) {
 				return

@@ -133,8 +133,6 @@ func FuzzRead(f *testing.F) {
 		if n != len(frame.Body) {
 			t.Errorf("manifests of %d bytes in a body of %d", n, len(frame.Body))
 		}
-		var q wire.Question
-		_ = frame.Decode(wire.Ask, &q)
 	})
 }
 
@@ -145,8 +143,8 @@ func parent(r io.Reader, w io.Writer) error {
 		if err != nil {
 			return err
 		}
-		var q wire.Question
-		if err := f.Decode(wire.Ask, &q); err != nil {
+		q, err := f.Question()
+		if err != nil {
 			return err
 		}
 		var a wire.Answers
@@ -161,7 +159,7 @@ func parent(r io.Reader, w io.Writer) error {
 			data = append(data, []byte(p))
 		}
 		data = data[len(q.Stat)+len(q.List):]
-		if err := wire.Write(w, wire.Answer, a, data...); err != nil {
+		if err := wire.WriteAnswers(w, &a, data...); err != nil {
 			return err
 		}
 	}

@@ -78,12 +78,14 @@ func serve(r io.Reader, w io.Writer) error {
 		} else if err != nil {
 			return err
 		}
-		var job wire.Job
-		if err := f.Decode(wire.JobFrame, &job); err != nil {
+		job, first, seen, err := f.Job(wire.First)
+		if err != nil {
 			return err
 		}
+		memory := wire.Remember(tree)
+		memory.Learn(first, seen)
 		stop := watchMemory(limits.Memory)
-		out, err := protect(tree, job)
+		out, err := protect(memory, *job)
 		stop()
 		if err != nil {
 			return err
@@ -91,7 +93,7 @@ func serve(r io.Reader, w io.Writer) error {
 		if n := out.Size(); n > limits.Output {
 			// The parent would kill a longer frame; saying so spares the process.
 			*out = wire.Output{Kind: out.Kind, Problems: []wire.Problem{{
-				File:    fileOf(job),
+				File:    fileOf(*job),
 				Message: fmt.Sprintf("it renders to %d MiB of objects, more than the limit of %d MiB", n>>20, limits.Output>>20),
 				Hint:    "split the application"}}}
 		}
@@ -147,14 +149,8 @@ func renderSource(tree wire.Tree, job wire.Job) *wire.Output {
 		return plain.Render(tree, job)
 	}
 	root := path.Clean(src.Path)
-	// Where there is a kustomization it is what is read next; what is asked here is
-	// remembered.
-	names := kustomize.FileNames()
-	for i, n := range names {
-		names[i] = path.Join(root, n)
-	}
-	chart := path.Join(root, "Chart.yaml")
-	tree.Look(wire.Question{Stat: []string{root, chart}, Read: names})
+	tree.Look(wire.First(&job))
+	names, chart := wire.KustomizationNames(root), path.Join(root, "Chart.yaml")
 	for _, st := range tree.Stat(names...) {
 		if st.Err == nil && !st.Dir {
 			return kustomize.Render(tree, job)
