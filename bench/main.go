@@ -54,6 +54,7 @@ type command struct {
 var commands = []command{
 	{"fleet", "a fleet's life beside the raw loop: rollout, commits, drift, rest, restart", runFleet},
 	{"render", "render workers beside the libraries that they run, and the start of a pool", runRendering},
+	{"repo", "one file pushed to a repository of many files and commits", runRepo},
 }
 
 func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) error {

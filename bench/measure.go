@@ -28,6 +28,8 @@ type benchConfig struct {
 	controlPlane int
 	// prefix of all namespaces; instance of Belay, "" on a control plane of its own.
 	prefix, instance string
+	// logLevel of Belay, "" for the default.
+	logLevel string
 	// shared counts requests in these namespaces alone: others use the control plane too.
 	shared bool
 	// calm is for how long Belay asks for nothing before something is measured.

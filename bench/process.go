@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -111,7 +112,7 @@ func (b *bench) serve(ctx context.Context) (*server, error) {
 		return nil, fmt.Errorf("make the log: %w", err)
 	}
 	p, url, err := start(ctx, xec.Command{Path: b.belay, Inherit: []string{"PATH", "HOME", "GOMAXPROCS", "GOGC", "GOMEMLIMIT"},
-		Args: []string{"serve", "--log-format", "json", "--repo", b.repo.url(), "--kubeconfig", b.kubeconfig,
+		Args: []string{"serve", "--log-format", "json", "--log-level", cmp.Or(b.logLevel, "info"), "--repo", b.repo.url(), "--kubeconfig", b.kubeconfig,
 			"--data", filepath.Join(b.dir, "data"), "--listen", "127.0.0.1:0", "--instance", b.instance}}, log,
 		func(line string) (string, bool) {
 			var said struct{ Msg, URL string }

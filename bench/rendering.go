@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -61,17 +60,7 @@ func runRendering(ctx context.Context, args []string, stdout, stderr io.Writer) 
 		res.Kinds = append(res.Kinds, r)
 	}
 	res.print(stdout)
-	if jsonFile == "" {
-		return nil
-	}
-	b, err := json.MarshalIndent(res, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode the figures: %w", err)
-	}
-	if err := os.WriteFile(jsonFile, append(b, '\n'), 0o644); err != nil {
-		return fmt.Errorf("write the figures: %w", err)
-	}
-	return nil
+	return writeJSON(jsonFile, res)
 }
 
 func (r *renderingResult) print(w io.Writer) {

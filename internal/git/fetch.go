@@ -105,6 +105,7 @@ func (m *Mirror) fetchInto(ctx context.Context, dir string, refspecs ...string) 
 	if err := c.Run(ctx); err != nil {
 		return m.explain(err, r.given)
 	}
+	m.logger.Debug("repository fetched", "repo", m.display)
 	return nil
 }
 

@@ -125,6 +125,7 @@ func (e *Engine) refMoved(ctx context.Context, k refKey) {
 			touched[name] = true
 		}
 	}
+	affected := 0
 	for name := range f.apps {
 		a := e.apps[name]
 		if a != nil && known {
@@ -139,13 +140,16 @@ func (e *Engine) refMoved(ctx context.Context, k refKey) {
 		case all || touched[name] || !a.indexed:
 			a.mark()
 			e.wake(name)
+			affected++
 		case a.holds(k) == from:
 			a.holdsAt(k, rev)
 		default:
 			a.mark()
 			e.wake(name)
+			affected++
 		}
 	}
+	e.Logger.Debug("affected applications found", "repo", k.url, "ref", k.ref, "from", from, "to", rev.Commit, "applications", affected)
 }
 
 // concerned are the commits that a ref brought, by the applications that they
