@@ -34,7 +34,8 @@ type Options struct {
 	Output int64
 	// Input is how much of a source one render may read, in bytes. Default 256 MiB.
 	Input int64
-	// Renders after which a worker is replaced. Default 1000.
+	// Renders after which a worker is replaced. Default 5000: the start of one takes
+	// as long as a hundred small renders.
 	Renders int
 	// Idle is how long an unused worker is kept, beyond the first. Default 5 min.
 	Idle time.Duration
@@ -53,7 +54,7 @@ func (o *Options) defaults() error {
 	set(&o.Memory, 1<<30)
 	set(&o.Output, 64<<20)
 	set(&o.Input, 256<<20)
-	set(&o.Renders, 1000)
+	set(&o.Renders, 5000)
 	set(&o.Idle, 5*time.Minute)
 	if len(o.Command) == 0 {
 		exe, err := os.Executable()

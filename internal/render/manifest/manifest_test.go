@@ -162,3 +162,21 @@ func TestSecretTextsCoverBrokenSecrets(t *testing.T) {
 		}
 	}
 }
+
+func TestNotObject(t *testing.T) {
+	for j, want := range map[string]string{
+		`{"apiVersion":"v1","kind":"ConfigMap"}`:           "",
+		`{"apiVersion":"v1","data":{},"kind":"ConfigMap"}`: "",
+		`{"kind":"ConfigMap","apiVersion":"v1"}`:           "",
+		`{"apiVersion":"v1","kind":""}`:                    "kind is missing",
+		`{"apiVersion":"","kind":"ConfigMap"}`:             "apiVersion is missing",
+		`{"apiVersion":"v1","kind":null}`:                  "kind is missing",
+		`{"apiVersion":"\",\"kind\":\"x"}`:                 "kind is missing",
+		`{"apiVersion":"a","x":{"kind":"ConfigMap"}}`:      "kind is missing",
+		`{"data":{}}`: "apiVersion and kind are missing",
+	} {
+		if got := manifest.NotObject([]byte(j)); got != want {
+			t.Errorf("%s: %q, want %q", j, got, want)
+		}
+	}
+}
