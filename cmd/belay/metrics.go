@@ -39,11 +39,11 @@ func counter(name, help string) *prometheus.Desc {
 }
 
 // newRegistry makes the registry; standingBy is nil while the engine works.
-func newRegistry(engine *reconcile.Engine, standingBy func() *belay.Error, l *ledger.Ledger) *prometheus.Registry {
+func newRegistry(engine *reconcile.Engine, standingBy func() *belay.Error, l *ledger.Ledger, data string) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "belay_leading", Help: "Whether this process does the work, and does not stand by."},
 		func() float64 { return asFloat(standingBy() == nil) }))
-	r.MustRegister(metrics{engine, standingBy}, ledgerMetrics{l}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(metrics{engine, standingBy}, ledgerMetrics{l}, &diskMetrics{dir: data}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }
 

@@ -13,15 +13,20 @@ import (
 	"github.com/belaydev/belay/internal/server"
 )
 
-// openOptions are the flags of what is served to more than this machine.
+// openOptions are the flags of what is served beside the API: to more than this
+// machine, or profiles.
 type openOptions struct {
-	health, hook, hookSecret string
+	health, hook, hookSecret, profiles string
+	// contention takes block and mutex profiles too.
+	contention bool
 }
 
 func (o *openOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.health, "health-listen", "", "another address for /healthz, /readyz and /metrics, which may be reached from elsewhere")
 	f.StringVar(&o.hook, "hook-listen", "", "another address for POST /hooks/push, for a forge; needs --hook-secret-file")
 	f.StringVar(&o.hookSecret, "hook-secret-file", "", "file with the secret that the forge's webhook is signed with")
+	f.StringVar(&o.profiles, "pprof-listen", "", "another address, on loopback, for profiles of this process at /debug/pprof/")
+	f.BoolVar(&o.contention, "pprof-contention", false, "with --pprof-listen: note where goroutines wait for one another, for the block and mutex profiles; costs a little all the time")
 }
 
 // openServer is one listener of a server and what answers there.
@@ -31,7 +36,7 @@ type openServer struct {
 }
 
 // openListeners are those that the flags ask for; nil where they do not.
-type openListeners struct{ health, hook net.Listener }
+type openListeners struct{ health, hook, profiles net.Listener }
 
 func (o *openOptions) listen(ctx context.Context) (l openListeners, err error) {
 	defer func() {
@@ -52,11 +57,18 @@ func (o *openOptions) listen(ctx context.Context) (l openListeners, err error) {
 			return l, err
 		}
 	}
+	if o.profiles != "" {
+		if l.profiles, err = server.ListenProfiles(ctx, o.profiles); err != nil {
+			return l, err
+		}
+	} else if o.contention {
+		return l, usageError("--pprof-contention needs --pprof-listen: nobody could read what is noted")
+	}
 	return l, nil
 }
 
 func (l openListeners) close() {
-	for _, l := range []net.Listener{l.health, l.hook} {
+	for _, l := range []net.Listener{l.health, l.hook, l.profiles} {
 		if l != nil {
 			_ = l.Close() // nobody was told of it
 		}
@@ -87,6 +99,13 @@ func (s *serving) servers(o *openOptions, l openListeners) []openServer {
 	}
 	if l.hook != nil {
 		out = append(out, openServer{l.hook, server.Hook(server.HookConfig{Poke: s.engine.Poke, Secret: o.secret, Leader: s.leader, Denied: s.denials.denied, Log: s.log})})
+	}
+	if l.profiles != nil {
+		if o.contention {
+			server.NoteContention()
+		}
+		s.log.Info("profiles are served", "url", "http://"+l.profiles.Addr().String()+"/debug/pprof/")
+		out = append(out, openServer{l.profiles, server.Profiles()})
 	}
 	return out
 }

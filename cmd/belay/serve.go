@@ -215,7 +215,7 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 		ManifestSum: record.ManifestSum, Checkpoint: o.checkpoint,
 	})
 	shown := electing{s.engine, s.lease, s.ledger}
-	s.http = server.New(server.Config{Engine: shown, Events: s.bus, Metrics: newRegistry(s.engine, shown.standingBy, s.ledger), Schemas: catalog.Schema,
+	s.http = server.New(server.Config{Engine: shown, Events: s.bus, Metrics: newRegistry(s.engine, shown.standingBy, s.ledger, data.path), Schemas: catalog.Schema,
 		Record: s.index, Build: version.Get(), Denied: s.denials.denied, Log: o.log})
 	s.open = s.servers(&o.open, open)
 	s.began = s.started(&o)

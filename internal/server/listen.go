@@ -14,12 +14,23 @@ import (
 // "localhost:0". Any other address is refused, because whoever reaches the API
 // may use it. A host name must resolve to loopback addresses only.
 func Listen(ctx context.Context, addr string) (net.Listener, error) {
+	return listenLoopback(ctx, addr, "--listen", "127.0.0.1:8180", "whoever reaches the API may use it, as there is no access control yet")
+}
+
+// ListenProfiles opens a TCP listener on a loopback address for [Profiles].
+func ListenProfiles(ctx context.Context, addr string) (net.Listener, error) {
+	return listenLoopback(ctx, addr, "--pprof-listen", "127.0.0.1:6060", "whoever reaches profiles sees the inside of the process and can slow it down")
+}
+
+// listenLoopback listens on an address that the option flag named; danger is why
+// no other address will do.
+func listenLoopback(ctx context.Context, addr, flag, example, danger string) (net.Listener, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return nil, &belay.Error{Code: belay.CodeInvalid, Message: fmt.Sprintf("the listen address %q is not of the form host:port", addr),
-			Hint: "use for example 127.0.0.1:8180", Err: err}
+		return nil, &belay.Error{Code: belay.CodeInvalid, Message: fmt.Sprintf("the address %q of %s is not of the form host:port", addr, flag),
+			Hint: "use for example " + example, Err: err}
 	}
-	ip, err := loopback(ctx, addr, host)
+	ip, err := loopback(ctx, addr, host, example, danger)
 	if err != nil {
 		return nil, err
 	}
@@ -28,7 +39,7 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	l, err := lc.Listen(ctx, "tcp", net.JoinHostPort(ip.String(), port))
 	if err != nil {
 		return nil, &belay.Error{Code: belay.CodeUnavailable, Message: fmt.Sprintf("cannot listen on %q: %v", addr, cause(err)),
-			Hint: "another server may be running there; name another address with --listen", Err: err}
+			Hint: "another server may be running there; name another address with " + flag, Err: err}
 	}
 	return l, nil
 }
@@ -42,11 +53,11 @@ func cause(err error) error {
 }
 
 // loopback returns the address that host stands for.
-func loopback(ctx context.Context, addr, host string) (netip.Addr, error) {
+func loopback(ctx context.Context, addr, host, example, danger string) (netip.Addr, error) {
 	refuse := func(why string) error {
 		return &belay.Error{Code: belay.CodeDenied, Message: fmt.Sprintf("refusing to listen on %q: %s", addr, why),
-			Hint: "whoever reaches the API may use it, as there is no access control yet: listen on a loopback address such as 127.0.0.1:8180 " +
-				"and reach it from elsewhere through \"ssh -L\" or \"kubectl port-forward\""}
+			Hint: danger + ": listen on a loopback address such as " + example +
+				" and reach it from elsewhere through \"ssh -L\" or \"kubectl port-forward\""}
 	}
 	if host == "" {
 		return netip.Addr{}, refuse("an address without a host means every interface")
@@ -63,7 +74,7 @@ func loopback(ctx context.Context, addr, host string) (netip.Addr, error) {
 	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
 		return netip.Addr{}, &belay.Error{Code: belay.CodeInvalid, Message: fmt.Sprintf("cannot listen on %q: the host name %q does not resolve", addr, host),
-			Hint: "use for example 127.0.0.1:8180", Err: err}
+			Hint: "use for example " + example, Err: err}
 	}
 	var pick netip.Addr
 	for _, ip := range ips {
