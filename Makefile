@@ -43,6 +43,10 @@ fuzz: setup ## Feed every parser of foreign input with whatever, a minute each (
 bench: build ## Measure Belay against a loop that only applies (minutes; BENCHFLAGS="--apps 500")
 	@$(GO) run ./bench $(BENCHFLAGS)
 
+.PHONY: soak
+soak: build ## Let a fleet live for an hour, with crashes, and judge what grows (SOAKFLAGS="--for 10m")
+	@$(GO) run ./bench soak --for 1h --apps 200 $(SOAKFLAGS)
+
 .PHONY: bench-ledger
 bench-ledger: ## Measure the ledger with a hundred thousand events (minutes; BELAY_BENCH_EVENTS=10000)
 	@$(GO) test ./internal/ledger/... -run '^$$' -bench . -benchtime 1x -timeout 60m

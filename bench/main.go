@@ -55,6 +55,7 @@ var commands = []command{
 	{"fleet", "a fleet's life beside the raw loop: rollout, commits, drift, rest, restart", runFleet},
 	{"render", "render workers beside the libraries that they run, and the start of a pool", runRendering},
 	{"repo", "one file pushed to a repository of many files and commits", runRepo},
+	{"soak", "a fleet that people work on for an hour, with crashes: what grows, and is it what Git says", runSoak},
 }
 
 func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) error {
