@@ -120,6 +120,9 @@ func Load(ctx context.Context, files Files, opts Options, prev *Catalog) (*Catal
 	if err := c.assemble(ctx, files, prev); err != nil {
 		return nil, err
 	}
+	// It opens trees of this load. What it holds may be the catalog before, which
+	// would hold the one before that: none of them would ever be freed.
+	c.opts.OpenTree, c.env.opts.OpenTree = nil, nil
 	return c, nil
 }
 
