@@ -57,10 +57,13 @@ type app struct {
 	unknown bool
 	// commits concern it and belong to no deployment yet, newest first; lost is true
 	// where there may be others. deployed is the revision that was reached last.
+	// definedFrom is the commit of the definitions since which it is not known what
+	// changed its own; "" if that is known.
 	commits     []belay.Commit
 	moreCommits int
 	lost        bool
 	deployed    string
+	definedFrom string
 	// released is the token in Git because of which it goes with many others.
 	released string
 

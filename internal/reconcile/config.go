@@ -203,7 +203,7 @@ func (e *Engine) enforce(cat *catalog.Catalog, rev belay.Revision) {
 			a.afresh = true
 		}
 		if prev != nil && changed && e.definitions != nil {
-			a.bring(e.definitions.changing(def.Origin.File))
+			a.define(e.definitions, def.Origin.File)
 		}
 		a.def, a.last = &def, &def
 		e.places.set(&def)
@@ -229,7 +229,7 @@ func (e *Engine) enforce(cat *catalog.Catalog, rev belay.Revision) {
 			a.left.ref = refsOf(a.last, cat)[0]
 		}
 		if e.definitions != nil {
-			a.bring(e.definitions.changing(a.last.Origin.File))
+			a.define(e.definitions, a.last.Origin.File)
 		}
 		a.limits = nil
 		if prev != nil {

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"regexp"
@@ -139,6 +140,17 @@ func (b *batch) changing(file string) []belay.Commit {
 	return out
 }
 
+// define notes which commits of a batch changed an application's definition. What
+// the batch cannot tell Git is asked when the application is deployed. Called with
+// Engine.mu.
+func (a *app) define(b *batch, file string) {
+	if b.touched == nil && b.from != "" && len(b.Commits)+b.More > 1 {
+		a.definedFrom = cmp.Or(a.definedFrom, b.from)
+		return
+	}
+	a.bring(b.changing(file))
+}
+
 // bring notes commits that concern an application. Called with Engine.mu.
 func (a *app) bring(commits []belay.Commit) {
 	all := slices.Concat(commits, a.commits)
@@ -160,6 +172,9 @@ type bringing struct {
 	more     int
 	previous string
 	took     int // how many of those that were noted
+	// definedFrom is from where Git was asked for changes of the definition, config up
+	// to where.
+	definedFrom, config string
 }
 
 // brings finds out which commits a deployment that begins brings to its
@@ -167,21 +182,27 @@ type bringing struct {
 func (e *Engine) brings(ctx context.Context, t *target) bringing {
 	a := t.app
 	e.mu.Lock()
-	b := bringing{commits: slices.Clone(a.commits), more: a.moreCommits, previous: a.deployed, took: len(a.commits)}
-	seen, configSeen, config := e.seen[refKey{url: t.rev.Repo, ref: t.ref.ref}], e.seen[refKey{url: e.config.Repo, ref: e.Ref}], e.config.Commit
-	lost := a.lost
+	b := bringing{commits: slices.Clone(a.commits), more: a.moreCommits, previous: a.deployed, took: len(a.commits),
+		definedFrom: a.definedFrom, config: e.config.Commit}
+	seen, configSeen := e.seen[refKey{url: t.rev.Repo, ref: t.ref.ref}], e.seen[refKey{url: e.config.Repo, ref: e.Ref}]
+	lost, neverDeployed := a.lost, a.deployed == ""
 	e.mu.Unlock()
 	if b.previous == "" && len(t.conn.Live(a.name)) > 0 { // else nothing was
 		b.previous = seen
 	}
-	if t.rev.Commit == "" { // it left Git
-		return b
-	}
-	var older Brought
+	var older, defined Brought
 	var err error
+	since := b.definedFrom
+	if lost && t.rev.Commit != "" && (since == "" || neverDeployed) {
+		since = cmp.Or(configSeen, since)
+	}
+	if since != "" && since != b.config && t.def.Origin.File != "" {
+		defined, err = e.Sources.Commits(ctx, e.Repo, since, b.config, []string{t.def.Origin.File}, mostCommits)
+	}
 	switch {
+	case err != nil || t.rev.Commit == "": // it left Git
 	case b.previous == "": // nothing is known from before: the commit at hand
-		if len(b.commits) == 0 {
+		if len(b.commits)+len(defined.Commits) == 0 {
 			older, err = e.Sources.Commits(ctx, t.ref.url, "", t.rev.Commit, nil, 1)
 		}
 	case !lost || b.previous == t.rev.Commit:
@@ -189,10 +210,7 @@ func (e *Engine) brings(ctx context.Context, t *target) bringing {
 		older, err = e.Sources.Commits(ctx, t.ref.url, b.previous, t.rev.Commit, t.paths(), mostCommits)
 	}
 	b.add(older)
-	if err == nil && lost && configSeen != "" && configSeen != config && t.def.Origin.File != "" {
-		older, err = e.Sources.Commits(ctx, e.Repo, configSeen, config, []string{t.def.Origin.File}, mostCommits)
-		b.add(older)
-	}
+	b.add(defined)
 	if err != nil {
 		e.Logger.Warn("commits of a deployment not listed", "application", a.name, "repo", t.ref.url, "error", err)
 	}
@@ -237,6 +255,13 @@ func (e *Engine) brought(a *app, b bringing) {
 	defer e.mu.Unlock()
 	a.commits = slices.Clone(a.commits[:max(len(a.commits)-b.took, 0)]) // those that came meanwhile are in front
 	a.moreCommits, a.lost = 0, false
+	switch {
+	case a.definedFrom != b.definedFrom:
+	case e.config.Commit == b.config:
+		a.definedFrom = ""
+	case a.definedFrom != "": // there are newer ones
+		a.definedFrom = b.config
+	}
 }
 
 // HistoryRewritten is to be called when a branch moved to a commit that does not
