@@ -31,7 +31,7 @@ type soakOptions struct {
 var soakScript = strings.Repeat("1111111111r1111111111a1111b11m", 2) + "A" + strings.Repeat("1111111111r1111111111a1111b11m", 2)[1:]
 
 func parseSoak(args []string, stderr io.Writer) (soakOptions, error) {
-	o := soakOptions{script: soakScript}
+	var o soakOptions
 	f := flag.NewFlagSet("bench soak", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.DurationVar(&o.length, "for", time.Hour, "how long the fleet lives")
@@ -42,6 +42,7 @@ func parseSoak(args []string, stderr io.Writer) (soakOptions, error) {
 	f.DurationVar(&o.sample, "sample", 5*time.Second, "time from one look to the next")
 	f.IntVar(&o.apps, "apps", 200, "number of applications at first")
 	f.StringVar(&o.kind, "kind", "mix", "what they are made with: "+strings.Join(kinds, ", "))
+	f.StringVar(&o.script, "script", soakScript, "what the commits do, a letter each, again and again: 1 change one application, A change all, r remove one, a add one, b break one, m mend it")
 	f.Uint64Var(&o.seed, "seed", 1, "of what is random")
 	f.StringVar(&o.jsonFile, "json", "", "write everything to this file")
 	f.StringVar(&o.csvFile, "csv", "", "write the samples to this file")
@@ -57,6 +58,8 @@ func parseSoak(args []string, stderr io.Writer) (soakOptions, error) {
 	switch {
 	case f.NArg() > 0:
 		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
+	case strings.Trim(o.script, "1Arabm") != "" || o.script == "":
+		return o, fmt.Errorf("--script has the letters 1, A, r, a, b and m, not %q", o.script)
 	case o.apps < 4:
 		return o, errors.New("--apps is at least 4")
 	case min(o.length, o.crash, o.commit, o.drift, o.sample) <= 0 || o.calm > o.length:

@@ -27,11 +27,10 @@ func TestSoak(t *testing.T) {
 	}
 	home := cp.Namespace(t)
 	o, err := parseSoak([]string{"--for", "12s", "--calm", "3s", "--crash", "4s", "--commit", "500ms", "--drift", "400ms", "--sample", "500ms",
-		"--apps", "6", "--belay", program, "--dir", dir, "--json", filepath.Join(dir, "soak.json"), "--csv", filepath.Join(dir, "soak.csv")}, t.Output())
+		"--apps", "6", "--script", "11r1b1A1m1a1", "--belay", program, "--dir", dir, "--json", filepath.Join(dir, "soak.json"), "--csv", filepath.Join(dir, "soak.csv")}, t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.script = "11r1b1A1m1a1"
 	s, err := newSoak(t.Context(), soakConfig{soakOptions: o, kubeconfig: cp.Kubeconfig(), prefix: home, instance: home, say: t.Logf})
 	if err != nil {
 		t.Fatal(err)
@@ -252,7 +251,7 @@ func TestDifference(t *testing.T) {
 }
 
 func TestParseSoak(t *testing.T) {
-	for _, args := range [][]string{{"--apps", "3"}, {"--for", "0s"}, {"--for", "1m", "--calm", "2m"}, {"--kind", "other"}, {"more"}} {
+	for _, args := range [][]string{{"--apps", "3"}, {"--for", "0s"}, {"--for", "1m", "--calm", "2m"}, {"--kind", "other"}, {"--script", "1x"}, {"--script", ""}, {"more"}} {
 		if _, err := parseSoak(args, io.Discard); err == nil {
 			t.Errorf("%v is accepted", args)
 		}
