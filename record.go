@@ -139,6 +139,8 @@ type Manifest struct {
 	ID ObjectID
 	// Raw is JSON with sorted keys; nil takes the object out of the record.
 	Raw json.RawMessage
+	// File is Raw as the file that holds it on the record; nil where nobody made it yet.
+	File []byte
 	// SHA256 is of the file that holds it, where that is the same as on the record
 	// of the deployment before; there is no Raw then, and the file stays.
 	SHA256 string

@@ -212,7 +212,7 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 		Sources: s.parts.sources, Renderer: s.parts.renderer, Committer: s.parts.committer, Deployments: s.index, Connector: s.parts.connector,
 		NewIndex: newIndex, Provenance: s.parts.provenance, ConfigSignatures: wanted,
 		Recorder: s.recorder, Logger: o.log, Diff: manifestdiff.Unified, SecretKey: data.key, Runs: s.runs,
-		ManifestSum: record.ManifestSum, Checkpoint: o.checkpoint,
+		ManifestFile: record.ManifestFile, Checkpoint: o.checkpoint,
 	})
 	shown := electing{s.engine, s.lease, s.ledger}
 	s.http = server.New(server.Config{Engine: shown, Events: s.bus, Metrics: newRegistry(s.engine, shown.standingBy, s.ledger, data.path), Schemas: catalog.Schema,

@@ -21,6 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	metainternalversionscheme "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/client-go/discovery"
@@ -85,6 +86,7 @@ type Cluster struct {
 
 	http      *http.Client
 	rest      *rest.RESTClient
+	partial   *rest.RESTClient // for answers that are metadata
 	metadata  metadata.Interface
 	dynamic   dynamic.Interface
 	discovery *discovery.DiscoveryClient
@@ -198,7 +200,12 @@ func (c *Cluster) connectors(cfg *rest.Config, renew func(context.Context) (*res
 	if c.discovery, err = discovery.NewDiscoveryClientForConfigAndClient(cfg, c.http); err != nil {
 		return err
 	}
-	c.rest, err = rest.UnversionedRESTClientForConfigAndClient(dynamic.ConfigFor(cfg), c.http)
+	if c.rest, err = rest.UnversionedRESTClientForConfigAndClient(dynamic.ConfigFor(cfg), c.http); err != nil {
+		return err
+	}
+	partial := metadata.ConfigFor(cfg)
+	partial.NegotiatedSerializer = metainternalversionscheme.Codecs.WithoutConversion()
+	c.partial, err = rest.UnversionedRESTClientForConfigAndClient(partial, c.http)
 	return err
 }
 

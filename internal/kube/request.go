@@ -11,6 +11,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metainternalversionscheme "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/transport"
@@ -22,8 +23,10 @@ const (
 	writeTimeout = 30 * time.Second
 	maxInFlight  = 32
 
-	// The first asks for metadata and takes nothing else: an object's values never come back.
-	acceptMetadata = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+	// The first asks for metadata and takes nothing else: an object's values never come
+	// back. As protobuf it costs both sides least; an aggregated API server may have none.
+	acceptMetadata = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1," +
+		"application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 	acceptJSON     = "application/json"
 
 	contentApply     = "application/apply-patch+yaml"
@@ -91,7 +94,11 @@ func (c *Cluster) send(ctx context.Context, r call) ([]byte, error) {
 	if r.resource.gvr.Group != "" {
 		path = []string{"/apis", r.resource.gvr.Group, r.resource.gvr.Version}
 	}
-	req := rest.NewRequest(c.rest).Verb(r.verb).AbsPath(path...).MaxRetries(0)
+	client := c.rest
+	if r.accept == acceptMetadata {
+		client = c.partial // it reads errors that come as protobuf, too
+	}
+	req := rest.NewRequest(client).Verb(r.verb).AbsPath(path...).MaxRetries(0)
 	req = req.NamespaceIfScoped(r.id.Namespace, r.resource.namespaced).Resource(r.resource.gvr.Resource)
 	if !r.collection {
 		req = req.Name(r.id.Name)
@@ -131,12 +138,19 @@ func (c *Cluster) metadataCall(ctx context.Context, r call) (*metav1.PartialObje
 	if err != nil {
 		return nil, err
 	}
+	return readMetadata(body)
+}
+
+// readMetadata decodes what is metadata in any encoding; of a deletion, it may be a
+// Status.
+func readMetadata(body []byte) (*metav1.PartialObjectMetadata, error) {
 	var m metav1.PartialObjectMetadata
-	if err := json.Unmarshal(body, &m); err != nil {
+	_, kind, err := metainternalversionscheme.Codecs.UniversalDeserializer().Decode(body, nil, &m)
+	switch {
+	case kind != nil && kind.Kind != "PartialObjectMetadata" && kind.Kind != "Status":
+		return nil, fmt.Errorf("the API server answered with a whole %s where metadata was asked for", kind.Kind)
+	case err != nil:
 		return nil, fmt.Errorf("read the answer: %w", err)
-	}
-	if m.Kind != "PartialObjectMetadata" && m.Kind != "Status" {
-		return nil, fmt.Errorf("the API server answered with a whole %s where metadata was asked for", m.Kind)
 	}
 	return &m, nil
 }

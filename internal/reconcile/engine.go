@@ -49,9 +49,9 @@ type Options struct {
 	ConfigSignatures *belay.Signatures
 	// Runs remembers the runs of hooks; nil forgets them with the process.
 	Runs Runs
-	// ManifestSum is the digest of the file that holds a manifest on the record; with
-	// nil every manifest of an application is recorded with each of its deployments.
-	ManifestSum func(json.RawMessage) (string, error)
+	// ManifestFile makes the file that holds a manifest on the record, and its digest;
+	// with nil every manifest of an application is recorded with each of its deployments.
+	ManifestFile func(json.RawMessage) (file []byte, sum string, err error)
 
 	// Workers that reconcile at the same time. Default 32 per processor: most of
 	// their time is spent waiting for the cluster and the record, and what is written

@@ -45,8 +45,8 @@ func (e *Engine) manifests(ctx context.Context, t *target) (list []belay.Manifes
 			return nil, false, err
 		}
 		r = recorded{digest: o.Digest}
-		if e.ManifestSum != nil {
-			if r.sum, err = e.ManifestSum(m.Raw); err != nil {
+		if e.ManifestFile != nil {
+			if m.File, r.sum, err = e.ManifestFile(m.Raw); err != nil {
 				return nil, false, fmt.Errorf("encode %s: %w", o.ID, err)
 			}
 		}

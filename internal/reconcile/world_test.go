@@ -78,7 +78,7 @@ func (w *fakeWorld) start() {
 	w.t.Helper()
 	w.e = New(Options{Repo: fakeRepo, Ref: "main", Path: "belay", Sources: fakeSources{w: w}, Renderer: fakeRenderer{}, Connector: fakeConnector{w},
 		NewIndex: func() Index { return &fakeIndex{reads: map[string][]belay.Read{}} }, Recorder: w.l, Logger: slog.New(slog.DiscardHandler),
-		SecretKey: []byte("key"), ManifestSum: func(raw json.RawMessage) (string, error) { return belay.Digest(raw), nil },
+		SecretKey: []byte("key"), ManifestFile: func(raw json.RawMessage) ([]byte, string, error) { return raw, belay.Digest(raw), nil },
 		Checkpoint: func(name string) {
 			if last := w.last.Load(); last != nil {
 				(*last)(name)

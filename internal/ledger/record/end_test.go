@@ -68,7 +68,7 @@ func TestTheListOfManifestsIsComplete(t *testing.T) {
 			t.Errorf("%s: listed are %v, there are %d files, want %v", what, got, n, want)
 		}
 	}
-	sum, err := record.ManifestSum(raw("1"))
+	_, sum, err := record.ManifestFile(raw("1"))
 	if err != nil {
 		t.Fatal(err)
 	}

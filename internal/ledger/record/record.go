@@ -133,6 +133,10 @@ type stored struct {
 	Event  belay.Event `json:"event"`
 }
 
+// mended is what encoding/json writes for bytes that are no text. Read and encoded
+// again, it is the character itself; everything else is encoded the same once more.
+const mended = `\ufffd`
+
 // Encode makes a commit of a record. began is the deployment that the record
 // belongs to, as it was recorded so far; nil if there is none.
 func Encode(r belay.Record, began *belay.Deployment) (Entry, error) {
@@ -147,8 +151,10 @@ func Encode(r belay.Record, began *belay.Deployment) (Entry, error) {
 	if r, err = Decode(b); err != nil {
 		return Entry{}, fmt.Errorf("encode record: %w", err)
 	}
-	if b, err = marshal(stored{Format: 1, Writer: r.Writer, Seq: r.Seq, Event: r.Event}); err != nil {
-		return Entry{}, fmt.Errorf("encode record %s: %w", r.ID(), err)
+	if bytes.Contains(b, []byte(mended)) {
+		if b, err = marshal(stored{Format: 1, Writer: r.Writer, Seq: r.Seq, Event: r.Event}); err != nil {
+			return Entry{}, fmt.Errorf("encode record %s: %w", r.ID(), err)
+		}
 	}
 	if manifests != nil || complete {
 		if r.Event.Detail == nil {
@@ -304,6 +310,9 @@ func manifestFile(m belay.Manifest) (File, error) {
 	if m.Raw == nil || m.SHA256 != "" {
 		return f, nil
 	}
+	if f.Data = m.File; f.Data != nil {
+		return f, nil
+	}
 	var err error
 	if f.Data, err = YAML(m.Raw); err != nil {
 		return f, fmt.Errorf("encode %s: %w", m.ID, err)
@@ -317,13 +326,12 @@ func Sum(data []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// ManifestSum is the SHA-256 of the file that holds a manifest.
-func ManifestSum(raw json.RawMessage) (string, error) {
-	b, err := YAML(raw)
-	if err != nil {
-		return "", err
+// ManifestFile is the file that holds a manifest, and its SHA-256.
+func ManifestFile(raw json.RawMessage) (file []byte, sum string, err error) {
+	if file, err = YAML(raw); err != nil {
+		return nil, "", err
 	}
-	return Sum(b), nil
+	return file, Sum(file), nil
 }
 
 // Dir is the directory of what an event is about, with a slash at its end;
