@@ -16,6 +16,7 @@ import (
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/catalog"
 	"github.com/belaydev/belay/internal/events"
+	"github.com/belaydev/belay/internal/footprint"
 	"github.com/belaydev/belay/internal/kube"
 	"github.com/belaydev/belay/internal/ledger"
 	"github.com/belaydev/belay/internal/ledger/index"
@@ -32,6 +33,13 @@ const defaultListen = "127.0.0.1:8180"
 
 // keptEvents is how many events a server remembers for those who ask later.
 const keptEvents = 10_000
+
+// When nothing happened for restAfter, memory is given back, and not more often than
+// once in restEvery: it takes a collection of all garbage.
+const (
+	restAfter = 10 * time.Second
+	restEvery = time.Minute
+)
 
 func newServe(env *env) *cobra.Command {
 	var o serveOptions
@@ -60,6 +68,7 @@ cluster it runs in, and needs nobody else.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.log, o.checkpoint = env.log, env.checkpoint
 			kube.SetLogger(env.log.With("component", "client-go"))
+			footprint.Tune()
 			s, err := newServing(cmd.Context(), o)
 			if err != nil {
 				return err
@@ -126,6 +135,7 @@ type serving struct {
 	ledger         *ledger.Ledger
 	index          *index.Index // of the ledger
 	recorder       *recorder
+	idler          *footprint.Idler // of memory
 	denials        *denials
 	group          string      // of those that stand by for one another, in the ledger
 	began          belay.Event // the first of this life
@@ -196,7 +206,8 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 	if s.index, err = openIndex(data, s.ledger.Flush, o.log); err != nil {
 		return nil, err
 	}
-	s.recorder = &recorder{bus: s.bus, ledger: s.ledger, grown: s.index.Wake}
+	s.idler = footprint.NewIdler(restAfter, restEvery, footprint.Find().Release)
+	s.recorder = &recorder{bus: s.bus, ledger: s.ledger, grown: func() { s.index.Wake(); s.idler.Touch() }}
 	s.denials = &denials{publish: s.recorder.Publish, now: time.Now}
 	s.parts, err = newParts(partsOptions{
 		repo: o.repo, instance: o.instance, kubeconfig: o.kubeconfig, plugins: o.plugins, namespaces: o.namespaces,
@@ -250,6 +261,7 @@ func (s *serving) run(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
+	s.idler.End()
 	s.parts.close()
 	errs = append(errs, s.closeLedger(ctx), s.index.Close())
 	s.log.Info("stopped")

@@ -24,7 +24,7 @@ type rule struct {
 
 // helpers are open to every package but the root: each does one small thing and
 // knows no adapter.
-var helpers = []string{"internal/xec", "internal/events", "internal/version", "internal/term", "internal/manifestdiff", "internal/devtest", "internal/gittest", "internal/registrytest", "internal/signature"}
+var helpers = []string{"internal/xec", "internal/events", "internal/version", "internal/footprint", "internal/term", "internal/manifestdiff", "internal/devtest", "internal/gittest", "internal/registrytest", "internal/signature"}
 
 const (
 	whyAdapter = "An adapter knows one outside world and the domain. If it knew another adapter, neither could be tested, replaced or " +
@@ -77,6 +77,7 @@ var rules = []rule{
 	{pkg: "internal/server/servertest", imports: []string{"internal/server/..."}, tests: true, why: "Test helpers stay out of the binary."},
 	{pkg: "client", standard: true, why: "The client is imported by other people's programs: the domain and the standard library are all that it should cost them."},
 
+	{pkg: "internal/footprint", why: "How memory is given back must not depend on what the process does: the server and the render workers both use it. " + whyHelper},
 	{pkg: "internal/xec", processes: true, why: "Starting processes in one place is what makes it possible to say that none inherits the environment, outlives us or is given a secret. " + whyHelper},
 	{pkg: "internal/events", why: whyHelper},
 	{pkg: "internal/version", why: whyHelper},

@@ -27,7 +27,7 @@ const (
 	// back. As protobuf it costs both sides least; an aggregated API server may have none.
 	acceptMetadata = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1," +
 		"application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-	acceptJSON     = "application/json"
+	acceptJSON = "application/json"
 
 	contentApply     = "application/apply-patch+yaml"
 	contentJSONPatch = "application/json-patch+json"

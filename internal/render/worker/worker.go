@@ -20,6 +20,7 @@ import (
 	"time"
 	_ "time/tzdata" // templates may name time zones, and there is no disk to read them from
 
+	"github.com/belaydev/belay/internal/footprint"
 	"github.com/belaydev/belay/internal/render"
 	"github.com/belaydev/belay/internal/render/helm"
 	"github.com/belaydev/belay/internal/render/kustomize"
@@ -60,6 +61,7 @@ func serve(r io.Reader, w io.Writer) error {
 	if err := f.Decode(wire.Setup, &limits); err != nil {
 		return err
 	}
+	program := footprint.Find() // locked in, it could not look
 	sandbox, err := Lockdown(limits)
 	if err != nil {
 		return fmt.Errorf("lock the worker down: %w", err)
@@ -68,7 +70,7 @@ func serve(r io.Reader, w io.Writer) error {
 		return err
 	}
 	tree := wire.NewPipeTree(in, w, inputLimit)
-	rest := time.AfterFunc(restAfter, debug.FreeOSMemory)
+	rest := time.AfterFunc(restAfter, program.Release)
 	for {
 		rest.Reset(restAfter)
 		f, err := wire.Read(in, inputLimit)

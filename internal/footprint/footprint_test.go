@@ -1,0 +1,45 @@
+package footprint
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestIdlerRestsWhenNothingHappens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rests := 0
+		i := NewIdler(10*time.Second, time.Minute, func() { rests++ })
+		expect := func(want int) {
+			t.Helper()
+			synctest.Wait()
+			if rests != want {
+				t.Errorf("rested %d times, want %d", rests, want)
+			}
+		}
+		pass := func(d time.Duration) { <-time.After(d) }
+		pass(time.Hour)
+		expect(0) // nothing happened yet
+		for range 5 {
+			i.Touch()
+			pass(9 * time.Second)
+		}
+		expect(0)
+		pass(2 * time.Second)
+		expect(1)
+		pass(time.Hour)
+		expect(1) // and nothing since
+		i.Touch()
+		pass(11 * time.Second)
+		expect(2)
+		i.Touch()
+		pass(11 * time.Second)
+		expect(2) // too soon after the last
+		pass(time.Minute)
+		expect(3)
+		i.Touch()
+		i.End()
+		pass(time.Hour)
+		expect(3)
+	})
+}
