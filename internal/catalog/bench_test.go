@@ -41,7 +41,7 @@ func TestCostFollowsTheChange(t *testing.T) {
 		digested int
 	}{
 		"file digests":      {plain, loadFiles(t, c1, "c2", plain), fleetSize + 2},
-		"directory digests": {withDirs.tree, loadFiles(t, m1, "c2", withDirs), 100 + 1 + 100 + 2},
+		"directory digests": {withDirs.tree, loadFiles(t, m1, "c2", withDirs), 1 + 100 + 1 + 100 + 2},
 	} {
 		if tt.tree.reads != 1 {
 			t.Errorf("%s: %d files read for one that changed", name, tt.tree.reads)
@@ -77,4 +77,40 @@ func BenchmarkLoad(b *testing.B) {
 			loadFiles(b, c1, "c2", tr).Diff(c1)
 		}
 	})
+}
+
+// A commit that changes no definition asks for one digest, however many there are,
+// and the catalog says that it is the same one.
+func TestACommitWithoutDefinitionsCostsNothing(t *testing.T) {
+	files := fleet()
+	c1 := loadFiles(t, nil, "c1", newMerkle(files))
+	files["apps/web/other.yaml"] = "kind: ConfigMap"
+	tr := newMerkle(files)
+	c2 := loadFiles(t, c1, "c2", tr)
+	if tr.reads != 0 || tr.digests != 1 {
+		t.Errorf("%d reads, %d digests, want 0 and 1", tr.reads, tr.digests)
+	}
+	if !c2.SameAs(c1) || !c2.Equal(c1) {
+		t.Error("it is not known to be the same")
+	}
+	tr = newMerkle(edited(files, 1))
+	if c3 := loadFiles(t, c2, "c3", tr); c3.SameAs(c2) || tr.reads != 1 {
+		t.Errorf("an edit is not seen after it: %d reads", tr.reads)
+	}
+	// What is wrong has a memory, so such a catalog is made anew each time.
+	files["belay/wrong.yaml"] = "kind: Application"
+	c4 := loadFiles(t, c2, "c4", newMerkle(files))
+	if c5 := loadFiles(t, c4, "c5", newMerkle(files)); c5.SameAs(c4) || !c5.Equal(c4) {
+		t.Error("a catalog with problems is carried on")
+	}
+}
+
+func BenchmarkLoadWithoutChange(b *testing.B) {
+	files := fleet()
+	c1 := loadFiles(b, nil, "c1", newMerkle(files))
+	files["apps/web/other.yaml"] = "kind: ConfigMap"
+	tr := newMerkle(files)
+	for b.Loop() {
+		loadFiles(b, c1, "c2", tr)
+	}
 }

@@ -91,6 +91,8 @@ type Catalog struct {
 	env      environment
 	sets     map[string]*expansion
 	byURL    map[string][]string // normal URL -> names of the Repositories that have it, sorted
+	// meaning is shared by the catalogs of commits between which no definition changed.
+	meaning *meaning
 }
 
 // Load reads the definitions in files. prev is the catalog of the commit before,
@@ -113,6 +115,9 @@ func Load(ctx context.Context, files Files, opts Options, prev *Catalog) (*Catal
 	if prev == nil {
 		prev = &Catalog{}
 	}
+	if next := prev.carriedOn(files, opts); next != nil {
+		return next, nil
+	}
 	c := &Catalog{opts: opts, files: map[string]*file{}, dirs: map[string]*dir{}}
 	if err := c.read(ctx, files, prev); err != nil {
 		return nil, err
@@ -123,6 +128,7 @@ func Load(ctx context.Context, files Files, opts Options, prev *Catalog) (*Catal
 	// It opens trees of this load. What it holds may be the catalog before, which
 	// would hold the one before that: none of them would ever be freed.
 	c.opts.OpenTree, c.env.opts.OpenTree = nil, nil
+	c.meaning = &meaning{ofTree: c.followsFromTree()}
 	return c, nil
 }
 

@@ -53,10 +53,7 @@ type reader struct {
 func (c *Catalog) read(ctx context.Context, files Files, prev *Catalog) error {
 	r := &reader{ctx: ctx, files: files, prev: prev, next: c, sameRoot: prev.opts.Root == c.opts.Root}
 	r.trees, _ = files.(Trees)
-	root := c.opts.Root
-	if root == "" {
-		root = "."
-	}
+	root := rootDir(c.opts.Root)
 	entries, err := files.ReadDir(root)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &belay.Error{Code: belay.CodeNotFound, Err: err,

@@ -53,7 +53,26 @@ func (e *Engine) loadConfig(ctx context.Context) {
 	e.setProblem(srcErr)
 	e.tellProblems(prev, cat, rev)
 	e.Checkpoint("loaded")
+	if cat.SameAs(prev) {
+		e.carryOn(ctx, cat, rev)
+		return
+	}
 	e.adopt(ctx, cat, rev)
+}
+
+// carryOn takes in a commit that changed no definition.
+func (e *Engine) carryOn(ctx context.Context, cat *catalog.Catalog, rev belay.Revision) {
+	e.connectClusters(ctx, cat)
+	e.mu.Lock()
+	e.catalog, e.config = cat, rev
+	e.places.force(rev.Commit)
+	for name, a := range e.apps {
+		if a.dirty {
+			e.wake(name)
+		}
+	}
+	e.mu.Unlock()
+	e.wereRead()
 }
 
 func (e *Engine) readCatalog(ctx context.Context, rev belay.Revision, prev *catalog.Catalog) (*catalog.Catalog, error) {
