@@ -47,6 +47,10 @@ func newRenewing(cfg *rest.Config, renew func(context.Context) (*rest.Config, er
 
 // RoundTrip implements http.RoundTripper.
 func (t *renewing) RoundTrip(req *http.Request) (*http.Response, error) {
+	return attempted(req, t.roundTrip)
+}
+
+func (t *renewing) roundTrip(req *http.Request) (*http.Response, error) {
 	rt, generation, fresh := t.current()
 	res, err := rt.RoundTrip(req)
 	rejected := err == nil && res.StatusCode == http.StatusUnauthorized

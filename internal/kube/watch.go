@@ -206,12 +206,19 @@ func (s *source) ListWithContext(ctx context.Context, o metav1.ListOptions) (run
 func (s *source) WatchWithContext(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
 	o.LabelSelector = s.selector
 	s.stream.again()
+	ctx, tried := withAttempt(ctx)
 	var stream apiwatch.Interface
 	var err error
 	if s.whole {
 		stream, err = s.cluster.dynamic.Resource(s.watch.resource.gvr).Namespace(s.watch.namespace).Watch(ctx, o)
 	} else {
 		stream, err = s.cluster.metadata.Resource(s.watch.resource.gvr).Namespace(s.watch.namespace).Watch(ctx, o)
+	}
+	if why := tried.failed(); why != nil {
+		if err == nil {
+			stream.Stop()
+		}
+		err = why
 	}
 	// A server without streaming lists refuses the parameters; a list follows.
 	streaming := o.SendInitialEvents != nil && apierrors.IsInvalid(err)
