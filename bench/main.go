@@ -56,11 +56,15 @@ var commands = []command{
 	{"render", "render workers beside the libraries that they run, and the start of a pool", runRendering},
 	{"repo", "one file pushed to a repository of many files and commits", runRepo},
 	{"soak", "a fleet that people work on for an hour, with crashes: what grows, and is it what Git says", runSoak},
+	{"clusters", "a hundred stubbed clusters in one process, and one of them hangs", runClusters},
 }
 
 func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
 		return commands[0].run(ctx, args, stdout, stderr)
+	}
+	if args[0] == stubCommand { // nothing to measure: what "clusters" starts
+		return runStub(ctx, args[1:], stdout, stderr)
 	}
 	for _, c := range commands {
 		if c.name == args[0] {
