@@ -114,7 +114,7 @@ func runClusters(ctx context.Context, args []string, stdout, stderr io.Writer) (
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
 	say := func(format string, a ...any) { fmt.Fprintf(stderr, format+"\n", a...) }
-	b, err := newClustersBench(ctx, o, benchConfig{options: o.programs, kubeconfig: kubeconfig, prefix: "bench", calm: 3 * time.Second, say: say}, control, p.pid())
+	b, err := newClustersBench(ctx, o, benchConfig{options: o.programs, kubeconfig: kubeconfig, prefix: "bench", calm: 15 * time.Second, say: say}, control, p.pid())
 	if err != nil {
 		return err
 	}
