@@ -25,7 +25,7 @@ import (
 type clustersOptions struct {
 	clusters, apps, pushes int
 	rest, patience         time.Duration
-	jsonFile               string
+	jsonFile, heapFile     string
 	programs               options
 }
 
@@ -74,6 +74,7 @@ func parseClusters(args []string, stderr io.Writer) (clustersOptions, error) {
 	f.IntVar(&o.pushes, "pushes", 50, "commits to one application, three times: all well, one cluster hangs, and when that is known")
 	f.DurationVar(&o.rest, "rest", 20*time.Second, "time to watch it rest")
 	f.StringVar(&o.jsonFile, "json", "", "write the figures to this file")
+	f.StringVar(&o.heapFile, "heap", "", "write a profile of what holds Belay's memory at rest to this file")
 	f.StringVar(&o.programs.belay, "belay", "", "the belay program (default: bin/belay of the module)")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -201,6 +202,16 @@ func (b *clustersBench) namespace(i int) string { return fmt.Sprintf("%s-%05d", 
 func (b *clustersBench) measure(ctx context.Context) (res *clustersResult, err error) {
 	b.say("the first rollout of %d applications to %d clusters", b.o.apps*b.o.clusters, b.o.clusters)
 	began := time.Now()
+	if b.o.heapFile != "" {
+		l, err := listenLoopback(ctx)
+		if err != nil {
+			return nil, err
+		}
+		b.pprof = l.Addr().String() // free a moment ago
+		if err := l.Close(); err != nil {
+			return nil, fmt.Errorf("find a free port: %w", err)
+		}
+	}
 	s, err := b.serve(ctx)
 	if err != nil {
 		return nil, err
@@ -249,6 +260,30 @@ func (b *clustersBench) atRest(ctx context.Context, s *server) error {
 	b.res.Rest, b.res.Watches = increase(after.Requests, before.Requests), after.Watches
 	b.res.RestCPU = now.minus(used).cpu() / b.o.rest.Seconds() * 100
 	b.res.MemoryRest, b.res.MemoryStubs = mib(readUsage(s.pid()).Memory), mib(readUsage(b.stubs).Memory)
+	if b.o.heapFile == "" {
+		return nil
+	}
+	return b.heap(ctx)
+}
+
+// heap keeps a profile of the memory that is in use.
+func (b *clustersBench) heap(ctx context.Context) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.pprof+"/debug/pprof/heap?gc=1", nil)
+	if err != nil {
+		return fmt.Errorf("profile the memory: %w", err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("profile the memory: %w", err)
+	}
+	defer func() { _ = resp.Body.Close() }() // only read
+	profile, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return fmt.Errorf("profile the memory: %w", err)
+	}
+	if err := os.WriteFile(b.o.heapFile, profile, 0o644); err != nil {
+		return fmt.Errorf("write the profile: %w", err)
+	}
 	return nil
 }
 

@@ -28,6 +28,8 @@ type benchConfig struct {
 	controlPlane int
 	// prefix of all namespaces; instance of Belay, "" on a control plane of its own.
 	prefix, instance string
+	// pprof is where Belay serves profiles; nowhere if it is "".
+	pprof string
 	// logLevel of Belay, "" for the default.
 	logLevel string
 	// shared counts requests in these namespaces alone: others use the control plane too.

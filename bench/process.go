@@ -114,7 +114,7 @@ func (b *bench) serve(ctx context.Context) (*server, error) {
 	}
 	p, url, err := start(ctx, xec.Command{Path: b.belay, Inherit: []string{"PATH", "HOME", "GOMAXPROCS", "GOGC", "GOMEMLIMIT"},
 		Args: []string{"serve", "--log-format", "json", "--log-level", cmp.Or(b.logLevel, "info"), "--repo", b.repo.url(), "--kubeconfig", b.kubeconfig,
-			"--data", filepath.Join(b.dir, "data"), "--listen", "127.0.0.1:0", "--instance", b.instance}}, log,
+			"--data", filepath.Join(b.dir, "data"), "--listen", "127.0.0.1:0", "--instance", b.instance, "--pprof-listen", b.pprof}}, log,
 		func(line string) (string, bool) {
 			var said struct{ Msg, URL string }
 			err := json.Unmarshal([]byte(line), &said)

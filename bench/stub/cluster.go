@@ -106,7 +106,7 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	case "/api", "/apis":
 		c.count("discovery")
-		b, err := json.Marshal(discovery(r.URL.Path == "/api"))
+		b, err := json.Marshal(groupList(r.URL.Path == "/api"))
 		if err != nil {
 			panic(err) // a table, made here
 		}

@@ -60,8 +60,8 @@ func parseKinds(text string) []kind {
 	return out
 }
 
-// discovery is the answer of /api or /apis in the aggregated form.
-func discovery(core bool) map[string]any {
+// groupList is the answer of /api or /apis in the aggregated form.
+func groupList(core bool) map[string]any {
 	var groups []any
 	var last map[string]any
 	var lastGroup string
