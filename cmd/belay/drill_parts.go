@@ -143,6 +143,11 @@ func (d *drillRecorder) Running() []belay.Deployment { return nil }
 // Holds implements reconcile.Recorder.
 func (d *drillRecorder) Holds() []belay.Hold { return nil }
 
+// Deployed implements reconcile.Recorder.
+func (d *drillRecorder) Deployed(context.Context, string, string) (belay.Deployment, error) {
+	return belay.Deployment{}, nil
+}
+
 // Source implements reconcile.Recorder.
 func (d *drillRecorder) Source(string, string) string { return "" }
 

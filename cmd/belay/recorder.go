@@ -84,5 +84,10 @@ func (r *recorder) Running() []belay.Deployment { return r.ledger.Running() }
 // Holds implements reconcile.Recorder.
 func (r *recorder) Holds() []belay.Hold { return r.ledger.Holds() }
 
+// Deployed implements reconcile.Recorder.
+func (r *recorder) Deployed(ctx context.Context, cluster, application string) (belay.Deployment, error) {
+	return r.ledger.Deployed(ctx, cluster, application)
+}
+
 // Source implements reconcile.Recorder.
 func (r *recorder) Source(repo, ref string) string { return r.ledger.Source(withoutToken(repo), ref) }

@@ -13,6 +13,7 @@ package ledger
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -302,6 +303,23 @@ func (l *Ledger) Source(repo, ref string) string {
 		return s
 	}
 	return l.shown.sources[path]
+}
+
+// Deployed is the latest deployment of an application that is on the disk; one
+// without an ID where there is none. It asks git each time.
+func (l *Ledger) Deployed(ctx context.Context, cluster, application string) (belay.Deployment, error) {
+	l.busy.RLock()
+	defer l.busy.RUnlock()
+	var d belay.Deployment
+	path := record.Dir(&belay.Event{Cluster: cluster, Application: application}) + record.DeploymentFile
+	files, err := l.repo.objects(ctx, []string{l.ref + ":" + path})
+	if err != nil || files[0] == nil {
+		return d, err
+	}
+	if err := json.Unmarshal(files[0], &d); err != nil {
+		return d, fmt.Errorf("%s of %s: %w", path, l.ref, err)
+	}
+	return d, nil
 }
 
 // Stats are the figures as they are now.

@@ -89,6 +89,12 @@ func TestADeploymentIsRecorded(t *testing.T) {
 	if got := l.Source("https://git.example.org/fleet", "main"); got != "abc" {
 		t.Errorf("Source = %q after a restart", got)
 	}
+	if d, err := l.Deployed(t.Context(), "prod", "web"); err != nil || d.ID != id || d.Result != belay.Failed {
+		t.Errorf("deployed after a restart: %+v %v", d, err)
+	}
+	if d, err := l.Deployed(t.Context(), "prod", "never"); err != nil || d.ID != "" {
+		t.Errorf("what was never deployed: %+v %v", d, err)
+	}
 	object := belay.ObjectID{Kind: "ConfigMap", Namespace: "web", Name: "c"}
 	end := record(t, l, belay.Event{Type: belay.EventSynced, Application: "web", Cluster: "prod", Deployment: id, Result: belay.Succeeded, Message: "deployed",
 		Detail: &belay.Detail{Manifests: []belay.Manifest{{ID: object, Raw: json.RawMessage(`{"data":{"a":"b"},"kind":"ConfigMap"}`)}}}})

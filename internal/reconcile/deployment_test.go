@@ -302,6 +302,36 @@ func TestCommitsOfADeployment(t *testing.T) {
 	}
 }
 
+// A process ends after it told that the branch moved, and before it deployed: the
+// next one finds out from the record that this was not done.
+func TestCommitsOfAProcessThatEnded(t *testing.T) {
+	t.Parallel()
+	w := fleet(t)
+	w.start()
+	w.settled("web", "api")
+	before := w.commits[0].id
+	w.l.mu.Lock()
+	w.l.release = make(chan struct{})
+	w.l.delayed = func(ev belay.Event) bool { return ev.Type == belay.EventSyncStarted }
+	w.l.mu.Unlock()
+	tell := func(subject string, files map[string]string) {
+		t.Helper()
+		n := len(w.l.events(belay.EventRevision))
+		w.commit(ada, subject, files)
+		w.await("the record of "+subject, func() bool { return len(w.l.events(belay.EventRevision)) > n })
+	}
+	tell("seen, not deployed", map[string]string{"apps/web/a": "2"})
+	tell("defined, not deployed", map[string]string{"belay/api.yaml": fakeApp("api", "  project: default\n"), "apps/api/d": "1"})
+	w.restart(true)
+	w.settled("web", "api")
+	for app, want := range map[string]string{"web": "seen, not deployed", "api": "defined, not deployed"} {
+		starts := of(w.l.events(belay.EventSyncStarted), app)
+		if d := starts[len(starts)-1].Detail; subjectsOf(d.Commits) != want || d.Previous != before {
+			t.Errorf("%s: %q after %q, want %q after %q", app, subjectsOf(d.Commits), d.Previous, want, before)
+		}
+	}
+}
+
 func TestWhoAskedIsOnTheRecord(t *testing.T) {
 	t.Parallel()
 	w := newFakeWorld(t)

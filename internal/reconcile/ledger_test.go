@@ -113,6 +113,18 @@ func (l *ledger) Running() []belay.Deployment {
 
 func (l *ledger) Holds() []belay.Hold { return nil }
 
+func (l *ledger) Deployed(_ context.Context, cluster, application string) (belay.Deployment, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var d belay.Deployment
+	for i := range l.safe {
+		if ev := &l.safe[i]; ev.Type == belay.EventSyncStarted && ev.Application == application && ev.Cluster == cluster {
+			d = belay.Deployment{ID: fmt.Sprint("main/", i+1), Repo: ev.Repo, Revision: ev.Revision, Change: ev.Change}
+		}
+	}
+	return d, nil
+}
+
 func (l *ledger) Source(repo, ref string) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -184,4 +184,7 @@ type Recorder interface {
 	Holds() []belay.Hold
 	// Source is the commit that a ref was seen at last, "" for none.
 	Source(repo, ref string) string
+	// Deployed is the latest deployment of an application, of every life of the
+	// server; one without an ID where there is none.
+	Deployed(ctx context.Context, cluster, application string) (belay.Deployment, error)
 }

@@ -187,8 +187,9 @@ func (e *Engine) brings(ctx context.Context, t *target) bringing {
 	seen, configSeen := e.seen[refKey{url: t.rev.Repo, ref: t.ref.ref}], e.seen[refKey{url: e.config.Repo, ref: e.Ref}]
 	lost, neverDeployed := a.lost, a.deployed == ""
 	e.mu.Unlock()
-	if b.previous == "" && len(t.conn.Live(a.name)) > 0 { // else nothing was
+	if b.previous == "" && e.Recorder != nil && len(t.conn.Live(a.name)) > 0 { // else nothing was
 		b.previous = seen
+		configSeen = e.missed(ctx, t, &b, configSeen)
 	}
 	var older, defined Brought
 	var err error
@@ -215,6 +216,23 @@ func (e *Engine) brings(ctx context.Context, t *target) bringing {
 		e.Logger.Warn("commits of a deployment not listed", "application", a.name, "repo", t.ref.url, "error", err)
 	}
 	return b
+}
+
+// missed finds out whether a process before this one ended after it saw a commit,
+// and before it deployed it to the application. It returns the commit of the
+// definitions since which they are to be looked at.
+func (e *Engine) missed(ctx context.Context, t *target, b *bringing, configSeen string) string {
+	last, err := e.Recorder.Deployed(ctx, t.cluster, t.app.name)
+	if err != nil || last.Revision == "" || last.Repo != t.rev.Repo {
+		return configSeen // what is lost is which commits they were
+	}
+	if last.Revision != b.previous && b.previous != "" && t.rev.Commit != "" {
+		between, err := e.Sources.Commits(ctx, t.ref.url, last.Revision, b.previous, t.paths(), 1)
+		if err == nil && len(between.Commits) > 0 {
+			b.previous = last.Revision
+		}
+	}
+	return cmp.Or(last.Change, configSeen)
 }
 
 // add puts commits behind those that are there.
