@@ -214,18 +214,27 @@ func (l *living) settled(c change) {
 	}
 }
 
-// victim is an application that can be edited by hand, and its value.
-func (l *living) victim(rng *rand.Rand) (namespace string, value int, ok bool) {
+// victim is an application that can be edited by hand, and its value. It stays
+// until it is let go.
+func (l *living) victim(rng *rand.Rand) (app, value int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for range 50 {
 		i := rng.IntN(len(l.state))
 		if l.state[i] == appThere && l.pending[i] == 0 {
 			value, err := strconv.Atoi(l.fleet.values[i])
-			return l.fleet.namespace(fleetBelay, i), value, err == nil
+			l.pending[i]++
+			return i, value, err == nil
 		}
 	}
-	return "", 0, false
+	return 0, 0, false
+}
+
+// letGo ends what victim began.
+func (l *living) letGo(app int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pending[app]--
 }
 
 func (l *living) there() (n int) {

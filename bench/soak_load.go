@@ -156,12 +156,12 @@ func (s *soak) driftLoop(rng *rand.Rand) func(context.Context) error {
 		if err != nil {
 			return fmt.Errorf("make a client: %w", err)
 		}
-		ns, value, ok := s.living.victim(rng)
+		app, value, ok := s.living.victim(rng)
 		if !ok {
 			return nil
 		}
 		n++
-		return s.edit(ctx, hand, n, ns, value)
+		return s.edit(ctx, hand, n, app, value)
 	}
 }
 
@@ -180,7 +180,14 @@ var handEdits = []struct {
 	{1, ""},
 }
 
-func (s *soak) edit(ctx context.Context, hand metadata.Interface, n int, ns string, value int) error {
+func (s *soak) edit(ctx context.Context, hand metadata.Interface, n, app, value int) error {
+	measured := false
+	defer func() {
+		if !measured {
+			s.living.letGo(app)
+		}
+	}()
+	ns := s.living.fleet.namespace(fleetBelay, app)
 	e := handEdits[n%len(handEdits)]
 	r := resources[e.resource]
 	objects := hand.Resource(schema.GroupVersionResource{Group: r.group, Version: r.version, Resource: r.plural}).Namespace(ns)
@@ -207,10 +214,11 @@ func (s *soak) edit(ctx context.Context, hand metadata.Interface, n int, ns stri
 		return fmt.Errorf("edit by hand: %w", err)
 	}
 	s.res.drifted()
-	if healed == nil {
+	if measured = healed != nil; !measured {
 		return nil
 	}
 	s.events.running.Go(func() {
+		defer s.living.letGo(app)
 		at, late := s.sights.wait(ctx, healed, soakPatience)
 		crashesNow, rolledNow, _ := s.events.clean()
 		m := effect{At: began.Sub(s.began).Seconds(), Kind: "drift", Late: late, Milliseconds: 1000 * at.Sub(began).Seconds(),

@@ -26,7 +26,7 @@ func TestSoak(t *testing.T) {
 		t.Fatalf("build belay: %v\n%s", err, out)
 	}
 	home := cp.Namespace(t)
-	o, err := parseSoak([]string{"--for", "12s", "--calm", "3s", "--crash", "4s", "--commit", "500ms", "--drift", "400ms", "--sample", "500ms",
+	o, err := parseSoak([]string{"--for", "12s", "--calm", "3s", "--crash", "4s", "--commit", "500ms", "--drift", "700ms", "--sample", "500ms",
 		"--apps", "6", "--script", "11r1b1A1m1a1", "--belay", program, "--dir", dir, "--json", filepath.Join(dir, "soak.json"), "--csv", filepath.Join(dir, "soak.csv")}, t.Output())
 	if err != nil {
 		t.Fatal(err)
