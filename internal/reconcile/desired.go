@@ -182,7 +182,7 @@ func (e *Engine) render(ctx context.Context, t *target, facts *belay.ClusterFact
 	}
 	scopes := plan.NewScopes(facts, out.Objects)
 	objects, unresolved := plan.Resolve(out.Objects, scopes, t.def.Spec.Destination.Namespace)
-	d := &desired{rendered: t.rev.Commit, at: maps.Clone(t.at), facts: facts.Digest, usesFacts: out.UsesCapabilities, unresolved: unresolved, warnings: out.Warnings}
+	d := &desired{rendered: t.rev.Commit, at: e.sharedAt.of(t.at), facts: facts.Digest, usesFacts: out.UsesCapabilities, unresolved: unresolved, warnings: out.Warnings}
 	var sum strings.Builder
 	for i := range objects {
 		o := &objects[i]

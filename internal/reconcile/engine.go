@@ -85,6 +85,8 @@ type Engine struct {
 
 	// places is what events say of applications.
 	places places
+	// sharedAt is what desired states are of.
+	sharedAt sharedAt
 
 	telling sync.Mutex // held while it is found out what refs brought; guards told
 	told    map[refKey]*batch

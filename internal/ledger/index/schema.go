@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"time"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -77,6 +78,9 @@ func (x *Index) open(ctx context.Context) (*sql.DB, error) {
 	return db, nil
 }
 
+// connIdle is how long a connection that nobody uses stays open.
+const connIdle = 15 * time.Second
+
 func connect(path string) (*sql.DB, error) {
 	q := url.Values{"_txlock": {"immediate"}}
 	for _, p := range []string{"busy_timeout(30000)", "journal_mode(WAL)", "synchronous(NORMAL)", "cache_size(-8000)", "temp_store(MEMORY)", "journal_size_limit(16777216)"} {
@@ -87,6 +91,7 @@ func connect(path string) (*sql.DB, error) {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	db.SetMaxOpenConns(4)
+	db.SetConnMaxIdleTime(connIdle) // each has a cache of its own
 	return db, nil
 }
 
