@@ -135,11 +135,11 @@ func (w *process) exiting(err error) bool {
 }
 
 func (w *process) converse(job wire.Job, srv *server, limit int64) (*wire.Output, error) {
-	first, data, err := srv.answer(wire.First(&job))
+	ahead, data, err := wire.Ahead(&job, srv.answer)
 	if err != nil {
 		return nil, err
 	}
-	if err := wire.WriteJob(w.p.Stdin, &job, &first, data...); err != nil {
+	if err := wire.WriteJob(w.p.Stdin, &job, &ahead, data...); err != nil {
 		return nil, err
 	}
 	for {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"reflect"
 	"slices"
-	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -126,35 +125,52 @@ func TestOutputsComeBackAsSent(t *testing.T) {
 	})
 }
 
-// A job brings the answer to its first question, which must fit.
+// A job brings the answers to its first questions, which must fit.
 func TestJobsComeBackAsSent(t *testing.T) {
-	first := func(j *wire.Job) wire.Question {
-		return wire.Question{Stat: []string{"."}, Read: []string{j.Source.Path}}
+	j := wire.Job{Application: "shop", Source: belay.Source{Path: "apps/shop.yaml"}, Namespace: "prod"}
+	missing := wire.Item{Error: &wire.PathError{Path: "x", Missing: true, Reason: "no such file"}}
+	a, data, err := wire.Ahead(&j, func(q wire.Question) (a wire.Answers, data [][]byte, _ error) {
+		for _, p := range slices.Concat(q.Stat, q.List) {
+			if a.Items = append(a.Items, missing); p == "apps/shop.yaml" {
+				a.Items[len(a.Items)-1] = wire.Item{}
+			}
+		}
+		for _, p := range q.Read {
+			a.Items, data = append(a.Items, missing), append(data, nil)
+			if p == "apps/shop.yaml" {
+				a.Items[len(a.Items)-1], data[len(data)-1] = wire.Item{Size: 4}, []byte("text")
+			}
+		}
+		return a, data, nil
+	})
+	if err != nil || len(a.Items) != 6 { // itself, Chart.yaml, three kustomizations; then it is read
+		t.Fatalf("%d answers: %v", len(a.Items), err)
 	}
-	j := wire.Job{Application: "shop", Source: belay.Source{Path: "apps/shop"}, Namespace: "prod"}
-	a := wire.Answers{Items: []wire.Item{{Dir: true}, {Size: 4}}}
 	var buf bytes.Buffer
-	if err := wire.WriteJob(&buf, &j, &a, []byte("text")); err != nil {
+	if err := wire.WriteJob(&buf, &j, &a, data...); err != nil {
 		t.Fatal(err)
 	}
-	whole := slices.Clone(buf.Bytes())
 	f, err := wire.Read(&buf, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, q, seen, err := f.Job(first)
-	if err != nil || !reflect.DeepEqual(*got, j) || len(q.Read) != 1 || !seen.Stats[0].Dir || string(seen.Contents[0].Data) != "text" {
-		t.Errorf("%+v %+v %+v %v", got, q, seen, err)
+	counted := &counter{}
+	known := wire.Remember(counted)
+	got, err := f.Job(known)
+	if err != nil || !reflect.DeepEqual(*got, j) {
+		t.Errorf("%+v %v", got, err)
 	}
-	if _, _, _, err := f.Job(func(*wire.Job) wire.Question { return wire.Question{} }); err == nil {
-		t.Error("answers to another question")
+	if c := known.Read("apps/shop.yaml")[0]; string(c.Data) != "text" || counted.n != 0 {
+		t.Errorf("%q after %d questions", c.Data, counted.n)
 	}
-	if f, err = wire.Read(strings.NewReader(string(whole)), 1<<20); err != nil {
-		t.Fatal(err)
-	}
-	f.Head = f.Head[:len(f.Head)-1]
-	if _, _, _, err := f.Job(first); err == nil {
-		t.Error("a job without its last byte")
+	for what, broken := range map[string]wire.Frame{
+		"a head without its last byte": {Type: f.Type, Head: f.Head[:len(f.Head)-1], Body: f.Body},
+		"a body without its last byte": {Type: f.Type, Head: f.Head, Body: f.Body[:len(f.Body)-1]},
+		"a body with one more":         {Type: f.Type, Head: f.Head, Body: append(slices.Clone(f.Body), 'x')},
+	} {
+		if _, err := broken.Job(wire.Remember(counted)); err == nil {
+			t.Error(what)
+		}
 	}
 }
 
@@ -166,7 +182,7 @@ func FuzzHeads(f *testing.F) {
 			frame := wire.Frame{Type: typ, Head: head, Body: []byte("{}")}
 			switch typ {
 			case wire.JobFrame:
-				_, _, _, _ = frame.Job(wire.First)
+				_, _ = frame.Job(wire.Remember(&counter{}))
 			case wire.Ask:
 				if q, err := frame.Question(); err == nil && q.Len() > 1000 {
 					t.Error("a question of", q.Len())

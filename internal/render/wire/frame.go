@@ -14,7 +14,7 @@
 //	parent                         worker
 //	Setup (Limits)         ──►     locks itself down
 //	                       ◄──     Hello (Greeting)
-//	Job (Job, data)        ──►     with the answer to its first question
+//	Job (Job, data)        ──►     with the answers to its first questions
 //	                       ◄──     Ask (Question), any number of times
 //	Answer (Answers, data) ──►
 //	                       ◄──     Done (Output, manifests)

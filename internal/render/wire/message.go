@@ -144,31 +144,28 @@ func (o *Output) Size() int64 {
 	return n
 }
 
-// WriteJob sends a Job frame with the answers to the first question of the job and
-// the files that belong to them.
-func WriteJob(w io.Writer, j *Job, ahead *Answers, data ...[]byte) error {
+// WriteJob sends a Job frame with what [Ahead] answered.
+func WriteJob(w io.Writer, j *Job, answers *Answers, data ...[]byte) error {
 	var e encoder
-	if err := j.encode(&e, ahead); err != nil {
+	if err := j.encode(&e, answers); err != nil {
 		return err
 	}
 	return send(w, JobFrame, e, data...)
 }
 
-// Job decodes a Job frame; first is the question that its answers are to.
-func (f Frame) Job(first func(*Job) Question) (*Job, Question, Seen, error) {
+// Job decodes a Job frame, and has known learn what came with it.
+func (f Frame) Job(known *Memory) (*Job, error) {
+	if err := f.due(JobFrame); err != nil {
+		return nil, err
+	}
 	var j Job
 	var a Answers
-	if err := f.due(JobFrame); err != nil {
-		return nil, Question{}, Seen{}, err
-	}
 	d := decoder{rest: string(f.Head)}
 	j.decode(&d, &a)
 	if err := d.done(f.Type); err != nil {
-		return nil, Question{}, Seen{}, err
+		return nil, err
 	}
-	q := first(&j)
-	seen, err := a.seen(q, f.Body)
-	return &j, q, seen, err
+	return &j, j.learn(known, &a, f.Body)
 }
 
 // WriteQuestion sends an Ask frame.

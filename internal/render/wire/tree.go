@@ -103,33 +103,53 @@ func (t *PipeTree) round(q Question) (Seen, error) {
 	if err != nil {
 		return Seen{}, err
 	}
-	return a.seen(q, f.Body)
+	parts, err := a.cut(q, f.Body)
+	if err != nil {
+		return Seen{}, err
+	}
+	return a.seen(q, parts)
 }
 
-// seen lays answers beside their question.
-func (a *Answers) seen(q Question, body []byte) (seen Seen, err error) {
-	if len(a.Items) != q.Len() {
-		return seen, &ProtocolError{Problem: fmt.Sprintf("%d answers to %d questions", len(a.Items), q.Len())}
+// reads are the answers about what was to be read. There must be one for each path.
+func (a *Answers) reads(q Question) []Item { return a.Items[len(q.Stat)+len(q.List):] }
+
+// size of the body that the answers describe; negative where that makes no sense.
+func (a *Answers) size(q Question) int64 {
+	var n int64
+	for _, it := range a.reads(q) {
+		if n += it.Size; it.Size < 0 || n < 0 {
+			return -1
+		}
 	}
-	stats, rest := a.Items[:len(q.Stat)], a.Items[len(q.Stat):]
-	lists, reads := rest[:len(q.List)], rest[len(q.List):]
-	data, err := Cut(body, func(yield func(int64) bool) {
-		for i := range reads {
-			if !yield(reads[i].Size) {
+	return n
+}
+
+// cut splits the body of an answer into what was read.
+func (a *Answers) cut(q Question, body []byte) ([][]byte, error) {
+	if len(a.Items) != q.Len() {
+		return nil, &ProtocolError{Problem: fmt.Sprintf("%d answers to %d questions", len(a.Items), q.Len())}
+	}
+	return Cut(body, func(yield func(int64) bool) {
+		for _, it := range a.reads(q) {
+			if !yield(it.Size) {
 				return
 			}
 		}
 	})
-	if err != nil {
-		return seen, err
+}
+
+// seen lays answers, with what was read, beside their question.
+func (a *Answers) seen(q Question, data [][]byte) (seen Seen, err error) {
+	if len(a.Items) != q.Len() || len(data) != len(q.Read) {
+		return seen, &ProtocolError{Problem: fmt.Sprintf("%d answers to %d questions", len(a.Items), q.Len())}
 	}
-	for _, it := range stats {
+	for _, it := range a.Items[:len(q.Stat)] {
 		seen.Stats = append(seen.Stats, Stat{Dir: it.Dir, Err: it.err()})
 	}
-	for _, it := range lists {
+	for _, it := range a.Items[len(q.Stat) : len(q.Stat)+len(q.List)] {
 		seen.Listings = append(seen.Listings, Listing{Entries: it.Entries, Err: it.err()})
 	}
-	for i, it := range reads {
+	for i, it := range a.reads(q) {
 		seen.Contents = append(seen.Contents, Content{Data: data[i], Err: it.err(), Dir: it.Dir})
 	}
 	return seen, nil

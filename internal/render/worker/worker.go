@@ -80,12 +80,11 @@ func serve(r io.Reader, w io.Writer) error {
 		} else if err != nil {
 			return err
 		}
-		job, first, seen, err := f.Job(wire.First)
+		memory := wire.Remember(tree)
+		job, err := f.Job(memory)
 		if err != nil {
 			return err
 		}
-		memory := wire.Remember(tree)
-		memory.Learn(first, seen)
 		stop := watchMemory(limits.Memory)
 		out, err := protect(memory, *job)
 		stop()
@@ -151,8 +150,8 @@ func renderSource(tree wire.Tree, job wire.Job) *wire.Output {
 		return plain.Render(tree, job)
 	}
 	root := path.Clean(src.Path)
-	tree.Look(wire.First(&job))
 	names, chart := wire.KustomizationNames(root), path.Join(root, "Chart.yaml")
+	tree.Look(wire.Question{Stat: []string{root, chart}, Read: names}) // came with the job
 	for _, st := range tree.Stat(names...) {
 		if st.Err == nil && !st.Dir {
 			return kustomize.Render(tree, job)
