@@ -78,7 +78,7 @@ func TestQuestionsOfARender(t *testing.T) {
 		questions, files int
 	}{
 		{belay.Source{Path: "plain"}, 1, 3},        // read its files, which came listed with the job
-		{belay.Source{Path: "plain/a.yaml"}, 0, 1}, // read it
+		{belay.Source{Path: "plain/a.yaml"}, 0, 1}, // it came with the job
 		{belay.Source{Path: "base"}, 1, 2},         // read what it names
 		{belay.Source{Path: "overlay"}, 2, 3},      // read what it names; and what the base names
 		{belay.Source{Path: "chart"}, 2, 2},        // list templates and read the rest; read templates
