@@ -40,8 +40,18 @@ fuzz: setup ## Feed every parser of foreign input with whatever, a minute each (
 	@scripts/fuzz.sh $(FUZZTIME)
 
 .PHONY: bench
-bench: build ## Measure Belay against a loop that only applies (minutes; BENCHFLAGS="--apps 500")
-	@$(GO) run ./bench $(BENCHFLAGS)
+bench: build ## Measure Belay against a loop that only applies (minutes; BENCHFLAGS="--details")
+	@$(GO) run ./bench fleet --apps 1000 --commits 50 --rounds 2 --drifts 20 --rest 15s $(BENCHFLAGS)
+
+# Each fleet is written to BENCHFILE when it is done, and left out when it is there.
+BENCHFILE ?= $(BIN)/bench.json
+.PHONY: bench-full
+bench-full: build ## The same with all sizes, layouts and kinds (hours; goes on where it was stopped; BENCHFILE=x.json)
+	@$(GO) run ./bench fleet --json $(BENCHFILE) --resume --runs 3 --apps 100,1000,10000 $(BENCHFLAGS)
+	@$(GO) run ./bench fleet --json $(BENCHFILE) --resume --runs 3 --apps 100,1000 --layout many $(BENCHFLAGS)
+	@$(GO) run ./bench fleet --json $(BENCHFILE) --resume --runs 3 --apps 1000 --kind plain,helm,mix $(BENCHFLAGS)
+	@$(GO) run ./bench fleet --json $(BENCHFILE) --resume --runs 1 --apps 10000 --layout many $(BENCHFLAGS)
+	@$(GO) run ./bench plot --out $(BIN)/plots $(BENCHFILE)
 
 .PHONY: soak
 soak: build ## Let a fleet live for an hour, with crashes, and judge what grows (SOAKFLAGS="--for 10m")

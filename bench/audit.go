@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,9 +17,10 @@ type audit struct{ path string }
 
 // request is one line of the log that counts.
 type request struct {
-	agent, namespace string
-	verb             string // of the API: get, list, watch, create, update, patch, delete
-	resource         string // plural, with a subresource after a slash; or a path such as /version
+	agent    string
+	user     string // whom the caller stands for, "" for itself
+	verb     string // of the API: get, list, watch, create, update, patch, delete
+	resource string // plural, with a subresource after a slash; or a path such as /version
 }
 
 func (r request) String() string { return r.verb + " " + r.resource }
@@ -31,13 +33,30 @@ func (r request) writes() bool {
 	return true
 }
 
-// mark is the present moment in the log.
+func (r request) patches() bool { return r.verb == "patch" }
+
+// asks tells a request from the watches, which stay open and are opened again when
+// an API server ends them.
+func (r request) asks() bool { return r.verb != "watch" }
+
+// mark is the present moment in the log: the end of its last whole line, as
+// others may be writing one.
 func (a audit) mark() (int64, error) {
-	info, err := os.Stat(a.path)
+	f, err := os.Open(a.path)
 	if err != nil {
 		return 0, fmt.Errorf("read the audit log: %w", err)
 	}
-	return info.Size(), nil
+	defer func() { _ = f.Close() }() // only read
+	end, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return 0, fmt.Errorf("read the audit log: %w", err)
+	}
+	const longest = 64 << 10
+	last := make([]byte, min(end, longest))
+	if _, err := f.ReadAt(last, end-int64(len(last))); err != nil {
+		return 0, fmt.Errorf("read the audit log: %w", err)
+	}
+	return end - int64(len(last)) + int64(bytes.LastIndexByte(last, '\n')+1), nil
 }
 
 // since returns the requests after a mark that keep accepts.
@@ -73,12 +92,13 @@ func (a audit) since(mark int64, keep func(request) bool) ([]request, error) {
 func parseAudit(line []byte) (req request, counts bool, err error) {
 	var e struct {
 		Stage, UserAgent, Verb, RequestURI string
-		ObjectRef                          struct{ Resource, Subresource, Namespace string }
+		ObjectRef                          struct{ Resource, Subresource string }
+		ImpersonatedUser                   struct{ Username string }
 	}
 	if err := json.Unmarshal(line, &e); err != nil {
 		return request{}, false, err
 	}
-	req = request{agent: e.UserAgent, namespace: e.ObjectRef.Namespace, verb: e.Verb, resource: e.ObjectRef.Resource}
+	req = request{agent: e.UserAgent, user: e.ImpersonatedUser.Username, verb: e.Verb, resource: e.ObjectRef.Resource}
 	if e.ObjectRef.Subresource != "" {
 		req.resource += "/" + e.ObjectRef.Subresource
 	}

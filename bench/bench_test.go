@@ -3,118 +3,62 @@ package main
 import (
 	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/yaml"
-
-	"github.com/belaydev/belay/internal/devtest"
 )
-
-// A whole run with a fleet of two: no time is looked at, but counts are exact.
-func TestRun(t *testing.T) {
-	cp := devtest.Cluster(t)
-	dir := t.TempDir()
-	program := filepath.Join(dir, "belay")
-	if out, err := exec.Command("go", "build", "-o", program, "../cmd/belay").CombinedOutput(); err != nil {
-		t.Fatalf("build belay: %v\n%s", err, out)
-	}
-	const apps = 2
-	home := cp.Namespace(t)
-	b, err := newBench(t.Context(), benchConfig{
-		options:    options{apps: apps, kind: "mix", commits: 3, rounds: 2, drifts: 2, rest: time.Second, belay: program, dir: dir},
-		kubeconfig: cp.Kubeconfig(), auditLog: cp.AuditLog(), prefix: home, instance: home, shared: true, calm: 200 * time.Millisecond, say: t.Logf,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer deleteNamespaces(t, cp, b)
-	res, err := b.run(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for key, want := range map[string]float64{
-		"rollout.requests": 4 * apps, "rollout.patches": 4 * apps, "rollout.renders": apps,
-		"one.requests": 1, "one.renders": 1, "all.requests": apps, "all.renders": apps, "drift.requests": 1,
-		"rest.requests": 0, "restart.requests": 0, "restart.writes": 0, "restart.renders": 0, "restart.cached": apps,
-	} {
-		if f := res.Figures[key]; f.Belay == nil || *f.Belay != want {
-			t.Errorf("%s: %s, want %v", key, number(f.Belay), want)
-		}
-	}
-	for _, row := range rows {
-		if _, ok := res.Figures[row.key]; row.key != "" && !ok {
-			t.Errorf("%s was not measured", row.key)
-		}
-	}
-
-	// It can be written, read again and compared with.
-	file := filepath.Join(dir, "figures.json")
-	if err := res.write(file); err != nil {
-		t.Fatal(err)
-	}
-	earlier, err := readResult(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var table strings.Builder
-	res.print(&table, earlier)
-	for _, want := range []string{"2 applications × 4 objects, mix", "raw loop", "earlier", "until all objects exist, s"} {
-		if !strings.Contains(table.String(), want) {
-			t.Errorf("the table has no %q:\n%s", want, &table)
-		}
-	}
-}
-
-// deleteNamespaces begins the deletion of what a run leaves behind.
-func deleteNamespaces(t *testing.T, cp *devtest.ControlPlane, b *bench) {
-	t.Helper()
-	client, err := kubernetes.NewForConfig(cp.RESTConfig())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range b.apps {
-		for _, fleet := range []string{fleetBelay, fleetRaw} {
-			if err := client.CoreV1().Namespaces().Delete(t.Context(), b.fleet.namespace(fleet, i), metav1.DeleteOptions{}); err != nil {
-				t.Errorf("clean-up: %v", err)
-			}
-		}
-	}
-}
 
 // Every file of a fleet is YAML, apart from the templates of charts, and a commit
 // to one or to all changes only files that are there.
 func TestFleetFiles(t *testing.T) {
 	for _, kind := range kinds {
-		f := newFleet(4, kind, "p")
-		files := f.files()
-		for path, content := range files {
-			var v any
-			if err := yaml.Unmarshal([]byte(content), &v); err != nil {
-				t.Errorf("%s: %s: %v\n%s", kind, path, err, content)
+		for _, urls := range [][]string{nil, {"file:///a", "file:///b"}} {
+			f := newFleet(5, kind, "p")
+			f.urls = urls
+			definitions := f.files()
+			before := make([]map[string]string, f.repositories())
+			for r := range before {
+				before[r] = f.content(r)
 			}
-		}
-		f.values[1], f.shared = "one", "all"
-		for what, changed := range map[string]map[string]string{"one": f.own(1), "all": f.common()} {
-			differ := 0
-			for path, content := range changed {
-				before, ok := files[path]
-				if !ok {
-					t.Errorf("%s: a commit to %s makes %s", kind, what, path)
-				}
-				if before != content {
-					differ++
+			for _, files := range append(before, definitions) {
+				for path, content := range files {
+					var v any
+					if err := yaml.Unmarshal([]byte(content), &v); err != nil {
+						t.Errorf("%s: %s: %v\n%s", kind, path, err, content)
+					}
 				}
 			}
-			if differ == 0 {
-				t.Errorf("%s: a commit to %s changes nothing", kind, what)
+			for path, content := range definitions {
+				if strings.HasPrefix(path, "belay/") == (before[0][path] == content) {
+					t.Errorf("%s, %d repositories: %s is in the wrong one", kind, len(urls), path)
+				}
+			}
+			f.values[1], f.shared = "one", "all"
+			changes(t, kind+": a commit to one", before[f.repositoryOf(1)], f.own(1))
+			for r := range before {
+				changes(t, kind+": a commit to all", before[r], f.common(r))
 			}
 		}
+	}
+}
+
+// changes fails the test unless a commit changes something, and only what is there.
+func changes(t *testing.T, what string, before, changed map[string]string) {
+	t.Helper()
+	differ := 0
+	for path, content := range changed {
+		was, ok := before[path]
+		if !ok {
+			t.Errorf("%s makes %s", what, path)
+		}
+		if was != content {
+			differ++
+		}
+	}
+	if differ == 0 {
+		t.Errorf("%s changes nothing", what)
 	}
 }
 
@@ -125,14 +69,29 @@ func TestParseAudit(t *testing.T) {
 		counts bool
 	}{
 		{`{"stage":"ResponseComplete","verb":"patch","userAgent":"belay/1","requestURI":"/x","objectRef":{"resource":"pods","subresource":"status","namespace":"n"}}`,
-			request{"belay/1", "n", "patch", "pods/status"}, true},
+			request{"belay/1", "", "patch", "pods/status"}, true},
 		{`{"stage":"ResponseComplete","verb":"watch","objectRef":{"resource":"pods"}}`, request{"", "", "watch", "pods"}, false},
-		{`{"stage":"ResponseStarted","verb":"watch","objectRef":{"resource":"pods"}}`, request{"", "", "watch", "pods"}, true},
+		{`{"stage":"ResponseStarted","verb":"watch","impersonatedUser":{"username":"u"},"objectRef":{"resource":"pods"}}`, request{"", "u", "watch", "pods"}, true},
 		{`{"stage":"ResponseComplete","verb":"get","requestURI":"/version?x=y"}`, request{"", "", "get", "/version"}, true},
 	} {
 		got, counts, err := parseAudit([]byte(test.line))
 		if err != nil || got != test.want || counts != test.counts {
 			t.Errorf("%s: %+v %v %v, want %+v %v", test.line, got, counts, err, test.want, test.counts)
+		}
+	}
+}
+
+// A mark is between lines, also while one is being written.
+func TestAuditMark(t *testing.T) {
+	log := audit{filepath.Join(t.TempDir(), "audit.log")}
+	line := `{"stage":"ResponseComplete","verb":"get","requestURI":"/version"}` + "\n"
+	for content, want := range map[string]int{"": 0, line[:9]: 0, line: len(line), line + line[:9]: len(line), line + line: 2 * len(line)} {
+		if err := os.WriteFile(log.path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := log.mark()
+		if err != nil || got != int64(want) {
+			t.Errorf("the mark after %q is %d, want %d: %v", content, got, want, err)
 		}
 	}
 }
@@ -148,22 +107,112 @@ func TestQuantile(t *testing.T) {
 
 func TestCompareWithNothing(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "x.json")
-	b, err := json.Marshal(map[string]any{"applications": 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := readResult(file); err == nil {
-		t.Error("a file without figures is accepted")
+	for _, content := range []any{map[string]any{"applications": 1}, results{}, results{[]*result{{Applications: 1}}}} {
+		b, err := json.Marshal(content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := readResults(file); err == nil {
+			t.Errorf("a file without figures is accepted: %s", b)
+		}
 	}
 }
 
 func TestParse(t *testing.T) {
-	for _, args := range [][]string{{"--kind", "other"}, {"--apps", "0"}, {"more"}} {
+	for _, args := range [][]string{{"--kind", "other"}, {"--layout", "flat"}, {"--apps", "0"}, {"--apps", "1,x"}, {"--runs", "0"}, {"--raw-apps", "-1"}, {"--resume"}, {"more"}} {
 		if _, err := parse(args, t.Output()); err == nil {
 			t.Errorf("%v is accepted", args)
+		}
+	}
+	o, err := parse([]string{"--apps", "1,20", "--kind", "plain,helm", "--layout", "many"}, t.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := len(o.fleets()); got != 4 {
+		t.Errorf("two sizes of two kinds are %d fleets", got)
+	}
+}
+
+// Each of a median is of its own, the ratio too: it is taken within a run.
+func TestMedian(t *testing.T) {
+	var runs []*result
+	for _, v := range [][2]float64{{1, 3}, {10, 11}, {2, 8}} {
+		r := &result{Figures: map[string]figure{}}
+		r.raw("one.p50", v[0])
+		r.belay("one.p50", v[1])
+		r.belay("rest.cpu", v[1])
+		runs = append(runs, r)
+	}
+	m := median(runs)
+	f := m.Figures["one.p50"]
+	if *f.Raw != 2 || *f.Belay != 8 || *f.Ratio != 3 || f.Unit != "ms" {
+		t.Errorf("the median of 1, 10, 2 and 3, 11, 8 is %v, %v, %v %s", *f.Raw, *f.Belay, *f.Ratio, f.Unit)
+	}
+	if f := m.Figures["rest.cpu"]; f.Raw != nil || f.Ratio != nil || *f.Belay != 8 {
+		t.Errorf("what was not measured has a median: %+v", f)
+	}
+	if len(m.Runs) != len(runs) {
+		t.Errorf("%d runs are kept", len(m.Runs))
+	}
+}
+
+func TestVerdict(t *testing.T) {
+	for _, test := range []struct {
+		key        string
+		raw, belay float64
+		want       string
+	}{
+		{"one.p50", 1, 150, verdictOK}, {"one.p50", 1, 151, verdictOver},
+		{"all.wall", 10, 13, verdictOK}, {"all.wall", 10, 14, verdictOver},
+		{"one.renders", 1, 0.5, verdictOver}, {"one.renders", 1, 1, verdictOK},
+		{"rollout.patches", 1, 4000, verdictOK}, {"rollout.patches", 1, 4001, verdictOver},
+		{"memory.rest", 0, 150, verdictOK}, {"memory.rest", 0, 151, verdictOver},
+	} {
+		r := &result{Applications: 1000, Figures: map[string]figure{}}
+		m, ok := markOf(test.key)
+		if !ok {
+			t.Fatalf("%s has no mark", test.key)
+		}
+		if got := m.verdict(r); got != "" {
+			t.Errorf("%s was not measured and is %q", test.key, got)
+		}
+		r.raw(test.key, test.raw)
+		r.belay(test.key, test.belay)
+		if got := m.verdict(r); got != test.want {
+			t.Errorf("%s of %v is %q, want %q", test.key, test.belay, got, test.want)
+		}
+	}
+	// Marks that are not for a size judge nothing of it, and say so.
+	for key, apps := range map[string]int{"all.wall": 999, "one.p50": 1001} {
+		r := &result{Applications: apps, Figures: map[string]figure{}}
+		r.raw(key, 1)
+		r.belay(key, 1)
+		if m, _ := markOf(key); m.verdict(r) != "" || !strings.HasPrefix(m.text(apps), "(") {
+			t.Errorf("%s: the mark at %d applications is %q, %q", key, apps, m.text(apps), m.verdict(r))
+		}
+	}
+}
+
+// Whatever the screen, the growth and the marks name is a figure.
+func TestKeysAreFigures(t *testing.T) {
+	for _, l := range lines {
+		unitOf(l.key)
+	}
+	for _, g := range growthRows {
+		unitOf(g.key)
+	}
+	for _, m := range marks {
+		unitOf(m.key)
+	}
+}
+
+func TestNumber(t *testing.T) {
+	for v, want := range map[float64]string{0: "0", 1.234: "1.23", 12.34: "12.3", 1234.5: "1,235", 40000: "40,000", 1234567: "1,234,567"} {
+		if got := number(&v); got != want {
+			t.Errorf("%v is written %s, want %s", v, got, want)
 		}
 	}
 }

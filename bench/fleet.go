@@ -69,7 +69,38 @@ func objectsOf(fleet, value, shared string) []map[string]any {
 	}
 }
 
-// fleet is the content of the repository. The ConfigMap of each application has
+// layouts are how a fleet is spread over repositories.
+var layouts = []string{layoutMono, layoutMany}
+
+const (
+	// layoutMono has everything in one repository, the definitions too.
+	layoutMono = "monorepo"
+	// layoutMany has the definitions in one repository and the applications in
+	// others: one each, up to mostRepositories, over which more are spread.
+	layoutMany = "many"
+)
+
+// mostRepositories bounds the layout "many": as many as a large organization
+// has teams.
+const mostRepositories = 100
+
+func checkLayout(layout string) error {
+	if !slices.Contains(layouts, layout) {
+		return fmt.Errorf("--layout is one of %s, not %q", strings.Join(layouts, ", "), layout)
+	}
+	return nil
+}
+
+// repositoriesOf is how many repositories a layout has beside that of the
+// definitions; 0 is none.
+func repositoriesOf(layout string, apps int) int {
+	if layout == layoutMany {
+		return min(apps, mostRepositories)
+	}
+	return 0
+}
+
+// fleet is the content of the repositories. The ConfigMap of each application has
 // a value of its own and one that it shares with all others.
 type fleet struct {
 	apps   int
@@ -77,6 +108,9 @@ type fleet struct {
 	prefix string // of namespaces
 	values []string
 	shared string
+	// urls of the repositories that the applications are in; none when they are
+	// in the one that has the definitions.
+	urls []string
 }
 
 func newFleet(apps int, kind, prefix string) *fleet {
@@ -96,38 +130,68 @@ func (f *fleet) kindOf(i int) string {
 	return f.kind
 }
 
-// files are all files of the repository.
+// repositories is over how many the applications are spread.
+func (f *fleet) repositories() int { return max(1, len(f.urls)) }
+
+func (f *fleet) repositoryOf(i int) int { return i % f.repositories() }
+
+// in lists the applications of a repository.
+func (f *fleet) in(repository int) []int {
+	var out []int
+	for i := repository; i < f.apps; i += f.repositories() {
+		out = append(out, i)
+	}
+	return out
+}
+
+// files are all files of the repository with the definitions.
 func (f *fleet) files() map[string]string {
 	out := map[string]string{}
 	for i := range f.apps {
-		maps.Copy(out, f.own(i))
-		name, ns := f.name(i), f.namespace(fleetBelay, i)
-		source := "{path: apps/" + name + "}"
+		name, source := f.name(i), "path: apps/"+f.name(i)
 		if f.kindOf(i) == "helm" {
-			source = "{path: charts/web, helm: {valuesFiles: [/values/" + name + ".yaml]}}"
+			source = "path: charts/web, helm: {valuesFiles: [/values/" + name + ".yaml]}"
+		}
+		if len(f.urls) > 0 {
+			source = "repo: " + strconv.Quote(f.urls[f.repositoryOf(i)]) + ", " + source
 		}
 		out["belay/"+name+".yaml"] = fmt.Sprintf(
-			"apiVersion: belay.dev/v1alpha1\nkind: Application\nmetadata: {name: %s}\nspec:\n  source: %s\n  destination: {namespace: %s}\n", name, source, ns)
+			"apiVersion: belay.dev/v1alpha1\nkind: Application\nmetadata: {name: %s}\nspec:\n  source: {%s}\n  destination: {namespace: %s}\n",
+			name, source, f.namespace(fleetBelay, i))
+	}
+	if len(f.urls) == 0 {
+		maps.Copy(out, f.content(0))
+	}
+	return out
+}
+
+// content are the files that the applications of one repository are made from.
+func (f *fleet) content(repository int) map[string]string {
+	out := map[string]string{}
+	used := map[string]bool{}
+	for _, i := range f.in(repository) {
+		maps.Copy(out, f.own(i))
+		used[f.kindOf(i)] = true
 		for j, r := range resources[1:] {
 			if f.kindOf(i) == "plain" {
-				out["apps/"+name+"/"+r.plural+".yaml"] = encode(objectsOf(fleetBelay, "", "")[j+1])
+				out["apps/"+f.name(i)+"/"+r.plural+".yaml"] = encode(objectsOf(fleetBelay, "", "")[j+1])
 			}
 		}
 	}
-	if f.kind == "kustomize" || f.kind == "mix" {
+	if used["kustomize"] {
 		out["base/kustomization.yaml"] = "resources: [configmaps.yaml, deployments.yaml, services.yaml, serviceaccounts.yaml]\n"
 		for j, r := range resources[1:] {
 			out["base/"+r.plural+".yaml"] = encode(objectsOf(fleetBelay, "", "")[j+1])
 		}
 	}
-	if f.kind == "helm" || f.kind == "mix" {
+	if used["helm"] {
 		out["charts/web/Chart.yaml"] = "apiVersion: v2\nname: web\nversion: 1.0.0\n"
 		config := strings.NewReplacer("VALUE", "{{ .Values.value }}", "SHARED", "{{ .Values.shared }}")
 		for j, r := range resources {
 			out["charts/web/templates/"+r.plural+".yaml"] = config.Replace(encode(objectsOf(fleetBelay, "VALUE", "SHARED")[j]))
 		}
 	}
-	maps.Copy(out, f.common())
+	maps.Copy(out, f.common(repository))
 	return out
 }
 
@@ -147,22 +211,22 @@ func (f *fleet) own(i int) map[string]string {
 	}
 }
 
-// common are the files that hold the shared value.
-func (f *fleet) common() map[string]string {
+// common are the files of a repository that hold the shared value.
+func (f *fleet) common(repository int) map[string]string {
 	out := map[string]string{}
-	for i := range min(f.apps, 3) { // of a mix, one of each kind
+	for _, i := range f.in(repository) {
 		switch f.kindOf(i) {
+		case "plain": // nothing is shared between plain directories
+			maps.Copy(out, f.own(i))
 		case "kustomize":
+			if _, ok := out["base/configmaps.yaml"]; ok {
+				continue
+			}
 			base := objectsOf(fleetBelay, "", f.shared)[0]
 			base["data"] = map[string]any{"shared": f.shared}
 			out["base/configmaps.yaml"] = encode(base)
 		case "helm":
 			out["charts/web/values.yaml"] = "value: \"\"\nshared: " + strconv.Quote(f.shared) + "\n"
-		}
-	}
-	for i := range f.apps {
-		if f.kindOf(i) == "plain" { // nothing is shared between plain directories
-			maps.Copy(out, f.own(i))
 		}
 	}
 	return out

@@ -1,7 +1,9 @@
 // Command bench measures Belay against the least that anything could cost: a loop
 // that applies the same objects and does nothing else.
 //
-//	go run ./bench --apps 100
+//	go run ./bench fleet --apps 100
+//	go run ./bench plot figures.json
+//	go run ./bench report figures.json
 //
 // It makes a Git repository with a fleet of applications of four objects each,
 // starts a control plane of its own, runs that raw loop, and then "belay serve",
@@ -17,7 +19,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -29,7 +30,6 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
-	"time"
 )
 
 func main() {
@@ -44,7 +44,7 @@ func main() {
 	}
 }
 
-// command is one thing that can be measured.
+// command is one thing that can be measured, or made of what was.
 type command struct {
 	name, summary string
 	run           func(ctx context.Context, args []string, stdout, stderr io.Writer) error
@@ -57,6 +57,8 @@ var commands = []command{
 	{"repo", "one file pushed to a repository of many files and commits", runRepo},
 	{"soak", "a fleet that people work on for an hour, with crashes: what grows, and is it what Git says", runSoak},
 	{"clusters", "a hundred stubbed clusters in one process, and one of them hangs", runClusters},
+	{"plot", "pictures of the figures in JSON files against the number of applications", runPlot},
+	{"report", "the figures in JSON files as tables of a page", runReport},
 }
 
 func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -76,122 +78,6 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 		fmt.Fprintf(&known, "\n  %-10s %s", c.name, c.summary)
 	}
 	return fmt.Errorf("there is no %q to measure, but:%s", args[0], &known)
-}
-
-// options are the command line.
-type options struct {
-	apps, commits, rounds, drifts int
-	kind                          string
-	rest                          time.Duration
-	jsonFile, compareFile         string
-	belay, devcluster, dir        string
-}
-
-func parse(args []string, stderr io.Writer) (options, error) {
-	var o options
-	f := flag.NewFlagSet("bench fleet", flag.ContinueOnError)
-	f.SetOutput(stderr)
-	f.IntVar(&o.apps, "apps", 100, "number of applications")
-	f.StringVar(&o.kind, "kind", "kustomize", "what they are made with: "+strings.Join(kinds, ", "))
-	f.IntVar(&o.commits, "commits", 50, "commits to one application")
-	f.IntVar(&o.rounds, "rounds", 3, "commits to all applications")
-	f.IntVar(&o.drifts, "drifts", 20, "edits by hand, each of another application")
-	f.DurationVar(&o.rest, "rest", 20*time.Second, "time to watch it rest")
-	f.StringVar(&o.jsonFile, "json", "", "write the figures to this file")
-	f.StringVar(&o.compareFile, "compare", "", "compare with the figures in this file")
-	f.StringVar(&o.belay, "belay", "", "the belay program (default: bin/belay of the module)")
-	f.StringVar(&o.devcluster, "devcluster", "", "the devcluster program (default: bin/devcluster of the module)")
-	f.StringVar(&o.dir, "dir", "", "keep everything in this directory (default: a temporary one, removed at the end)")
-	if err := f.Parse(args); err != nil {
-		return o, err
-	}
-	switch {
-	case f.NArg() > 0:
-		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
-	case o.apps < 1 || o.commits < 1 || o.rounds < 1 || o.drifts < 1:
-		return o, errors.New("--apps, --commits, --rounds and --drifts are at least 1")
-	}
-	return o, checkKind(o.kind)
-}
-
-func runFleet(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
-	o, err := parse(args, stderr)
-	if err != nil {
-		return err
-	}
-	var earlier *result
-	if o.compareFile != "" { // before the work, not after it
-		if earlier, err = readResult(o.compareFile); err != nil {
-			return err
-		}
-	}
-	if err := o.findPrograms(); err != nil {
-		return err
-	}
-	if o.dir == "" {
-		if o.dir, err = os.MkdirTemp("", "belay-bench-"); err != nil {
-			return fmt.Errorf("make a directory: %w", err)
-		}
-		defer func() { _ = os.RemoveAll(o.dir) }() // what is left is in the temporary directory
-	} else if o.dir, err = filepath.Abs(o.dir); err != nil {
-		return fmt.Errorf("find %q: %w", o.dir, err)
-	}
-	say := func(format string, a ...any) { fmt.Fprintf(stderr, format+"\n", a...) }
-
-	say("starting a control plane")
-	cp, err := startControlPlane(ctx, o.devcluster, filepath.Join(o.dir, "cluster"))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, cp.stop()) }()
-	b, err := newBench(ctx, benchConfig{
-		options: o, kubeconfig: cp.kubeconfig, auditLog: cp.auditLog, controlPlane: cp.pid(), prefix: "bench", calm: 3 * time.Second, say: say,
-	})
-	if err != nil {
-		return err
-	}
-	res, err := b.run(ctx)
-	if err != nil {
-		return err
-	}
-	if o.jsonFile != "" {
-		if err := res.write(o.jsonFile); err != nil {
-			return err
-		}
-	}
-	res.print(stdout, earlier)
-	return nil
-}
-
-// findPrograms looks for the programs in bin of the module, upwards from the
-// working directory.
-func (o *options) findPrograms() error {
-	root, err := moduleRoot()
-	if err != nil && (o.belay == "" || o.devcluster == "") {
-		return err
-	}
-	o.belay = cmp.Or(o.belay, filepath.Join(root, "bin", "belay"))
-	o.devcluster = cmp.Or(o.devcluster, filepath.Join(root, "bin", "devcluster"))
-	return found(o.belay, o.devcluster)
-}
-
-// findBelay is findPrograms for what needs no control plane.
-func (o *options) findBelay() error {
-	root, err := moduleRoot()
-	if err != nil && o.belay == "" {
-		return err
-	}
-	o.belay = cmp.Or(o.belay, filepath.Join(root, "bin", "belay"))
-	return found(o.belay)
-}
-
-func found(programs ...string) error {
-	for _, p := range programs {
-		if _, err := os.Stat(p); err != nil {
-			return fmt.Errorf(`find a program: %w: run "make build" first`, err)
-		}
-	}
-	return nil
 }
 
 func moduleRoot() (string, error) {

@@ -23,6 +23,8 @@ type observer struct {
 	values  map[string]config
 	shared  map[string]int // how many ConfigMaps have a shared value
 	waiting []*waiter
+	last    time.Time // something happened
+	say     func(format string, a ...any)
 	stop    context.CancelFunc
 	running sync.WaitGroup
 	failed  chan error // why it sees no more
@@ -38,13 +40,13 @@ type waiter struct {
 	at    chan time.Time
 }
 
-func observe(ctx context.Context, cfg *rest.Config, fleet, prefix string) (*observer, error) {
+func observe(ctx context.Context, cfg *rest.Config, fleet, prefix string, say func(string, ...any)) (*observer, error) {
 	client, err := dynamic.NewForConfig(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("observe: %w", err)
 	}
 	ctx, stop := context.WithCancel(ctx)
-	o := &observer{there: map[string]bool{}, values: map[string]config{}, shared: map[string]int{}, stop: stop, failed: make(chan error, len(resources))}
+	o := &observer{there: map[string]bool{}, values: map[string]config{}, shared: map[string]int{}, say: say, stop: stop, failed: make(chan error, len(resources))}
 	for _, r := range resources {
 		c := client.Resource(schema.GroupVersionResource{Group: r.group, Version: r.version, Resource: r.plural})
 		list, err := c.List(ctx, metav1.ListOptions{LabelSelector: labelFleet + "=" + fleet})
@@ -92,6 +94,7 @@ func (o *observer) event(resource string, typ watch.EventType, u *unstructured.U
 	now := time.Now()
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.last = now
 	ns := u.GetNamespace()
 	if typ == watch.Deleted {
 		delete(o.there, resource+"/"+ns)
@@ -145,20 +148,32 @@ func (o *observer) value(namespace, value string) *waiter {
 	return o.expect(func() bool { return o.values[namespace].value == value })
 }
 
-// wait returns when a condition began to hold.
+// wait returns when a condition began to hold. It gives up when nothing at all has
+// happened for a while: how long a large fleet takes is nobody's to say.
 func (o *observer) wait(ctx context.Context, w *waiter, what string) (time.Time, error) {
-	const patience = 15 * time.Minute
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	select {
-	case at := <-w.at:
-		return at, nil
-	case err := <-o.failed:
-		return time.Time{}, fmt.Errorf("waiting for %s: %w", what, err)
-	case <-ctx.Done():
+	const patience = 5 * time.Minute
+	began := time.Now()
+	said := began
+	for {
+		select {
+		case at := <-w.at:
+			return at, nil
+		case err := <-o.failed:
+			return time.Time{}, fmt.Errorf("waiting for %s: %w", what, err)
+		case <-ctx.Done():
+			return time.Time{}, fmt.Errorf("waiting for %s: %w", what, ctx.Err())
+		case <-time.After(10 * time.Second):
+		}
 		o.mu.Lock()
-		defer o.mu.Unlock()
-		return time.Time{}, fmt.Errorf("waiting for %s: %w (%d objects are there)", what, ctx.Err(), len(o.there))
+		last, there := o.last, len(o.there)
+		o.mu.Unlock()
+		if time.Since(said) > time.Minute {
+			said = time.Now()
+			o.say("    after %v, waiting for %s: %d objects are there", time.Since(began).Round(time.Second), what, there)
+		}
+		if time.Since(began) > patience && time.Since(last) > patience {
+			return time.Time{}, fmt.Errorf("waiting for %s: nothing has happened for %v (%d objects are there)", what, patience, there)
+		}
 	}
 }
 

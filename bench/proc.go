@@ -20,8 +20,12 @@ type usage struct {
 	// program, Others the rest: git.
 	Process, Workers, Others float64
 	// Memory is what is resident now, of all; MemoryProcess of the process
-	// itself. What processes of one program share counts once.
-	Memory, MemoryProcess int64
+	// itself. What processes of one program share counts once, with the first of
+	// them: MemoryWorkers and MemoryOthers is what came on top.
+	Memory, MemoryProcess, MemoryWorkers, MemoryOthers int64
+	// MemoryProgram is the part of MemoryProcess that is mapped from files: the
+	// program itself, which the kernel can drop and read again.
+	MemoryProgram int64
 	// workers are those that live, by process.
 	workers map[int]float64
 }
@@ -91,8 +95,9 @@ func readUsage(pid int) (u usage) {
 	if !ok {
 		return u
 	}
-	u.Process, u.Others, u.MemoryProcess, u.Memory = root.cpu, root.ended, root.private+root.shared, root.private
-	shared := map[string]int64{root.name: root.shared}
+	u.Process, u.Others = root.cpu, root.ended
+	u.MemoryProcess, u.MemoryProgram = root.private+root.shared, root.shared
+	shared := map[string]int64{}
 	u.workers = map[int]float64{}
 	dirs, _ := filepath.Glob("/proc/[0-9]*") // the pattern is right
 	children := map[int][]stat{}
@@ -104,29 +109,40 @@ func readUsage(pid int) (u usage) {
 	var walk func(int)
 	walk = func(parent int) {
 		for _, s := range children[parent] {
-			u.Memory += s.private
-			shared[s.name] = max(shared[s.name], s.shared)
 			u.Others += s.ended
 			if s.name == root.name {
 				u.Workers += s.cpu
 				u.workers[s.pid] = s.cpu
+				u.MemoryWorkers += s.private
 			} else {
 				u.Others += s.cpu
+				u.MemoryOthers += s.private
+				shared[s.name] = max(shared[s.name], s.shared)
 			}
 			walk(s.pid)
 		}
 	}
 	walk(pid)
 	for _, n := range shared {
-		u.Memory += n
+		u.MemoryOthers += n
 	}
+	u.Memory = u.MemoryProcess + u.MemoryWorkers + u.MemoryOthers
 	return u
 }
 
+// cpuOf is what one process alone has used, in seconds.
+func cpuOf(pid int) float64 {
+	s, _ := readStat(strconv.Itoa(pid))
+	return s.cpu
+}
+
+// peaks of memory. Those of the parts need not have been at the same moment.
+type peaks struct{ All, Process, Workers, Others int64 }
+
 // sampler keeps the peak of the memory of a process and all below it.
 type sampler struct {
-	mu            sync.Mutex
-	peak, peakOwn int64
+	mu   sync.Mutex
+	peak peaks
 	// workers is what each of them had used when it was seen last; the sum of
 	// those that are no more is among the others by now.
 	workers map[int]float64
@@ -153,7 +169,7 @@ func (s *sampler) usage() usage {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	u := readUsage(s.pid)
-	s.peak, s.peakOwn = max(s.peak, u.Memory), max(s.peakOwn, u.MemoryProcess)
+	s.peak = peaks{max(s.peak.All, u.Memory), max(s.peak.Process, u.MemoryProcess), max(s.peak.Workers, u.MemoryWorkers), max(s.peak.Others, u.MemoryOthers)}
 	maps.Copy(s.workers, u.workers)
 	for pid, cpu := range s.workers {
 		if _, lives := u.workers[pid]; !lives {
@@ -165,17 +181,49 @@ func (s *sampler) usage() usage {
 }
 
 // take returns the peaks since the last take.
-func (s *sampler) take() (all, own int64) {
+func (s *sampler) take() peaks {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all, own = s.peak, s.peakOwn
-	s.peak, s.peakOwn = 0, 0
-	return all, own
+	p := s.peak
+	s.peak = peaks{}
+	return p
 }
 
 func (s *sampler) end() {
 	s.stop()
 	<-s.done
+}
+
+// memoryPeak keeps the peak of the memory of one process alone, which costs less to
+// look at than a whole tree.
+type memoryPeak struct {
+	mu   sync.Mutex
+	pid  int
+	most int64
+}
+
+// follow looks until ctx ends.
+func (p *memoryPeak) follow(ctx context.Context) {
+	for pause(ctx, 200*time.Millisecond) == nil {
+		p.look()
+	}
+}
+
+func (p *memoryPeak) look() {
+	s, _ := readStat(strconv.Itoa(p.pid))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.most = max(p.most, s.private+s.shared)
+}
+
+// take returns the peak since the last take.
+func (p *memoryPeak) take() int64 {
+	p.look()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	most := p.most
+	p.most = 0
+	return most
 }
 
 // pause lets time pass: for intervals of measurement, not to wait for something.
@@ -192,6 +240,9 @@ func pause(ctx context.Context, d time.Duration) error {
 // before does not weigh on what is measured next. It gives up after a while: on a
 // busy machine that is no error.
 func settle(ctx context.Context, controlPlane int) error {
+	if controlPlane == 0 {
+		return nil // others use it too
+	}
 	const interval, little = time.Second, 0.15
 	before := readUsage(controlPlane).cpu()
 	for range 60 {

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -104,6 +105,9 @@ type server struct {
 	log     *os.File
 	sampler *sampler
 	metrics string
+	began   time.Time
+	// scraped is how many bytes of metrics it was made to write.
+	scraped atomic.Int64
 }
 
 // serve starts the real program and returns when it serves. Its log is kept.
@@ -112,7 +116,8 @@ func (b *bench) serve(ctx context.Context) (*server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the log: %w", err)
 	}
-	p, url, err := start(ctx, xec.Command{Path: b.belay, Inherit: []string{"PATH", "HOME", "GOMAXPROCS", "GOGC", "GOMEMLIMIT"},
+	p, url, err := start(ctx, xec.Command{Path: b.belay, Inherit: []string{"HOME", "GOMAXPROCS", "GOGC", "GOMEMLIMIT"},
+		Env: []string{"PATH=" + cmp.Or(b.path, os.Getenv("PATH"))},
 		Args: []string{"serve", "--log-format", "json", "--log-level", cmp.Or(b.logLevel, "info"), "--repo", b.repo.url(), "--kubeconfig", b.kubeconfig,
 			"--data", filepath.Join(b.dir, "data"), "--listen", "127.0.0.1:0", "--instance", b.instance, "--pprof-listen", b.pprof}}, log,
 		func(line string) (string, bool) {
@@ -127,7 +132,7 @@ func (b *bench) serve(ctx context.Context) (*server, error) {
 	if err != nil {
 		return nil, errors.Join(err, p.stop())
 	}
-	return &server{program: p, Client: c, log: log, sampler: sample(ctx, p.pid()), metrics: url + "/metrics"}, nil
+	return &server{program: p, Client: c, log: log, sampler: sample(ctx, p.pid()), metrics: url + "/metrics", began: time.Now()}, nil
 }
 
 func (s *server) stop() error {
@@ -146,10 +151,10 @@ func tail(path string) string {
 }
 
 // counters are the metrics of the server that are of interest here.
-type counters struct{ renders, cached, applies, synced float64 }
+type counters struct{ renders, cached, applies, passes, records, synced float64 }
 
 func (c counters) minus(d counters) counters {
-	return counters{c.renders - d.renders, c.cached - d.cached, c.applies - d.applies, c.synced}
+	return counters{c.renders - d.renders, c.cached - d.cached, c.applies - d.applies, c.passes - d.passes, c.records - d.records, c.synced}
 }
 
 func (s *server) counters(ctx context.Context) (c counters, err error) {
@@ -157,6 +162,7 @@ func (s *server) counters(ctx context.Context) (c counters, err error) {
 	if err != nil {
 		return c, fmt.Errorf("read the metrics: %w", err)
 	}
+	req.Header.Set("Accept-Encoding", "identity") // so that what is read is what was written
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return c, fmt.Errorf("read the metrics: %w", err)
@@ -164,6 +170,7 @@ func (s *server) counters(ctx context.Context) (c counters, err error) {
 	defer func() { _ = resp.Body.Close() }() // only read
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() {
+		s.scraped.Add(int64(len(lines.Bytes())) + 1)
 		name, value, _ := strings.Cut(lines.Text(), " ")
 		if i := strings.LastIndex(lines.Text(), " "); i > 0 { // label values may have spaces
 			name, value = lines.Text()[:i], lines.Text()[i+1:]
@@ -177,6 +184,10 @@ func (s *server) counters(ctx context.Context) (c counters, err error) {
 			c.cached = v
 		case name == "belay_applies_total":
 			c.applies = v
+		case name == "belay_passes_total":
+			c.passes = v
+		case name == `belay_ledger_record{state="written"}`:
+			c.records = v
 		case strings.HasPrefix(name, "belay_applications{") && strings.Contains(name, `sync="Synced"`):
 			c.synced += v
 		}
@@ -184,9 +195,15 @@ func (s *server) counters(ctx context.Context) (c counters, err error) {
 	return c, lines.Err()
 }
 
-// awaitSynced waits until all applications are, and returns when that was.
+// awaitSynced waits until all applications are, and returns when that was. What
+// asking costs grows with the fleet, so it asks less often where it takes longer.
+// It gives up when nothing has changed for a while.
 func (s *server) awaitSynced(ctx context.Context, apps int) (time.Time, error) {
+	const patience = 5 * time.Minute
+	var before counters
+	changed := time.Now()
 	for {
+		began := time.Now()
 		c, err := s.counters(ctx)
 		if err != nil {
 			return time.Time{}, err
@@ -194,7 +211,13 @@ func (s *server) awaitSynced(ctx context.Context, apps int) (time.Time, error) {
 		if int(c.synced) == apps {
 			return time.Now(), nil
 		}
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
+		if c != before {
+			before, changed = c, began
+		} else if time.Since(changed) > patience {
+			return time.Time{}, fmt.Errorf("waiting for applications to be Synced: %d of %d are, and nothing has happened for %v", int(c.synced), apps, patience)
+		}
+		const share = 20
+		if err := pause(ctx, max(50*time.Millisecond, share*time.Since(began))); err != nil {
 			return time.Time{}, err
 		}
 	}

@@ -68,11 +68,16 @@ func (l *rawLoop) run(ctx context.Context, writes []write) error {
 
 // inParallel calls do for 0 to n-1, and stops at the first error.
 func inParallel(ctx context.Context, n int, do func(context.Context, int) error) error {
+	return inParallelBy(ctx, rawWorkers, n, do)
+}
+
+// inParallelBy is inParallel with so many at once.
+func inParallelBy(ctx context.Context, workers, n int, do func(context.Context, int) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	next := make(chan int)
 	var wg sync.WaitGroup
-	for range rawWorkers {
+	for range workers {
 		wg.Go(func() {
 			for i := range next {
 				if err := do(ctx, i); err != nil {

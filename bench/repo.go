@@ -192,7 +192,7 @@ func (b *repoBench) measure(ctx context.Context) (*repoResult, error) {
 		return nil, err
 	}
 	var err error
-	if b.seen, err = observe(ctx, b.as("bench-observer"), fleetBelay, b.prefix); err != nil {
+	if b.seen, err = observe(ctx, b.as("bench-observer"), fleetBelay, b.prefix, b.say); err != nil {
 		return nil, err
 	}
 	defer b.seen.end()

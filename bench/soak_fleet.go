@@ -126,7 +126,7 @@ func (l *living) next(kind changeKind) change {
 	switch kind {
 	case changeAll:
 		l.fleet.shared = value
-		c.subject, c.files = "Change all to "+value, l.present(l.fleet.common())
+		c.subject, c.files = "Change all to "+value, l.present(l.fleet.common(0))
 		for i := range l.state {
 			if l.state[i] == appBrokenFiles || l.state[i] == appBrokenDefinition {
 				c.broken++ // and it stays so until it is mended
