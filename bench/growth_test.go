@@ -19,11 +19,7 @@ import (
 // what one commit to one application costs is the same in both, what one to all
 // costs is in proportion, and rest and restart cost nothing.
 func TestGrowth(t *testing.T) {
-	dir := t.TempDir()
-	program := filepath.Join(dir, "belay")
-	if out, err := exec.Command("go", "build", "-o", program, "../cmd/belay").CombinedOutput(); err != nil {
-		t.Fatalf("build belay: %v\n%s", err, out)
-	}
+	dir, program := t.TempDir(), builtBelay(t)
 	// Its own, so that nobody else's kinds make Belay ask what there is.
 	cp := devtest.Dedicated(t, devtest.Options{})
 	const small, large = 3, 24

@@ -299,7 +299,7 @@ func (b *bench) quiet(ctx context.Context, s *server) error {
 	if err := pause(ctx, newborn-time.Since(s.began)); err != nil {
 		return err
 	}
-	if _, err := s.awaitSynced(ctx, b.apps); err != nil {
+	if err := s.awaitHealthy(ctx, b.apps); err != nil {
 		return err
 	}
 	before, err := s.counters(ctx)

@@ -151,10 +151,10 @@ func tail(path string) string {
 }
 
 // counters are the metrics of the server that are of interest here.
-type counters struct{ renders, cached, applies, passes, records, synced float64 }
+type counters struct{ renders, cached, applies, passes, records, synced, healthy float64 }
 
 func (c counters) minus(d counters) counters {
-	return counters{c.renders - d.renders, c.cached - d.cached, c.applies - d.applies, c.passes - d.passes, c.records - d.records, c.synced}
+	return counters{c.renders - d.renders, c.cached - d.cached, c.applies - d.applies, c.passes - d.passes, c.records - d.records, c.synced, c.healthy}
 }
 
 func (s *server) counters(ctx context.Context) (c counters, err error) {
@@ -190,16 +190,31 @@ func (s *server) counters(ctx context.Context) (c counters, err error) {
 			c.records = v
 		case strings.HasPrefix(name, "belay_applications{") && strings.Contains(name, `sync="Synced"`):
 			c.synced += v
+			if strings.Contains(name, `health="Healthy"`) {
+				c.healthy += v
+			}
 		}
 	}
 	return c, lines.Err()
 }
 
-// awaitSynced waits until all applications are, and returns when that was. What
-// asking costs grows with the fleet, so it asks less often where it takes longer.
-// It gives up when nothing has changed for a while.
+// awaitSynced waits until all applications are, and returns when that was.
 func (s *server) awaitSynced(ctx context.Context, apps int) (time.Time, error) {
-	const patience = 5 * time.Minute
+	return s.await(ctx, "Synced", apps, func(c counters) int { return int(c.synced) })
+}
+
+// awaitHealthy waits until all applications are Synced and Healthy: the cluster's
+// own controllers are done with them too.
+func (s *server) awaitHealthy(ctx context.Context, apps int) error {
+	_, err := s.await(ctx, "Synced and Healthy", apps, func(c counters) int { return int(c.healthy) })
+	return err
+}
+
+// await waits until so many applications are in some state. What asking costs
+// grows with the fleet, so it asks less often where it takes longer. It gives up
+// when nothing has changed for a while.
+func (s *server) await(ctx context.Context, what string, apps int, of func(counters) int) (time.Time, error) {
+	const patience, share = 5 * time.Minute, 20
 	var before counters
 	changed := time.Now()
 	for {
@@ -208,15 +223,14 @@ func (s *server) awaitSynced(ctx context.Context, apps int) (time.Time, error) {
 		if err != nil {
 			return time.Time{}, err
 		}
-		if int(c.synced) == apps {
+		if of(c) == apps {
 			return time.Now(), nil
 		}
 		if c != before {
 			before, changed = c, began
 		} else if time.Since(changed) > patience {
-			return time.Time{}, fmt.Errorf("waiting for applications to be Synced: %d of %d are, and nothing has happened for %v", int(c.synced), apps, patience)
+			return time.Time{}, fmt.Errorf("waiting for applications to be %s: %d of %d are, and nothing has happened for %v", what, of(c), apps, patience)
 		}
-		const share = 20
 		if err := pause(ctx, max(50*time.Millisecond, share*time.Since(began))); err != nil {
 			return time.Time{}, err
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -18,11 +17,7 @@ import (
 // looked at.
 func TestRepo(t *testing.T) {
 	cp := devtest.Cluster(t)
-	dir := t.TempDir()
-	program := filepath.Join(dir, "belay")
-	if out, err := exec.Command("go", "build", "-o", program, "../cmd/belay").CombinedOutput(); err != nil {
-		t.Fatalf("build belay: %v\n%s", err, out)
-	}
+	dir, program := t.TempDir(), builtBelay(t)
 	home := cp.Namespace(t)
 	o := repoOptions{files: 60, history: 25, apps: 3, pushes: 4}
 	b, err := newRepoBench(t.Context(), o, benchConfig{options: options{belay: program, dir: dir}, logLevel: "debug",

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -20,11 +19,7 @@ import (
 // hand, crashes. No time is looked at; everything else has to hold.
 func TestSoak(t *testing.T) {
 	cp := devtest.Cluster(t)
-	dir := t.TempDir()
-	program := filepath.Join(dir, "belay")
-	if out, err := exec.Command("go", "build", "-o", program, "../cmd/belay").CombinedOutput(); err != nil {
-		t.Fatalf("build belay: %v\n%s", err, out)
-	}
+	dir, program := t.TempDir(), builtBelay(t)
 	home := cp.Namespace(t)
 	o, err := parseSoak([]string{"--for", "12s", "--calm", "3s", "--crash", "4s", "--commit", "500ms", "--drift", "700ms", "--sample", "500ms",
 		"--apps", "6", "--script", "11r1b1A1m1a1", "--belay", program, "--dir", dir, "--json", filepath.Join(dir, "soak.json"), "--csv", filepath.Join(dir, "soak.csv")}, t.Output())

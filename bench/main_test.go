@@ -1,0 +1,43 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+// shared is a directory for all tests of a run.
+var shared string
+
+// built is the program of this tree, built once.
+var built = sync.OnceValues(func() (program string, err error) {
+	program = filepath.Join(shared, "belay")
+	if out, err := exec.Command("go", "build", "-o", program, "../cmd/belay").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build belay: %w\n%s", err, out)
+	}
+	return program, nil
+})
+
+func builtBelay(t *testing.T) string {
+	t.Helper()
+	program, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return program
+}
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "belay-bench-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	shared = dir
+	code := m.Run()
+	_ = os.RemoveAll(dir) // what is left is in the temporary directory
+	os.Exit(code)
+}
