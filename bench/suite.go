@@ -130,15 +130,14 @@ func runFleet(ctx context.Context, args []string, stdout, stderr io.Writer) (err
 	if err := o.findPrograms(); err != nil {
 		return err
 	}
-	if o.dir == "" {
+	o.keep = o.dir != ""
+	if !o.keep {
 		if o.dir, err = os.MkdirTemp("", "belay-bench-"); err != nil {
 			return fmt.Errorf("make a directory: %w", err)
 		}
 		defer func() { _ = os.RemoveAll(o.dir) }() // what is left is in the temporary directory
 	} else if o.dir, err = filepath.Abs(o.dir); err != nil {
 		return fmt.Errorf("find %q: %w", o.dir, err)
-	} else {
-		o.keep = true
 	}
 	say := func(format string, a ...any) { fmt.Fprintf(stderr, format+"\n", a...) }
 	shown := &results{}
