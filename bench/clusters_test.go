@@ -3,7 +3,6 @@ package main
 import (
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,11 +15,7 @@ import (
 // Three clusters, and one of them hangs: no time is looked at, but counts are
 // exact, and the status says which one it is.
 func TestClusters(t *testing.T) {
-	dir := t.TempDir()
-	program := filepath.Join(dir, "belay")
-	if out, err := exec.Command("go", "build", "-o", program, "../cmd/belay").CombinedOutput(); err != nil {
-		t.Fatalf("build belay: %v\n%s", err, out)
-	}
+	dir, program := t.TempDir(), builtBelay(t)
 	s, err := stub.Serve(t.Context(), 3)
 	if err != nil {
 		t.Fatal(err)
