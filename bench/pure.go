@@ -50,8 +50,8 @@ func newPureRender(f *fleet) (*pureRender, error) {
 
 // run renders so many applications.
 func (p *pureRender) run(ctx context.Context, apps int) error {
-	return inParallelBy(ctx, processors(), apps, func(_ context.Context, i int) error {
-		objects, err := p.one(i)
+	return inParallelBy(ctx, processors(), apps, func(ctx context.Context, i int) error {
+		objects, err := p.one(ctx, i)
 		if err == nil && len(objects) != len(resources) {
 			err = fmt.Errorf("%d objects came out", len(objects))
 		}
@@ -63,11 +63,11 @@ func (p *pureRender) run(ctx context.Context, apps int) error {
 }
 
 // one renders an application to the JSON of its objects.
-func (p *pureRender) one(i int) ([][]byte, error) {
+func (p *pureRender) one(ctx context.Context, i int) ([][]byte, error) {
 	r := p.fleet.repositoryOf(i)
 	switch p.fleet.kindOf(i) {
 	case "helm":
-		return p.helm(r, p.fleet.name(i), p.fleet.namespace(fleetBelay, i))
+		return p.helm(ctx, r, p.fleet.name(i), p.fleet.namespace(fleetBelay, i))
 	case "plain":
 		return p.plain(r, "apps/"+p.fleet.name(i))
 	default:
@@ -106,7 +106,7 @@ func (p *pureRender) plain(repository int, dir string) ([][]byte, error) {
 }
 
 // helm does what "helm template" does: the chart is loaded for each release.
-func (p *pureRender) helm(repository int, name, namespace string) ([][]byte, error) {
+func (p *pureRender) helm(ctx context.Context, repository int, name, namespace string) ([][]byte, error) {
 	chart, err := loader.LoadFiles(slices.Clone(p.chart[repository]))
 	if err != nil {
 		return nil, err
@@ -119,7 +119,7 @@ func (p *pureRender) helm(repository int, name, namespace string) ([][]byte, err
 	if err != nil {
 		return nil, err
 	}
-	rendered, err := engine.Engine{}.Render(chart, top)
+	rendered, err := engine.Engine{}.RenderWithContext(ctx, chart, top)
 	if err != nil {
 		return nil, err
 	}

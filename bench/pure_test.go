@@ -22,7 +22,7 @@ func TestPureRender(t *testing.T) {
 					t.Fatalf("%s, %d repositories: %v", kind, len(urls), err)
 				}
 			}
-			objects, err := p.one(4)
+			objects, err := p.one(t.Context(), 4)
 			if err != nil {
 				t.Fatal(err)
 			}

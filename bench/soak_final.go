@@ -328,9 +328,10 @@ func (s *soak) compareRecord(ctx context.Context) []string {
 			continue
 		}
 		for _, c := range ev.Detail.Commits {
-			if ev.Type == belay.EventRevision {
+			switch ev.Type {
+			case belay.EventRevision:
 				moved[c.ID] = true
-			} else if ev.Type == belay.EventSyncStarted {
+			case belay.EventSyncStarted:
 				deployed[c.ID+" "+ev.Application] = true
 			}
 		}

@@ -79,7 +79,7 @@ func (s *soak) every(until time.Time, interval time.Duration, do func(context.Co
 				return err
 			}
 		}
-		return nil
+		return nil //nolint:nilerr // another loop says why
 	}
 }
 
@@ -270,7 +270,7 @@ func (s *soak) crashLoop(rng *rand.Rand) func(context.Context) error {
 func (s *soak) ask(ctx context.Context) error {
 	l, err := s.server.now()
 	if err != nil {
-		return nil //nolint:nilerr // it was just killed
+		return nil // it was just killed
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()

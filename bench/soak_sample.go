@@ -54,7 +54,7 @@ type diskPart struct {
 func (s *soak) look(ctx context.Context) error {
 	l, err := s.server.now()
 	if err != nil {
-		return nil //nolint:nilerr // it was just killed
+		return nil // it was just killed
 	}
 	scrape, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -63,7 +63,7 @@ func (s *soak) look(ctx context.Context) error {
 		if s.server.is(l) && ctx.Err() == nil {
 			s.res.unscraped()
 		}
-		return nil //nolint:nilerr // it was just killed, or this is noted
+		return nil // it was just killed, or this is noted
 	}
 	u := readUsage(l.pid())
 	x := soakSample{At: time.Since(s.began).Seconds(), Life: l.number, Memory: u.Memory, MemoryProcess: u.MemoryProcess,
@@ -83,7 +83,7 @@ func lookAtData(dir string) map[string]diskPart {
 	// The function returns no error.
 	_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
-			return nil
+			return nil //nolint:nilerr // it is gone, or none
 		}
 		info, err := d.Info()
 		if err != nil {

@@ -6,8 +6,6 @@ import "strings"
 type kind struct {
 	group, version, kind, plural string
 	namespaced                   bool
-	// reviews can only be created.
-	review bool
 }
 
 // table has the kinds of Kubernetes: how many an API server serves decides what

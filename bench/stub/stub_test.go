@@ -61,7 +61,7 @@ func TestStub(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fields := string(first.GetManagedFields()[0].FieldsV1.Raw)
+	fields := string(first.GetManagedFields()[0].FieldsV1.GetRawBytes())
 	if want := `{"f:data":{"f:value":{}},"f:metadata":{"f:labels":{"f:x":{}}}}`; fields != want || first.GetManagedFields()[0].Manager != "bench" {
 		t.Errorf("managed fields %s, want %s", fields, want)
 	}

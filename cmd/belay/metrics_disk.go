@@ -95,7 +95,7 @@ func diskUsage(dir string) map[string]diskUse {
 	// The function returns no error.
 	_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
-			return nil
+			return nil //nolint:nilerr // it is gone, or none
 		}
 		info, err := d.Info()
 		if err != nil {

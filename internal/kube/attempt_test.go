@@ -15,14 +15,14 @@ type hanging struct{ asked int }
 
 func (h *hanging) RoundTrip(*http.Request) (*http.Response, error) {
 	h.asked++
-	return nil, noTime{}
+	return nil, noTimeError{}
 }
 
-type noTime struct{}
+type noTimeError struct{}
 
-func (noTime) Error() string   { return "TLS handshake timeout" }
-func (noTime) Timeout() bool   { return true }
-func (noTime) Temporary() bool { return true }
+func (noTimeError) Error() string   { return "TLS handshake timeout" }
+func (noTimeError) Timeout() bool   { return true }
+func (noTimeError) Temporary() bool { return true }
 
 // Such a server has not opened a watch, whatever the library makes of it.
 func TestWatchWithoutAnAnswerIsNotOpen(t *testing.T) {

@@ -108,7 +108,10 @@ func (e *Engine) leave(a *app, k refKey) {
 	if len(f.apps) == 0 {
 		delete(e.refs, k)
 	}
-	delete(a.at, k)
+	if _, ok := a.at[k]; ok {
+		a.at = maps.Clone(a.at) // others may have the same
+		delete(a.at, k)
+	}
 }
 
 // newest takes the newest revision of everything that an application follows for
@@ -211,15 +214,18 @@ func (e *Engine) newestCommits(t *target) map[refKey]string {
 }
 
 // holdsAt notes that what was made of an application holds at a newer revision
-// of a ref, too: nothing that was read is another. Called with e.mu.
-func (a *app) holdsAt(k refKey, rev belay.Revision) {
-	if a.at == nil {
-		a.at = map[refKey]belay.Revision{}
+// of a ref, too: nothing that was read is another. alone is the ref at that revision
+// and nothing else, for those that follow no other ref: a commit comes by all
+// applications, so each must cost next to nothing. Called with e.mu.
+func (a *app) holdsAt(k refKey, rev belay.Revision, alone map[refKey]belay.Revision) {
+	was, follows := a.at[k]
+	before := was.Commit
+	if len(a.at) == 0 || len(a.at) == 1 && follows {
+		a.at = alone
 	} else {
 		a.at = maps.Clone(a.at) // a pass may be reading it
+		a.at[k] = rev
 	}
-	before := a.at[k].Commit
-	a.at[k] = rev
 	a.status.Revisions = a.revisions()
 	if k != a.ref {
 		return
@@ -245,6 +251,9 @@ func (a *app) holds(k refKey) string {
 // revisions are where everything stands that an application was made from, if
 // that is more than one commit of a Git repository. Called with e.mu.
 func (a *app) revisions() []belay.SourceRevision {
+	if len(a.also) == 0 && !strings.HasPrefix(a.at[a.ref].Commit, "sha256:") {
+		return nil
+	}
 	refs := a.refs()
 	var out []belay.SourceRevision
 	for _, k := range refs {
@@ -253,9 +262,6 @@ func (a *app) revisions() []belay.SourceRevision {
 			continue
 		}
 		out = append(out, belay.SourceRevision{Repo: k.url, Ref: k.ref, Name: rev.Name, Revision: rev.Commit})
-	}
-	if len(refs) == 1 && len(out) == 1 && !strings.HasPrefix(out[0].Revision, "sha256:") {
-		return nil
 	}
 	return out
 }

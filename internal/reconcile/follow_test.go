@@ -103,13 +103,34 @@ func TestADesiredStateHoldsAtNewCommits(t *testing.T) {
 	a.at = map[refKey]belay.Revision{first: {Commit: "a1"}, second: {Commit: "b1"}}
 	a.status.Revision, a.status.SyncedRevision = "a1", "a1"
 	before := a.at
-	a.holdsAt(second, belay.Revision{Commit: "b2", Name: "main"})
+	a.holdsAt(second, belay.Revision{Commit: "b2", Name: "main"}, nil)
 	if a.holds(second) != "b2" || a.commit != "a1" || before[second].Commit != "b1" {
 		t.Errorf("it is at %v, was at %v", a.at, before)
 	}
-	a.holdsAt(first, belay.Revision{Commit: "a2"})
+	a.holdsAt(first, belay.Revision{Commit: "a2"}, nil)
 	want := []belay.SourceRevision{{Repo: "a", Ref: "main", Revision: "a2"}, {Repo: "b", Ref: "main", Name: "main", Revision: "b2"}}
 	if a.commit != "a2" || a.status.SyncedRevision != "a2" || !slices.Equal(a.status.Revisions, want) {
 		t.Errorf("its status is %+v", a.status)
+	}
+}
+
+// Every commit comes by every application of its ref: one that it does not touch
+// must cost nothing that the collector of garbage has to see.
+func TestACommitThatComesByAllocatesNothing(t *testing.T) {
+	k := refKey{url: "a", ref: "main"}
+	a := newApp("web")
+	a.ref, a.commit, a.at = k, "a0", map[refKey]belay.Revision{k: {Commit: "a0"}}
+	a.status.Revision, a.status.SyncedRevision = "a0", "a0"
+	n := 0
+	revs := []belay.Revision{{Commit: "a1"}, {Commit: "a2"}}
+	alone := []map[refKey]belay.Revision{{k: revs[0]}, {k: revs[1]}}
+	if allocs := testing.AllocsPerRun(100, func() {
+		n++
+		a.holdsAt(k, revs[n%2], alone[n%2])
+	}); allocs != 0 {
+		t.Errorf("%v allocations", allocs)
+	}
+	if want := revs[n%2].Commit; a.holds(k) != want || a.status.SyncedRevision != want || a.status.Revisions != nil {
+		t.Errorf("it is at %v, its status %+v", a.at, a.status)
 	}
 }

@@ -125,7 +125,7 @@ func (e *Engine) refMoved(ctx context.Context, k refKey) {
 			touched[name] = true
 		}
 	}
-	affected := 0
+	affected, alone := 0, map[refKey]belay.Revision{k: rev}
 	for name := range f.apps {
 		a := e.apps[name]
 		if a != nil && known {
@@ -142,7 +142,7 @@ func (e *Engine) refMoved(ctx context.Context, k refKey) {
 			e.wake(name)
 			affected++
 		case a.holds(k) == from:
-			a.holdsAt(k, rev)
+			a.holdsAt(k, rev, alone)
 		default:
 			a.mark()
 			e.wake(name)
