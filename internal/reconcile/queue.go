@@ -23,10 +23,17 @@ const (
 
 // queue hands out keys: each at most once at a time, again if it was added while
 // it ran, and later if asked so. Waiting in it costs no goroutine.
+//
+// What tells of commits comes before applications: while thousands of them wait, a
+// commit that is not seen changes none. Of applications the one that has waited
+// longest and the one that came last take turns: a commit to one, or an edit by hand,
+// is not to wait for the end of a rollout of all, and a crowd has no order anyway.
 type queue struct {
 	mu     sync.Mutex
 	ready  *sync.Cond
-	order  []key
+	first  []key // definitions and sources
+	order  []key // applications
+	newest bool  // whose turn it is
 	queued map[key]bool
 	active map[key]bool
 	again  map[key]bool
@@ -57,7 +64,11 @@ func (q *queue) push(k key) {
 		q.again[k] = true
 	default:
 		q.queued[k] = true
-		q.order = append(q.order, k)
+		if k.kind == keyApp {
+			q.order = append(q.order, k)
+		} else {
+			q.first = append(q.first, k)
+		}
 		q.ready.Signal()
 	}
 }
@@ -98,17 +109,37 @@ func (q *queue) drop(k key) {
 func (q *queue) next() (k key, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(q.order) == 0 && !q.closed {
+	for len(q.first)+len(q.order) == 0 && !q.closed {
 		q.ready.Wait()
 	}
 	if q.closed {
 		return key{}, false
 	}
-	k = q.order[0]
-	q.order = q.order[1:]
+	k = q.take()
 	delete(q.queued, k)
 	q.active[k] = true
 	return k, true
+}
+
+// take removes the key whose turn it is. The caller holds q.mu.
+func (q *queue) take() key {
+	if len(q.first) > 0 {
+		k := q.first[0]
+		q.first = q.first[1:]
+		return k
+	}
+	at := 0
+	if q.newest {
+		at = len(q.order) - 1
+	}
+	q.newest = !q.newest
+	k := q.order[at]
+	if at == 0 {
+		q.order = q.order[1:]
+	} else {
+		q.order = q.order[:at]
+	}
+	return k
 }
 
 // done gives a key back.
@@ -126,7 +157,7 @@ func (q *queue) done(k key) {
 func (q *queue) idle() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.order) == 0 && len(q.active) == 0
+	return len(q.first)+len(q.order) == 0 && len(q.active) == 0
 }
 
 // run moves keys whose time has come, until ctx ends; then it closes the queue.

@@ -112,3 +112,47 @@ func TestBackoffGrowsToItsBound(t *testing.T) {
 		t.Error("the first heal waits")
 	}
 }
+
+// A crowd holds up neither what tells of commits nor who came after it, and nobody
+// in it waits for ever.
+func TestACrowdHoldsNobodyUp(t *testing.T) {
+	q := newQueue()
+	const crowd = 1000
+	for i := range crowd {
+		q.add(key{keyApp, fmt.Sprint(i)})
+	}
+	q.add(key{keySource, "repo"})
+	q.add(key{keyApp, "late"})
+	q.add(key{keyConfig, ""})
+	taken := map[key]int{}
+	for n := range crowd + 3 {
+		k, _ := q.next()
+		taken[k] = n
+		q.done(k)
+		if n < crowd/2 {
+			again := key{keyApp, "restless"} // comes last again and again
+			q.add(again)
+			delete(taken, again)
+		}
+	}
+	if taken[key{keySource, "repo"}] != 0 || taken[key{keyConfig, ""}] != 1 {
+		t.Errorf("commits wait: %d, %d", taken[key{keySource, "repo"}], taken[key{keyConfig, ""}])
+	}
+	for i := range crowd / 4 {
+		if n, ok := taken[key{keyApp, fmt.Sprint(i)}]; !ok || n > 2*i+3 {
+			t.Fatalf("application %d of the crowd was taken as number %d", i, n)
+		}
+	}
+	q = newQueue()
+	for i := range crowd {
+		q.add(key{keyApp, fmt.Sprint(i)})
+	}
+	q.add(key{keyApp, "late"})
+	for n := range 2 {
+		if k, _ := q.next(); k.name == "late" {
+			return
+		} else if n == 1 {
+			t.Errorf("who came last waits behind %v", k)
+		}
+	}
+}
