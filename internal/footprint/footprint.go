@@ -14,8 +14,9 @@ import (
 
 // GCPercent is how much garbage may gather beside what is alive, in percent. A
 // server that rests most of its time gives the memory back when it does, so it
-// may spend more of it, and less time on collecting, while it works.
-const GCPercent = 200
+// may spend more of it, and less time on collecting, while it works. More than
+// this leaves what is alive scattered over pages that cannot be given back.
+const GCPercent = 150
 
 // Tune sets the garbage collector, unless whoever started the program did (GOGC).
 func Tune() {

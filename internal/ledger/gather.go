@@ -11,6 +11,9 @@ const (
 	// with its index, a move of the branch and several fsyncs, whatever its size:
 	// of a rush, most of what the ledger cost was that.
 	gatherTime = 150 * time.Millisecond
+	// probeTime is how long the first waits for a second. Edits healed one after the
+	// other are many in a second, too, but none of them gains from a wait.
+	probeTime = 25 * time.Millisecond
 	// gatherItems end the wait: that many may be all that can be under way.
 	gatherItems = 48
 )
@@ -39,14 +42,23 @@ func (l *Ledger) rushed() bool {
 	return l.urgent.on(l.now())
 }
 
-// gather gives others the time to join a batch.
+// gather gives others the time to join a batch, if any come.
 func (l *Ledger) gather() {
-	t := time.NewTimer(gatherTime)
-	defer t.Stop()
+	end := time.NewTimer(gatherTime)
+	defer end.Stop()
+	probe := time.NewTimer(probeTime)
+	defer probe.Stop()
 	for {
 		select {
-		case <-t.C:
+		case <-end.C:
 			return
+		case <-probe.C:
+			if l.waiters() < 2 {
+				l.mu.Lock()
+				l.urgent = rush{}
+				l.mu.Unlock()
+				return
+			}
 		case <-l.closing:
 			return
 		case <-l.wake:
