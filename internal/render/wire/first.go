@@ -55,7 +55,7 @@ func second(j *Job, known *Memory) Question {
 // isKustomization reports whether one of its names was read, or is in the way.
 func (m *Memory) isKustomization(root string) bool {
 	for _, n := range KustomizationNames(root) {
-		if c, ok := m.files[n]; ok && !(c.Dir || errors.Is(c.Err, fs.ErrNotExist)) {
+		if c, ok := m.files[n]; ok && !c.Dir && !errors.Is(c.Err, fs.ErrNotExist) {
 			return true
 		}
 	}
