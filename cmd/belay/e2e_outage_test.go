@@ -219,7 +219,7 @@ func TestStop(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	h := w.serveOverHTTP()
-	const apps, each = 10, 30
+	const apps, each = 10, 120 // more than can be under way at once
 	files, names := map[string]string{}, []string{}
 	for i := range apps {
 		name := fmt.Sprintf("app-%02d", i)

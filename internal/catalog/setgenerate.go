@@ -150,7 +150,9 @@ func (in *input) yieldsSame(before *input) bool {
 }
 
 func (x *expander) list(g *belay.Generator, before *input, path []any) *input {
-	if before != nil && x.prev.doc == x.set {
+	// A set that could not be made keeps inputs of an earlier form of it, which may
+	// have had another generator in this place.
+	if before != nil && x.prev.doc == x.set && reflect.DeepEqual(before.generator, *g) {
 		return before
 	}
 	in := &input{generator: *g}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/belaydev/belay"
@@ -22,7 +23,7 @@ func NewRemote(dir, url string, auth func(context.Context) (Auth, error)) (*Remo
 		return nil, err
 	}
 	o := Options{Auth: auth, ListTimeout: DefaultListTimeout, FetchTimeout: DefaultFetchTimeout}
-	return &Remote{&Mirror{dir: dir, url: l.fetchURL(), display: l.display(), o: o}}, nil
+	return &Remote{&Mirror{dir: dir, url: l.fetchURL(), display: l.display(), o: o, logger: slog.New(slog.DiscardHandler)}}, nil
 }
 
 // String is the URL, without credentials.
