@@ -55,13 +55,13 @@ type app struct {
 	insisted string
 	// unknown is true if Git's history never declared it.
 	unknown bool
-	// commits concern it and belong to no deployment yet, newest first; lost is true
-	// where there may be others. deployed is the revision that was reached last.
+	// commits concern it and belong to no deployment yet, newest first; lost counts
+	// how often it was found that there may be others. deployed is the revision that was reached last.
 	// definedFrom is the commit of the definitions since which it is not known what
 	// changed its own; "" if that is known.
 	commits     []belay.Commit
 	moreCommits int
-	lost        bool
+	lost        int
 	deployed    string
 	definedFrom string
 	// released is the token in Git because of which it goes with many others.
@@ -123,7 +123,7 @@ func (a *app) forgetUndeclared(d *desired) {
 }
 
 func newApp(name string) *app {
-	return &app{name: name, dirty: true, lost: true, fails: map[belay.ObjectID]*attempt{}, heals: map[belay.ObjectID]*attempt{},
+	return &app{name: name, dirty: true, lost: 1, fails: map[belay.ObjectID]*attempt{}, heals: map[belay.ObjectID]*attempt{},
 		drifted: map[belay.ObjectID]string{},
 		status:  belay.ApplicationStatus{Name: name, Sync: belay.SyncUnknown, Health: belay.Unknown}}
 }

@@ -496,3 +496,22 @@ func TestFoundAfterARestart(t *testing.T) {
 		})
 	}
 }
+
+// That commits may be missing is found while a deployment asks which it brings: the
+// next one asks again.
+func TestWhatIsLostMeanwhileIsAskedForAgain(t *testing.T) {
+	e := New(Options{})
+	a := newApp("web")
+	a.lost, a.moreCommits, a.commits = 1, 2, []belay.Commit{{ID: "old"}}
+	b := bringing{took: 1, lost: 1, left: 2}
+	a.lost, a.moreCommits = 2, 5
+	a.bring([]belay.Commit{{ID: "new"}})
+	e.brought(a, b)
+	if a.lost == 0 || a.moreCommits != 3 || len(a.commits) != 1 || a.commits[0].ID != "new" {
+		t.Errorf("lost %d, %d more, %v", a.lost, a.moreCommits, a.commits)
+	}
+	e.brought(a, bringing{took: 1, lost: 2, left: 3})
+	if a.lost != 0 || a.moreCommits != 0 || len(a.commits) != 0 {
+		t.Errorf("then lost %d, %d more, %v", a.lost, a.moreCommits, a.commits)
+	}
+}

@@ -171,7 +171,9 @@ type bringing struct {
 	commits  []belay.Commit
 	more     int
 	previous string
-	took     int // how many of those that were noted
+	// took is how many there were of those that were noted, and lost and left how often
+	// it was noted that there may be others, and of how many only the number is known.
+	took, lost, left int
 	// definedFrom is from where Git was asked for changes of the definition, config up
 	// to where.
 	definedFrom, config string
@@ -182,10 +184,13 @@ type bringing struct {
 func (e *Engine) brings(ctx context.Context, t *target) bringing {
 	a := t.app
 	e.mu.Lock()
-	b := bringing{commits: slices.Clone(a.commits), more: a.moreCommits, previous: a.deployed, took: len(a.commits),
+	b := bringing{commits: slices.Clone(a.commits), more: a.moreCommits, previous: a.deployed, took: len(a.commits), lost: a.lost, left: a.moreCommits,
 		definedFrom: a.definedFrom, config: e.config.Commit}
 	seen, configSeen := e.seen[refKey{url: t.rev.Repo, ref: t.ref.ref}], e.seen[refKey{url: e.config.Repo, ref: e.Ref}]
-	lost, neverDeployed := a.lost, a.deployed == ""
+	// The first time in the life of a process nobody may have noted yet what came
+	// before it.
+	neverDeployed := a.deployed == ""
+	lost := a.lost > 0 || neverDeployed
 	e.mu.Unlock()
 	if b.previous == "" && e.Recorder != nil && len(t.conn.Live(a.name)) > 0 { // else nothing was
 		b.previous = seen
@@ -272,7 +277,10 @@ func (e *Engine) brought(a *app, b bringing) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	a.commits = slices.Clone(a.commits[:max(len(a.commits)-b.took, 0)]) // those that came meanwhile are in front
-	a.moreCommits, a.lost = 0, false
+	a.moreCommits -= b.left
+	if a.lost == b.lost { // else there may be others since it was asked
+		a.lost = 0
+	}
 	switch {
 	case a.definedFrom != b.definedFrom:
 	case e.config.Commit == b.config:

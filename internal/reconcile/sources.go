@@ -131,7 +131,7 @@ func (e *Engine) refMoved(ctx context.Context, k refKey) {
 		if a != nil && known {
 			a.bring(of[name])
 		} else if a != nil && (all || touched[name]) {
-			a.lost = true
+			a.lost++
 		}
 		switch {
 		case a == nil:

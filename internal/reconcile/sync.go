@@ -327,6 +327,11 @@ func (e *Engine) execute(ctx context.Context, t *target, actions []belay.Action)
 	slots := make(chan struct{}, parallel)
 	for i := range actions {
 		slots <- struct{}{}
+		if e.runCtx.Err() != nil { // what has not begun is left to the next start
+			actions = actions[:i]
+			<-slots
+			break
+		}
 		wg.Go(func() {
 			defer func() { <-slots }()
 			start := time.Now()

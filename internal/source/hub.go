@@ -20,7 +20,7 @@ import (
 // The defaults of [Options].
 const (
 	DefaultInterval   = 30 * time.Second
-	DefaultCacheBytes = 256 << 20
+	DefaultCacheBytes = 64 << 20
 	maxBackoff        = 5 * time.Minute
 )
 
@@ -54,7 +54,7 @@ type Options struct {
 	// share of it by which it varies, 0.1 by default.
 	Interval time.Duration
 	Jitter   float64
-	// CacheBytes bounds the memory for trees and small files; 256 MiB by default.
+	// CacheBytes bounds the memory for trees and small files; 64 MiB by default.
 	CacheBytes int64
 	Clock      Clock
 	// Fresh has nothing believed of what an earlier life found: a ref means nothing
