@@ -141,6 +141,10 @@ func (e *Engine) refMoved(ctx context.Context, k refKey) {
 			a.mark()
 			e.wake(name)
 			affected++
+		case a.dirty && a.holds(k) == from:
+			// Its definition is another, say: what it was made into is not what the
+			// commit means, even though nothing that it was made of changed.
+			e.wake(name)
 		case a.holds(k) == from:
 			a.holdsAt(k, rev, alone)
 		default:
