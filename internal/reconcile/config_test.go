@@ -63,6 +63,7 @@ type noIndex struct{}
 func (noIndex) Set(string, []belay.Read)             {}
 func (noIndex) Remove(string)                        {}
 func (noIndex) Affected([]belay.PathChange) []string { return nil }
+func (noIndex) Paths(string) []string                { return nil }
 
 func (still) Configure([]belay.Repository, map[string][]string) {}
 

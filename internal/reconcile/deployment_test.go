@@ -515,3 +515,24 @@ func TestWhatIsLostMeanwhileIsAskedForAgain(t *testing.T) {
 		t.Errorf("then lost %d, %d more, %v", a.lost, a.moreCommits, a.commits)
 	}
 }
+
+// A pass that did not render asks Git for what an earlier one read: of a chart, say,
+// the values file that stands elsewhere.
+func TestCommitsAreAskedForByWhatWasRead(t *testing.T) {
+	e, k := New(Options{}), refKey{url: fakeRepo, ref: "main"}
+	index := &fakeIndex{reads: map[string][]belay.Read{}}
+	e.refs[k] = &followed{index: index}
+	def := &belay.Application{Name: "web", Spec: belay.ApplicationSpec{Source: belay.Source{Path: "chart"}}}
+	target := &target{app: newApp("web"), def: def, ref: k}
+	if got := e.paths(target); !slices.Equal(got, []string{"chart"}) {
+		t.Errorf("before anything was read: %v", got)
+	}
+	index.Set("web", []belay.Read{{Path: "chart"}, {Path: "values/web.yaml"}})
+	if got := e.paths(target); !slices.Equal(got, []string{"chart", "values/web.yaml"}) {
+		t.Errorf("in a pass that did not render: %v", got)
+	}
+	target.reads = map[refKey][]belay.Read{k: {{Path: "other"}}}
+	if got := e.paths(target); !slices.Equal(got, []string{"other"}) {
+		t.Errorf("in a pass that did: %v", got)
+	}
+}

@@ -80,6 +80,8 @@ type Index interface {
 	Set(application string, reads []belay.Read)
 	Remove(application string)
 	Affected(changes []belay.PathChange) []string
+	// Paths are those that an application reads.
+	Paths(application string) []string
 }
 
 // RenderRequest is everything a render depends on beside the files.

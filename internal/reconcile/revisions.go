@@ -213,7 +213,7 @@ func (e *Engine) brings(ctx context.Context, t *target) bringing {
 		}
 	case !lost || b.previous == t.rev.Commit:
 	default:
-		older, err = e.Sources.Commits(ctx, t.ref.url, b.previous, t.rev.Commit, t.paths(), mostCommits)
+		older, err = e.Sources.Commits(ctx, t.ref.url, b.previous, t.rev.Commit, e.paths(t), mostCommits)
 	}
 	b.add(older)
 	b.add(defined)
@@ -232,7 +232,7 @@ func (e *Engine) missed(ctx context.Context, t *target, b *bringing, configSeen 
 		return configSeen // what is lost is which commits they were
 	}
 	if last.Revision != b.previous && b.previous != "" && t.rev.Commit != "" {
-		between, err := e.Sources.Commits(ctx, t.ref.url, last.Revision, b.previous, t.paths(), 1)
+		between, err := e.Sources.Commits(ctx, t.ref.url, last.Revision, b.previous, e.paths(t), 1)
 		if err == nil && len(between.Commits) > 0 {
 			b.previous = last.Revision
 		}
@@ -254,20 +254,25 @@ func (b *bringing) add(older Brought) {
 	}
 }
 
-// paths are those of its first source that a target is made of.
-func (t *target) paths() []string {
+// paths are those of its first source that a target is made of: what this pass read
+// to render it, or an earlier one did. Where that is too much to ask Git for, it is
+// the path of the source.
+func (e *Engine) paths(t *target) []string {
 	var out []string
 	for _, r := range t.reads[t.ref] {
 		if !slices.Contains(out, r.Path) {
 			out = append(out, r.Path)
 		}
-		if len(out) > mostPaths {
-			out = nil
-			break
-		}
 	}
 	if out == nil {
-		out = []string{t.def.Spec.AllSources()[0].Path}
+		e.mu.Lock()
+		if f := e.refs[t.ref]; f != nil {
+			out = f.index.Paths(t.app.name)
+		}
+		e.mu.Unlock()
+	}
+	if len(out) == 0 || len(out) > mostPaths {
+		return []string{t.def.Spec.AllSources()[0].Path}
 	}
 	return out
 }

@@ -306,6 +306,16 @@ func (x *fakeIndex) Remove(app string) {
 	delete(x.reads, app)
 }
 
+func (x *fakeIndex) Paths(app string) []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var out []string
+	for _, r := range x.reads[app] {
+		out = append(out, r.Path)
+	}
+	return out
+}
+
 func (x *fakeIndex) Affected(changes []belay.PathChange) []string {
 	x.mu.Lock()
 	defer x.mu.Unlock()

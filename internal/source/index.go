@@ -129,6 +129,17 @@ func (p *place) forget(path []string, id int32) bool {
 	return len(p.readers) == 0 && len(p.below) == 0
 }
 
+// Paths are those that a key reads, sorted.
+func (x *Index) Paths(key string) []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	id, ok := x.ids[key]
+	if !ok {
+		return nil
+	}
+	return slices.Sorted(slices.Values(x.read[id]))
+}
+
 // Affected lists the keys whose reads the changes may touch, sorted.
 func (x *Index) Affected(changes []belay.PathChange) []string {
 	x.mu.Lock()

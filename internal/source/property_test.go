@@ -314,3 +314,18 @@ func TestIndexByHand(t *testing.T) {
 		}
 	}
 }
+
+func TestIndexTellsPaths(t *testing.T) {
+	x := NewIndex()
+	x.Set("a", []belay.Read{{Kind: belay.ReadFile, Path: "values/a.yaml"}, {Kind: belay.ReadList, Path: "chart"}, {Kind: belay.ReadStat, Path: "chart"}})
+	x.Set("b", nil)
+	if got := x.Paths("a"); !slices.Equal(got, []string{"chart", "values/a.yaml"}) {
+		t.Errorf("a reads %v", got)
+	}
+	x.Remove("a")
+	for _, key := range []string{"a", "b", "c"} {
+		if got := x.Paths(key); len(got) > 0 {
+			t.Errorf("%s reads %v", key, got)
+		}
+	}
+}
