@@ -35,9 +35,10 @@ const defaultListen = "127.0.0.1:8180"
 const keptEvents = 10_000
 
 // When nothing happened for restAfter, memory is given back, and not more often than
-// once in restEvery: it takes a collection of all garbage.
+// once in restEvery: it takes a collection of all garbage. By then the ledger is
+// signed and tidied, and the index has followed.
 const (
-	restAfter = 10 * time.Second
+	restAfter = 20 * time.Second
 	restEvery = time.Minute
 )
 
