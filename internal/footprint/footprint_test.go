@@ -1,6 +1,7 @@
 package footprint
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -8,13 +9,13 @@ import (
 
 func TestIdlerRestsWhenNothingHappens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		rests := 0
-		i := NewIdler(10*time.Second, time.Minute, func() { rests++ })
-		expect := func(want int) {
+		var rests atomic.Int32
+		i := NewIdler(10*time.Second, time.Minute, func() { rests.Add(1) })
+		expect := func(want int32) {
 			t.Helper()
 			synctest.Wait()
-			if rests != want {
-				t.Errorf("rested %d times, want %d", rests, want)
+			if n := rests.Load(); n != want {
+				t.Errorf("rested %d times, want %d", n, want)
 			}
 		}
 		pass := func(d time.Duration) { <-time.After(d) }
