@@ -71,6 +71,12 @@ func (r repo) create(ctx context.Context, ref string) error {
 	if err := os.MkdirAll(r.dir, 0o700); err != nil {
 		return err
 	}
+	// Of a process that was killed while it made the repository; nobody else makes it.
+	for _, name := range []string{"HEAD.lock", "config.lock"} {
+		if err := os.Remove(filepath.Join(r.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
 	if !r.complete() {
 		for _, name := range []string{"HEAD", "config"} { // empty after a crash: init would not mend them
 			if err := os.Remove(filepath.Join(r.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {

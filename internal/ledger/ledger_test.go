@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -169,5 +170,22 @@ func run(t testing.TB, name string, args ...string) {
 	t.Helper()
 	if out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+}
+
+// A process was killed while git named the branch: what locks it is in nobody's way.
+func TestAKilledStartLocksNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "ledger.git")
+	closeLedger(t, open(t, ledger.Options{Dir: dir}))
+	for name, content := range map[string]string{"HEAD": "ref: refs/heads/master\n", "HEAD.lock": "", "config.lock": ""} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := open(t, ledger.Options{Dir: dir})
+	record(t, l, belay.Event{Type: belay.EventStarted, Message: "started"})
+	closeLedger(t, l)
+	if head, err := os.ReadFile(filepath.Join(dir, "HEAD")); err != nil || string(head) != "ref: refs/heads/ledger/main\n" {
+		t.Errorf("HEAD is %q, %v", head, err)
 	}
 }
