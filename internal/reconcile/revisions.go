@@ -263,6 +263,9 @@ func (e *Engine) paths(t *target) []string {
 		if !slices.Contains(out, r.Path) {
 			out = append(out, r.Path)
 		}
+		if len(out) > mostPaths {
+			break
+		}
 	}
 	if out == nil {
 		e.mu.Lock()
