@@ -68,9 +68,6 @@ func (i *Idler) Touch() {
 		return
 	}
 	wait := max(i.after, i.every-time.Since(i.rested))
-	if i.rested.IsZero() {
-		wait = i.after
-	}
 	if i.timer == nil {
 		i.timer = time.AfterFunc(wait, i.idle)
 		return
