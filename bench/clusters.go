@@ -75,7 +75,7 @@ func parseClusters(args []string, stderr io.Writer) (clustersOptions, error) {
 	f.DurationVar(&o.rest, "rest", 20*time.Second, "time to watch it rest")
 	f.StringVar(&o.jsonFile, "json", "", "write the figures to this file")
 	f.StringVar(&o.heapFile, "heap", "", "write a profile of what holds Belay's memory at rest to this file")
-	f.StringVar(&o.programs.belay, "belay", "", "the belay program (default: bin/belay of the module)")
+	o.programs.belayFlag(f)
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -114,14 +114,14 @@ func runClusters(ctx context.Context, args []string, stdout, stderr io.Writer) (
 		return err
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
-	say := func(format string, a ...any) { fmt.Fprintf(stderr, format+"\n", a...) }
+	say := saying(stderr)
 	b, err := newClustersBench(ctx, o, benchConfig{options: o.programs, kubeconfig: kubeconfig, prefix: "bench", calm: 15 * time.Second, say: say}, control, p.pid())
 	if err != nil {
 		return err
 	}
 	res, err := b.measure(ctx)
 	if err != nil {
-		return fmt.Errorf("%w\nthe end of Belay's log:\n%s", err, tail(filepath.Join(dir, "belay.log")))
+		return withLog(err, filepath.Join(dir, "belay.log"))
 	}
 	res.print(stdout)
 	return writeJSON(o.jsonFile, res)

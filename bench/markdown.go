@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -21,13 +20,7 @@ func runReport(_ context.Context, args []string, stdout, stderr io.Writer) error
 	f := flag.NewFlagSet("bench report", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	into := f.String("into", "", "page to put them into, in place of those that it has")
-	if err := f.Parse(args); err != nil {
-		return err
-	}
-	if f.NArg() == 0 {
-		return errors.New("name JSON files of earlier runs: bench report [--into PAGE.md] FILE.json…")
-	}
-	all, err := readAll(f.Args())
+	all, err := figuresOf(f, args, "[--into PAGE.md]")
 	if err != nil {
 		return err
 	}
@@ -54,10 +47,17 @@ func runReport(_ context.Context, args []string, stdout, stderr io.Writer) error
 	return nil
 }
 
-// readAll reads several files. Of the same fleet the last one counts.
-func readAll(files []string) (*results, error) {
+// figuresOf reads the files that a command line names. Of the same fleet the last one
+// counts.
+func figuresOf(f *flag.FlagSet, args []string, usage string) (*results, error) {
+	if err := f.Parse(args); err != nil {
+		return nil, err
+	}
+	if f.NArg() == 0 {
+		return nil, fmt.Errorf("name JSON files of earlier runs: %s %s FILE.json…", f.Name(), usage)
+	}
 	all := &results{}
-	for _, file := range files {
+	for _, file := range f.Args() {
 		rs, err := readResults(file)
 		if err != nil {
 			return nil, err
@@ -69,13 +69,17 @@ func readAll(files []string) (*results, error) {
 	return all, nil
 }
 
+// whereOf says how the fleet of a result is spread.
+func whereOf(r *result) string {
+	if r.Layout == layoutMany {
+		return "many repositories"
+	}
+	return "one repository"
+}
+
 // markdown writes one table: a column for each size.
 func markdown(b *strings.Builder, s []*result) {
-	where := "one repository"
-	if s[0].Layout == layoutMany {
-		where = "many repositories"
-	}
-	fmt.Fprintf(b, "\n### %s, %s\n\n| applications | mark |", strings.ToUpper(s[0].Kind[:1])+s[0].Kind[1:], where)
+	fmt.Fprintf(b, "\n### %s, %s\n\n| applications | mark |", strings.ToUpper(s[0].Kind[:1])+s[0].Kind[1:], whereOf(s[0]))
 	for _, r := range s {
 		fmt.Fprintf(b, " %s |", thousands(r.Applications))
 	}

@@ -137,7 +137,7 @@ func (b *bench) run(ctx context.Context) (*result, error) {
 		return nil, fmt.Errorf("the raw loop: %w", err)
 	}
 	if err := b.life(ctx); err != nil {
-		return nil, fmt.Errorf("%w\nthe end of Belay's log:\n%s", err, tail(filepath.Join(b.dir, "belay.log")))
+		return nil, withLog(err, filepath.Join(b.dir, "belay.log"))
 	}
 	return b.res, nil
 }

@@ -17,13 +17,7 @@ func runPlot(_ context.Context, args []string, stdout, stderr io.Writer) error {
 	f := flag.NewFlagSet("bench plot", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	dir := f.String("out", ".", "directory of the pictures")
-	if err := f.Parse(args); err != nil {
-		return err
-	}
-	if f.NArg() == 0 {
-		return errors.New("name JSON files of earlier runs: bench plot [--out DIR] FILE.json…")
-	}
-	all, err := readAll(f.Args())
+	all, err := figuresOf(f, args, "[--out DIR]")
 	if err != nil {
 		return err
 	}
@@ -53,11 +47,7 @@ func runPlot(_ context.Context, args []string, stdout, stderr io.Writer) error {
 }
 
 func titleOf(s []*result) string {
-	where := "one repository"
-	if s[0].Layout == layoutMany {
-		where = "many repositories"
-	}
-	return fmt.Sprintf("What a commit costs, by number of applications (%s, %s)", s[0].Kind, where)
+	return fmt.Sprintf("What a commit costs, by number of applications (%s, %s)", s[0].Kind, whereOf(s[0]))
 }
 
 func belowOf(s []*result) string {

@@ -140,6 +140,11 @@ func (s *server) stop() error {
 	return errors.Join(s.program.stop(), s.log.Close())
 }
 
+// withLog is an error with the end of Belay's log.
+func withLog(err error, log string) error {
+	return fmt.Errorf("%w\nthe end of Belay's log:\n%s", err, tail(log))
+}
+
 // tail is the end of a file, for errors.
 func tail(path string) string {
 	b, err := os.ReadFile(path)

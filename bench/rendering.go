@@ -32,7 +32,7 @@ func runRendering(ctx context.Context, args []string, stdout, stderr io.Writer) 
 	f.IntVar(&o.Rounds, "rounds", 3, "rounds; the median counts")
 	f.IntVar(&o.Starts, "starts", 9, "starts of a pool; the median counts")
 	f.StringVar(&jsonFile, "json", "", "write the figures to this file")
-	f.StringVar(&programs.belay, "belay", "", "the belay program (default: bin/belay of the module)")
+	programs.belayFlag(f)
 	if err := f.Parse(args); err != nil {
 		return err
 	}

@@ -80,8 +80,8 @@ func parseRepo(args []string, stderr io.Writer) (repoOptions, error) {
 	f.IntVar(&o.apps, "apps", 1000, "applications spread over it, of one object each")
 	f.IntVar(&o.pushes, "pushes", 50, "pushes of one file")
 	f.StringVar(&o.jsonFile, "json", "", "write the figures to this file")
-	f.StringVar(&o.programs.belay, "belay", "", "the belay program (default: bin/belay of the module)")
-	f.StringVar(&o.programs.devcluster, "devcluster", "", "the devcluster program (default: bin/devcluster of the module)")
+	o.programs.belayFlag(f)
+	o.programs.devclusterFlag(f)
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -110,7 +110,7 @@ func runRepo(ctx context.Context, args []string, stdout, stderr io.Writer) (err 
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // what is left is in the temporary directory
 	o.programs.dir, o.programs.rest = dir, 15*time.Second
-	say := func(format string, a ...any) { fmt.Fprintf(stderr, format+"\n", a...) }
+	say := saying(stderr)
 	say("starting a control plane")
 	cp, err := startControlPlane(ctx, o.programs.devcluster, filepath.Join(dir, "cluster"))
 	if err != nil {
@@ -123,7 +123,7 @@ func runRepo(ctx context.Context, args []string, stdout, stderr io.Writer) (err 
 	}
 	res, err := b.measure(ctx)
 	if err != nil {
-		return fmt.Errorf("%w\nthe end of Belay's log:\n%s", err, tail(filepath.Join(dir, "belay.log")))
+		return withLog(err, filepath.Join(dir, "belay.log"))
 	}
 	res.print(stdout)
 	return writeJSON(o.jsonFile, res)

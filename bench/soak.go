@@ -46,8 +46,8 @@ func parseSoak(args []string, stderr io.Writer) (soakOptions, error) {
 	f.Uint64Var(&o.seed, "seed", 1, "of what is random")
 	f.StringVar(&o.jsonFile, "json", "", "write everything to this file")
 	f.StringVar(&o.csvFile, "csv", "", "write the samples to this file")
-	f.StringVar(&o.belay, "belay", "", "the belay program (default: bin/belay of the module)")
-	f.StringVar(&o.devcluster, "devcluster", "", "the devcluster program (default: bin/devcluster of the module)")
+	o.belayFlag(f)
+	o.devclusterFlag(f)
 	f.StringVar(&o.dir, "dir", "", "keep everything in this directory (default: a temporary one, removed at the end)")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -198,7 +198,7 @@ func (s *soak) run(ctx context.Context) (*soakResult, error) {
 }
 
 func (s *soak) withLog(err error) error {
-	return fmt.Errorf("%w\nthe end of Belay's log:\n%s", err, tail(s.logFile()))
+	return withLog(err, s.logFile())
 }
 
 func (s *soak) logFile() string { return filepath.Join(s.dir, "belay.log") }

@@ -59,8 +59,8 @@ func parse(args []string, stderr io.Writer) (fleetOptions, error) {
 	f.BoolVar(&o.resume, "resume", false, "leave out fleets that the file of --json has")
 	f.StringVar(&o.compareFile, "compare", "", "compare with the figures in this file")
 	f.BoolVar(&o.allFigures, "details", false, "print all figures")
-	f.StringVar(&o.belay, "belay", "", "the belay program (default: bin/belay of the module)")
-	f.StringVar(&o.devcluster, "devcluster", "", "the devcluster program (default: bin/devcluster of the module)")
+	o.belayFlag(f)
+	o.devclusterFlag(f)
 	f.StringVar(&o.dir, "dir", "", "keep everything in this directory (default: a temporary one, removed at the end)")
 	if err := f.Parse(args); err != nil {
 		return o, err
@@ -139,7 +139,7 @@ func runFleet(ctx context.Context, args []string, stdout, stderr io.Writer) (err
 	} else if o.dir, err = filepath.Abs(o.dir); err != nil {
 		return fmt.Errorf("find %q: %w", o.dir, err)
 	}
-	say := func(format string, a ...any) { fmt.Fprintf(stderr, format+"\n", a...) }
+	say := saying(stderr)
 	shown := &results{}
 	for _, c := range o.fleets() {
 		r := newResult(c)
@@ -208,6 +208,19 @@ func (c benchConfig) onItsOwn(ctx context.Context) (res *result, err error) {
 		return nil, err
 	}
 	return b.run(ctx)
+}
+
+func (o *options) belayFlag(f *flag.FlagSet) {
+	f.StringVar(&o.belay, "belay", "", "the belay program (default: bin/belay of the module)")
+}
+
+func (o *options) devclusterFlag(f *flag.FlagSet) {
+	f.StringVar(&o.devcluster, "devcluster", "", "the devcluster program (default: bin/devcluster of the module)")
+}
+
+// saying tells whoever waits how far it is.
+func saying(stderr io.Writer) func(format string, a ...any) {
+	return func(format string, a ...any) { fmt.Fprintf(stderr, format+"\n", a...) }
 }
 
 // findPrograms looks for the programs in bin of the module, upwards from the
