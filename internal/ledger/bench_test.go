@@ -1,14 +1,12 @@
 package ledger_test
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -61,13 +59,11 @@ func BenchmarkFill(b *testing.B) {
 			b.Fatal(err)
 		}
 		took := time.Since(began)
-		memory := gitMemory(dir)
 		st := l.Stats()
 		closeLedger(b, l)
 		b.ReportMetric(float64(events)/took.Seconds(), "events/s")
 		b.ReportMetric(float64((cpu()-used).Microseconds())/float64(events), "cpu-us/event")
 		b.ReportMetric(float64(st.Seq)/float64(st.Batches), "events/batch")
-		b.ReportMetric(memory, "git-MB")
 		b.ReportMetric(float64(size(b, dir))/float64(1<<20), "disk-MB")
 		b.ReportMetric(float64(size(b, dir))/float64(events), "disk-bytes/event")
 		began = time.Now()
@@ -97,25 +93,4 @@ func size(b *testing.B, dir string) (total int64) {
 		b.Fatal(err)
 	}
 	return total
-}
-
-// gitMemory is what the git at work has in memory for itself, in MB; 0 where that
-// cannot be told.
-func gitMemory(dir string) float64 {
-	procs, _ := filepath.Glob("/proc/[0-9]*")
-	for _, p := range procs {
-		cwd, _ := os.Readlink(filepath.Join(p, "cwd"))
-		args, _ := os.ReadFile(filepath.Join(p, "cmdline"))
-		if cwd != dir || !bytes.Contains(args, []byte("\x00fast-import\x00")) {
-			continue
-		}
-		status, _ := os.ReadFile(filepath.Join(p, "status"))
-		for line := range strings.Lines(string(status)) {
-			var kb float64
-			if _, err := fmt.Sscanf(line, "RssAnon: %f kB", &kb); err == nil {
-				return kb / 1024
-			}
-		}
-	}
-	return 0
 }

@@ -19,7 +19,7 @@ func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.After(time.Minute); !ok(); {
+	for end := time.After(devtest.Patience); !ok(); {
 		select {
 		case <-tick.C:
 		case <-end:
@@ -81,7 +81,7 @@ func TestFullDisk(t *testing.T) {
 			t.Fatalf("%q stands at the place of %q", line, want)
 		}
 	}
-	if left, _ := filepath.Glob(filepath.Join(dir, "fast_import_crash_*")); len(left) > 0 {
+	if left, _ := filepath.Glob(filepath.Join(dir, "objects", "pack", "tmp_*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
 

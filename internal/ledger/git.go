@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -29,8 +28,6 @@ var settings = [][2]string{
 	{"core.fsyncMethod", "fsync"},
 	{"core.fsyncObjectFiles", "true"},
 	{"core.logAllRefUpdates", "false"},
-	// A batch is one pack: as loose files it would be a process and many files more.
-	{"fastimport.unpackLimit", "0"},
 	{"gc.auto", "0"},
 	{"maintenance.auto", "false"},
 	{"pack.threads", "1"},
@@ -126,13 +123,8 @@ func (r repo) clean() {
 		name, pack := d.Name(), filepath.Base(filepath.Dir(p)) == "pack"
 		base, isPack := strings.CutSuffix(p, ".pack")
 		switch {
-		case strings.HasSuffix(name, ".lock"), strings.HasPrefix(name, "fast_import_crash_"), strings.HasPrefix(name, "tmp_"), strings.HasPrefix(name, ".tmp-"):
+		case strings.HasSuffix(name, ".lock"), strings.HasPrefix(name, "tmp_"), strings.HasPrefix(name, ".tmp-"):
 			remove(p)
-		case pack && strings.HasSuffix(name, ".keep"):
-			// Of a fast-import that did not end well: its packs would stay apart for ever.
-			if b, err := os.ReadFile(p); err == nil && strings.HasPrefix(string(b), "fast-import") {
-				remove(p)
-			}
 		case pack && isPack:
 			if _, err := os.Stat(base + ".idx"); errors.Is(err, fs.ErrNotExist) { // half of one: nothing refers to it
 				remove(p)
@@ -189,16 +181,6 @@ func (r repo) durable(ref string) error {
 	return errors.Join(err, syncPath(filepath.Join(r.dir, "objects", "pack")), syncPath(filepath.Dir(path)))
 }
 
-// durableObject does it for an object on its own.
-func (r repo) durableObject(id string) error {
-	objects := filepath.Join(r.dir, "objects")
-	err := syncPath(filepath.Join(objects, id[:2]))
-	if errors.Is(err, fs.ErrNotExist) { // it was there before, in a pack
-		return nil
-	}
-	return errors.Join(err, syncPath(objects))
-}
-
 func syncPath(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -219,23 +201,9 @@ func (r repo) objects(ctx context.Context, names []string) ([][]byte, error) {
 	in := bufio.NewReader(bytes.NewReader(out))
 	all := make([][]byte, len(names))
 	for i, name := range names {
-		head, err := in.ReadString('\n')
-		if err != nil {
-			return nil, fmt.Errorf("git cat-file said nothing of %s: %w", name, err)
+		if all[i], err = answer(in, name); err != nil {
+			return nil, err
 		}
-		fields := strings.Fields(head)
-		if len(fields) < 3 || fields[len(fields)-1] == "missing" {
-			continue
-		}
-		size, err := strconv.Atoi(fields[2])
-		if err != nil {
-			return nil, fmt.Errorf("git cat-file answered %q", head)
-		}
-		b := make([]byte, size+1) // and a line feed
-		if _, err := io.ReadFull(in, b); err != nil {
-			return nil, fmt.Errorf("git cat-file broke off within %s: %w", name, err)
-		}
-		all[i] = b[:size]
 	}
 	return all, nil
 }

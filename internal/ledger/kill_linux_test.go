@@ -244,17 +244,20 @@ func TestGitKilled(t *testing.T) {
 				mu.Lock()
 				acked[id] = what
 				mu.Unlock()
+				if i%20 == 0 {
+					<-time.After(40 * time.Millisecond) // it comes to rest, and starts its gits anew
+				}
 			}
 		})
 	}
 	killed := 0
-	for killed < kills(t, 60) {
+	for killed < kills(t, 40) {
 		select {
 		case <-time.After(rand.N(20 * time.Millisecond)):
 		case <-t.Context().Done():
 			t.Fatal("timed out")
 		}
-		for _, pid := range gits(dir, []string{"fast-import", "fast-import", "hash-object", "repack", "update-ref"}[rand.N(5)]) {
+		for _, pid := range gits(dir, []string{"cat-file", "repack", "pack-objects"}[rand.N(3)]) {
 			if syscall.Kill(pid, syscall.SIGKILL) == nil {
 				killed++
 			}
@@ -264,8 +267,8 @@ func TestGitKilled(t *testing.T) {
 	wg.Wait()
 	closeLedger(t, l)
 	checkHistory(t, dir, acked)
-	if len(acked) == 0 || l.Stats().Failures == 0 {
-		t.Errorf("%d acknowledged, %+v", len(acked), l.Stats())
+	if len(acked) == 0 {
+		t.Error("nothing was acknowledged, so nothing was shown")
 	}
 	t.Logf("%d gits killed, %d records, %+v", killed, len(acked), l.Stats())
 }

@@ -3,9 +3,9 @@
 // disk, whatever happens then.
 //
 // One goroutine writes. It takes everything that waits as one batch, so that many
-// who record at once share the price of one, and lets git fast-import make the
-// commits: the repository is git's in everything. While nothing happens there is
-// no process and no timer.
+// who record at once share the price of one, and makes the commits itself, as a
+// pack. Everything else is git's, which reads the repository, combines its packs and
+// pushes it. While nothing happens there is no process and no timer.
 //
 // It must not know what events mean beyond the files that internal/ledger/record
 // makes of them, nor who asks.
@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/ledger/pack"
 	"github.com/belaydev/belay/internal/ledger/record"
 )
 
@@ -42,6 +43,7 @@ type Options struct {
 
 	now    func() time.Time
 	limits *limits
+	sum    func(pack.Kind, []byte) (pack.ID, error)
 }
 
 // Ledger is an open ledger. Its methods may be called by several goroutines.
@@ -51,6 +53,7 @@ type Ledger struct {
 	ref    string
 	log    *slog.Logger
 	now    func() time.Time
+	sum    func(pack.Kind, []byte) (pack.ID, error)
 
 	limits  limits
 	key     *Key
@@ -141,6 +144,9 @@ func Open(ctx context.Context, o Options) (*Ledger, error) {
 	}
 	if l.now == nil {
 		l.now = time.Now
+	}
+	if l.sum = pack.Sum; o.sum != nil {
+		l.sum = o.sum
 	}
 	if l.limits = defaultLimits; o.limits != nil {
 		l.limits = *o.limits

@@ -13,8 +13,8 @@ import (
 // looseDirs is the number of directories of single objects from which they are packed.
 const looseDirs = 64
 
-// untidy says whether packs should be combined. Those of the fast-import at work
-// do not count: they cannot be yet.
+// untidy says whether packs should be combined. Those that somebody keeps apart do
+// not count.
 func (r repo) untidy(packs int) bool {
 	names := map[string]bool{}
 	entries, _ := os.ReadDir(filepath.Join(r.dir, "objects", "pack")) // none if it cannot be read
@@ -61,6 +61,7 @@ func (l *Ledger) tidy() {
 
 // tidySoon combines packs beside everything else, where that is worth it.
 func (l *Ledger) tidySoon(packs int) {
+	l.work.packs = 0
 	if !l.repo.untidy(packs) || !l.tidying.TryLock() {
 		return
 	}

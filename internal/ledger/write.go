@@ -3,10 +3,12 @@ package ledger
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/ledger/pack"
 	"github.com/belaydev/belay/internal/ledger/record"
 )
 
@@ -29,16 +31,14 @@ type limits struct {
 	// signRecords and signTime bound what is unsigned while things go on happening.
 	signRecords uint64
 	signTime    time.Duration
-	// packsAtOnce is how many packs one fast-import may leave before it is replaced:
-	// as long as it lives they cannot be combined, and every object is looked up in each.
-	packsAtOnce int
-	// untidyPacks are combined while things happen, restPacks when nothing does.
-	untidyPacks, restPacks int
+	// Each batch is a pack. After packsBetween it is looked whether there are more than
+	// untidyPacks to be combined; when nothing happens, whether there are more than restPacks.
+	packsBetween, untidyPacks, restPacks int
 	// look is the time between looks at what other writers pushed.
 	look time.Duration
 }
 
-var defaultLimits = limits{quiet: 10 * time.Second, signRecords: 1000, signTime: time.Minute, packsAtOnce: 128, untidyPacks: 100, restPacks: 20, look: 5 * time.Minute}
+var defaultLimits = limits{quiet: 10 * time.Second, signRecords: 1000, signTime: time.Minute, packsBetween: 32, untidyPacks: 100, restPacks: 20, look: 5 * time.Minute}
 
 // writing is what the goroutine that writes has for itself.
 type writing struct {
@@ -46,7 +46,8 @@ type writing struct {
 	tip   tipState
 	fresh bool      // whether tip is what the repository says
 	since time.Time // the first record after the latest checkpoint
-	git   *importer
+	out   *commits // nil at rest
+	packs int      // since it was looked whether to combine them
 	// retry is the time between attempts while they fail, next when one is due.
 	retry   time.Duration
 	next    time.Time
@@ -68,7 +69,7 @@ func (l *Ledger) run() {
 			return
 		case closing:
 			if l.flush() != nil {
-				l.rotate()
+				l.release()
 				l.background.Wait()
 				return
 			}
@@ -194,21 +195,13 @@ func (l *Ledger) attempt() error {
 	if len(entries) == 0 {
 		return low
 	}
-	if w.git == nil {
-		git, err := startImporter(w.ctx, l.repo, l.ref, w.tip.commit)
-		if err != nil {
-			w.fresh = false
-			return err
+	if err := l.put(entries, nil); err != nil {
+		if errors.Is(err, pack.ErrCollision) {
+			l.dropAttacks(batch, entries)
 		}
-		w.git = git
-	}
-	commit, err := w.git.write(entries)
-	if err != nil {
-		w.git.kill()
-		w.git, w.fresh = nil, false
 		return err
 	}
-	if w.tip.commit = commit; w.since.IsZero() {
+	if w.since.IsZero() {
 		w.since = l.now()
 	}
 	l.settle(batch, entries)
@@ -216,11 +209,45 @@ func (l *Ledger) attempt() error {
 	case l.due() || l.remote != nil && slices.ContainsFunc(batch, urgentElsewhere):
 		l.signNow()
 		l.tidySoon(l.limits.untidyPacks)
-	case w.git.packs >= l.limits.packsAtOnce:
-		l.rotate()
+	case w.packs >= l.limits.packsBetween:
 		l.tidySoon(l.limits.untidyPacks)
 	}
 	return low
+}
+
+// put writes entries on top of the tip, signed if there is a key. If it fails, what
+// there is has to be read again.
+func (l *Ledger) put(entries []record.Entry, key *Key) error {
+	w := &l.work
+	if w.out == nil {
+		w.out = l.startCommits()
+	}
+	batch := make([]commit, len(entries))
+	for i := range entries {
+		batch[i] = commit{entry: &entries[i], key: key}
+	}
+	tip, err := w.out.write(batch)
+	if err != nil {
+		l.release()
+		w.fresh = false
+		return err
+	}
+	w.tip.commit = tip
+	w.packs++
+	return nil
+}
+
+// dropAttacks takes out what no repository may hold.
+func (l *Ledger) dropAttacks(batch []*item, entries []record.Entry) {
+	for i, it := range batch {
+		for _, f := range entries[i].Files {
+			if _, err := l.sum(pack.Blob, f.Data); err != nil {
+				l.log.Error("an event cannot be recorded", "type", it.ev.Type, "application", it.ev.Application, "file", f.Path, "error", err)
+				l.drop(it, fmt.Errorf("%s: %w", f.Path, err))
+				break
+			}
+		}
+	}
 }
 
 // take encodes a batch. What cannot be encoded is no event that could ever be
@@ -408,27 +435,23 @@ func (l *Ledger) count(f func(*Stats)) {
 	f(&l.stats)
 }
 
-// rotate ends the git at work, so that its packs can be combined.
-func (l *Ledger) rotate() {
-	if l.work.git == nil {
-		return
+// release gives back what it takes to write: memory, and a process.
+func (l *Ledger) release() {
+	if l.work.out != nil {
+		l.work.out.close()
+		l.work.out = nil
 	}
-	if err := l.work.git.close(); err != nil {
-		l.log.Warn("git fast-import did not end well", "error", err)
-		l.work.fresh = false
-	}
-	l.work.git = nil
 }
 
 // resting is true when nothing is left to be done until something happens.
 func (l *Ledger) resting() bool {
-	return l.work.git == nil && (l.key == nil || l.work.unsigned() == 0 || l.work.tip.seq == 0)
+	return l.work.out == nil && (l.key == nil || l.work.unsigned() == 0 || l.work.tip.seq == 0)
 }
 
 // rest is what is done when nothing happens any more.
 func (l *Ledger) rest() {
 	l.signNow()
-	l.rotate()
+	l.release()
 	l.tidySoon(l.limits.restPacks)
 }
 
