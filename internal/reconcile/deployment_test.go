@@ -497,20 +497,96 @@ func TestFoundAfterARestart(t *testing.T) {
 	}
 }
 
+// A commit that comes while the state of an earlier one is being rendered belongs to
+// the deployment after that one, whether or not it was known by then what is read.
+func TestCommitsThatComeWhileItRenders(t *testing.T) {
+	t.Parallel()
+	elsewhere := strings.Replace(fakeApp("web"), "path: apps/web", "path: apps/other", 1)
+	for name, c := range map[string]struct {
+		restart          bool
+		earlier, another map[string]string
+	}{
+		"first life":                  {false, map[string]string{"apps/web/a": "2"}, map[string]string{"apps/web/a": "3"}},
+		"another file":                {false, map[string]string{"apps/web/b": "2"}, map[string]string{"apps/web/b": "3"}},
+		"another path":                {false, map[string]string{"belay/web.yaml": elsewhere, "apps/other/a": "2"}, map[string]string{"apps/other/a": "3"}},
+		"after a restart":             {true, map[string]string{"apps/web/a": "2"}, map[string]string{"apps/web/a": "3"}},
+		"another after a restart":     {true, map[string]string{"apps/web/b": "2"}, map[string]string{"apps/web/b": "3"}},
+		"nothing missed in a restart": {true, map[string]string{"x": "2"}, map[string]string{"apps/web/a": "3"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newFakeWorld(t)
+			w.commit(ada, "first", map[string]string{"belay/web.yaml": fakeApp("web"), "apps/web/a": "1"})
+			w.start()
+			w.settled("web")
+			w.await("rest", w.e.Settled)
+			held, go_ := make(chan bool), make(chan bool)
+			var once sync.Once
+			hold := func(point string) {
+				if point == "rendered" {
+					once.Do(func() { close(held); <-go_ })
+				}
+			}
+			release := sync.OnceFunc(func() { close(go_) })
+			defer release()
+			if c.restart {
+				w.end()
+				w.e = nil
+				w.commit(bob, "earlier", c.earlier)
+				w.last.Store(&hold)
+				w.restart(true)
+			} else {
+				w.last.Store(&hold)
+				w.commit(bob, "earlier", c.earlier)
+			}
+			<-held
+			newest := w.commit(ada, "another", c.another)
+			w.await("the ref to move on", func() bool {
+				w.e.mu.Lock()
+				defer w.e.mu.Unlock()
+				for _, f := range w.e.refs {
+					if f.commit != newest {
+						return false
+					}
+				}
+				return len(w.e.refs) > 0
+			})
+			release()
+			w.settled("web")
+			w.await("rest", w.e.Settled)
+			var named []string
+			for _, ev := range w.l.events(belay.EventSyncStarted) {
+				for _, c := range ev.Detail.Commits {
+					named = append(named, c.Subject)
+				}
+			}
+			for _, want := range []string{"first", "earlier", "another"} {
+				if !slices.Contains(named, want) && !(want == "earlier" && c.earlier["x"] != "") {
+					t.Errorf("the deployments name %q, and not %q", named, want)
+				}
+			}
+		})
+	}
+}
+
 // That commits may be missing is found while a deployment asks which it brings: the
 // next one asks again.
 func TestWhatIsLostMeanwhileIsAskedForAgain(t *testing.T) {
 	e := New(Options{})
 	a := newApp("web")
 	a.lost, a.moreCommits, a.commits = 1, 2, []belay.Commit{{ID: "old"}}
-	b := bringing{took: 1, lost: 1, left: 2}
+	b := bringing{took: 1, lost: 1, left: 2, newest: true}
 	a.lost, a.moreCommits = 2, 5
 	a.bring([]belay.Commit{{ID: "new"}})
 	e.brought(a, b)
 	if a.lost == 0 || a.moreCommits != 3 || len(a.commits) != 1 || a.commits[0].ID != "new" {
 		t.Errorf("lost %d, %d more, %v", a.lost, a.moreCommits, a.commits)
 	}
-	e.brought(a, bringing{took: 1, lost: 2, left: 3})
+	e.brought(a, bringing{lost: 2, left: 0})
+	if a.lost != 2 {
+		t.Errorf("a commit older than the newest leaves lost at %d", a.lost)
+	}
+	e.brought(a, bringing{took: 1, lost: 2, left: 3, newest: true})
 	if a.lost != 0 || a.moreCommits != 0 || len(a.commits) != 0 {
 		t.Errorf("then lost %d, %d more, %v", a.lost, a.moreCommits, a.commits)
 	}

@@ -174,6 +174,8 @@ type bringing struct {
 	// took is how many there were of those that were noted, and lost and left how often
 	// it was noted that there may be others, and of how many only the number is known.
 	took, lost, left int
+	// newest is false where the ref has moved on meanwhile.
+	newest bool
 	// definedFrom is from where Git was asked for changes of the definition, config up
 	// to where.
 	definedFrom, config string
@@ -186,6 +188,9 @@ func (e *Engine) brings(ctx context.Context, t *target) bringing {
 	e.mu.Lock()
 	b := bringing{commits: slices.Clone(a.commits), more: a.moreCommits, previous: a.deployed, took: len(a.commits), lost: a.lost, left: a.moreCommits,
 		definedFrom: a.definedFrom, config: e.config.Commit}
+	if f := e.refs[t.ref]; f != nil {
+		b.newest = f.commit == t.rev.Commit
+	}
 	seen, configSeen := e.seen[refKey{url: t.rev.Repo, ref: t.ref.ref}], e.seen[refKey{url: e.config.Repo, ref: e.Ref}]
 	// The first time in the life of a process nobody may have noted yet what came
 	// before it.
@@ -286,7 +291,7 @@ func (e *Engine) brought(a *app, b bringing) {
 	defer e.mu.Unlock()
 	a.commits = slices.Clone(a.commits[:max(len(a.commits)-b.took, 0)]) // those that came meanwhile are in front
 	a.moreCommits -= b.left
-	if a.lost == b.lost { // else there may be others since it was asked
+	if a.lost == b.lost && b.newest { // else there may be others since it was asked, or after what was asked for
 		a.lost = 0
 	}
 	switch {

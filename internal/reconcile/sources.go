@@ -128,10 +128,14 @@ func (e *Engine) refMoved(ctx context.Context, k refKey) {
 	affected, alone := 0, map[refKey]belay.Revision{k: rev}
 	for name := range f.apps {
 		a := e.apps[name]
-		if a != nil && known {
-			a.bring(of[name])
-		} else if a != nil && (all || touched[name]) {
-			a.lost++
+		if a != nil {
+			if known {
+				a.bring(of[name])
+			}
+			// What it is being made into may read what the index does not know of yet.
+			if unsettled := !a.indexed || a.dirty || a.rendering; unsettled || !known && (all || touched[name]) {
+				a.lost++
+			}
 		}
 		switch {
 		case a == nil:
