@@ -11,10 +11,50 @@ import (
 	"github.com/belaydev/belay/internal/xec"
 )
 
+// nearby is how many commits are read one by one before git is asked to compare
+// histories: a push brings a few, and a git that is asked costs more than those.
+const nearby = 16
+
+// near says whether a is among the commits just before b.
+func (m *Mirror) near(ctx context.Context, a, b string) bool {
+	seen, next := map[string]bool{b: true}, []string{b}
+	for n := 0; n < nearby && len(next) > 0; n++ {
+		if next[0] == a {
+			return true
+		}
+		kind, data, err := m.Raw(ctx, next[0])
+		if next = next[1:]; err != nil || kind != "commit" {
+			return false // git will say what is wrong
+		}
+		for _, p := range parents(data) {
+			if !seen[p] {
+				seen[p] = true
+				next = append(next, p)
+			}
+		}
+	}
+	return slices.Contains(next, a)
+}
+
+// parents are those that a commit names in its head.
+func parents(commit []byte) (ids []string) {
+	for line := range strings.Lines(string(commit)) {
+		if id, ok := strings.CutPrefix(line, "parent "); ok {
+			ids = append(ids, strings.TrimSpace(id))
+		} else if !strings.HasPrefix(line, "tree ") {
+			break
+		}
+	}
+	return ids
+}
+
 // IsAncestor says whether commit a is b or one that b builds on.
 func (m *Mirror) IsAncestor(ctx context.Context, a, b string) (bool, error) {
 	if !validID(a) || !validID(b) {
 		return false, fmt.Errorf("%q or %q is not a commit id", a, b)
+	}
+	if m.near(ctx, a, b) {
+		return true, nil
 	}
 	_, err := m.output(ctx, "merge-base", "--is-ancestor", a, b)
 	if e, ok := errors.AsType[*xec.ExitError](err); ok && e.Code == 1 {

@@ -87,14 +87,17 @@ func (m *Mirror) LsRemote(ctx context.Context, head bool) (Refs, error) {
 
 // LocalRefs are the branches and tags as of the last fetch.
 func (m *Mirror) LocalRefs(ctx context.Context) (Refs, error) {
-	out, err := m.output(ctx, "show-ref", "--dereference", "--heads", "--tags")
-	if e, ok := errors.AsType[*xec.ExitError](err); ok && e.Code == 1 && e.Stderr == "" {
-		err = nil // there are none
+	r, ok := m.plainRefs(ctx)
+	if !ok {
+		out, err := m.output(ctx, "show-ref", "--dereference", "--heads", "--tags")
+		if e, ok := errors.AsType[*xec.ExitError](err); ok && e.Code == 1 && e.Stderr == "" {
+			err = nil // there are none
+		}
+		if err != nil {
+			return Refs{}, fmt.Errorf("refs of the mirror of %s: %w", m.display, err)
+		}
+		r = parseRefs(out)
 	}
-	if err != nil {
-		return Refs{}, fmt.Errorf("refs of the mirror of %s: %w", m.display, err)
-	}
-	r := parseRefs(out)
 	if b, err := os.ReadFile(filepath.Join(m.dir, "HEAD")); err == nil {
 		if branch, ok := strings.CutPrefix(strings.TrimSpace(string(b)), "ref: refs/heads/"); ok {
 			r.Head, r.HeadCommit = branch, r.Heads[branch]

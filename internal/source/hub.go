@@ -108,7 +108,7 @@ type follower interface {
 	stop()
 	close()
 	forget()
-	poke()
+	poke(news bool)
 	checkNow(ctx context.Context) error
 	hasLooked() bool
 	revision(url, ref string) (belay.Revision, error)
@@ -303,7 +303,7 @@ func (h *Hub) Poke(url string) int {
 	n := 0
 	for _, r := range h.repos {
 		if r.followed() && (url == "" || r.alike(url)) {
-			r.poke()
+			r.poke(url != "")
 			n++
 		}
 	}

@@ -26,7 +26,7 @@ func await(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(3 * time.Minute)
 	for !ok() {
 		select {
 		case <-tick.C:
@@ -330,7 +330,8 @@ func TestRequests(t *testing.T) {
 		}
 	}
 	// A question is two requests, the capabilities and the refs. A fetch is these
-	// again and one or two for the objects, if there are any to get.
+	// again and one or two for the objects, if there are any to get. Where somebody told
+	// that there are, the fetch does without the question.
 	check("first", 5)
 	check("nothing moved", 2)
 	repo.Branch("unrelated", repo.Commit("work", "unrelated", map[string]string{"b": "1"}))
@@ -338,6 +339,14 @@ func TestRequests(t *testing.T) {
 	second := repo.Commit("main", "second", map[string]string{"a": "2"})
 	check("main moved", 6)
 	check("nothing moved again", 2)
+	h.Poke(url)
+	second = repo.Commit("main", "third", map[string]string{"a": "3"})
+	check("main moved, as somebody told", 3)
+	h.Poke(url)
+	check("nothing moved, whatever somebody told", 2)
+	h.Poke("")
+	second = repo.Commit("main", "fourth", map[string]string{"a": "4"})
+	check("main moved, and somebody told of no repository", 5)
 	repo.Branch("release", first)
 	check("a branch came", 4)
 	repo.DeleteBranch("release")

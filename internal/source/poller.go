@@ -21,6 +21,7 @@ type poller struct {
 	looked   time.Time
 	// failures in a row; looks that were begun, and the last one that ended.
 	failures     int
+	news         bool // are expected
 	begun, ended uint64
 }
 
@@ -75,11 +76,13 @@ func (p *poller) unfollow() {
 }
 
 // poke has the remote looked at at once, backoff or not. One that comes while
-// it is being looked at has it looked at again.
-func (p *poller) poke() {
+// it is being looked at has it looked at again. News are expected where somebody
+// says that just this remote has some.
+func (p *poller) poke(news bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.failures = 0
+	p.news = p.news || news
 	p.nudge()
 }
 

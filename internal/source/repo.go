@@ -205,25 +205,21 @@ func (r *repo) ask(ctx context.Context, refs []string) (now git.Refs, rewrites [
 		return git.Refs{}, nil, false, err
 	}
 	r.mu.Lock()
-	local := r.local
+	local, news := r.local, r.news
+	r.news = false
 	r.mu.Unlock()
 	head := slices.ContainsFunc(refs, isHead)
-	release, err := acquire(ctx, r.h.list)
+	now.Head = local.Head
+	// Who was told that something was pushed need not ask what: a fetch begins with
+	// that question. A conversation less is most of the wait where the remote is far.
+	if !news || head || len(local.Heads) == 0 {
+		var all bool
+		if now, all, err = r.list(ctx, m, refs, local, head); err != nil || all {
+			return now, nil, false, err
+		}
+	}
+	release, err := acquire(ctx, r.h.fetch)
 	if err != nil {
-		return git.Refs{}, nil, false, err
-	}
-	now, err = m.LsRemote(ctx, head)
-	release()
-	if err != nil {
-		return git.Refs{}, nil, false, err
-	}
-	if !head {
-		now.Head = local.Head
-	}
-	if !m.Broken() && !r.missing(ctx, m, refs, now, local) {
-		return now, nil, false, nil
-	}
-	if release, err = acquire(ctx, r.h.fetch); err != nil {
 		return git.Refs{}, nil, false, err
 	}
 	defer release()
@@ -244,6 +240,24 @@ func (r *repo) ask(ctx context.Context, refs []string) (now git.Refs, rewrites [
 	r.mu.Unlock()
 	r.tidy(m)
 	return res.Refs, rewrites, res.Healed, nil
+}
+
+// list asks the remote for its refs, and says whether everything that refs mean is
+// in the mirror.
+func (r *repo) list(ctx context.Context, m *git.Mirror, refs []string, local git.Refs, head bool) (now git.Refs, all bool, err error) {
+	release, err := acquire(ctx, r.h.list)
+	if err != nil {
+		return git.Refs{}, false, err
+	}
+	now, err = m.LsRemote(ctx, head)
+	release()
+	if err != nil {
+		return git.Refs{}, false, err
+	}
+	if !head {
+		now.Head = local.Head
+	}
+	return now, !m.Broken() && !r.missing(ctx, m, refs, now, local), nil
 }
 
 // missing says whether something that refs mean is not in the mirror. The
