@@ -132,7 +132,7 @@ func TestAttacks(t *testing.T) {
 		}
 		got := s.awaitMessage(a.name, a.says...)
 		if a.limited {
-			devtest.Await(t, e2ePatience, a.name+" to name a limit", func() error {
+			devtest.Await(t, a.name+" to name a limit", func() error {
 				if got, _ = s.app(a.name); strings.Contains(got.Message, "more than") || strings.Contains(got.Message, "took longer than") {
 					return nil
 				}

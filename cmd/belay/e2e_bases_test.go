@@ -64,7 +64,7 @@ func TestBasesOfOtherRepositories(t *testing.T) {
 	}
 	w.awaitValue(w.ns("web"), "part", "p2")
 	want := base.Resolve("main")
-	devtest.Await(t, e2ePatience, "the newest base", func() error {
+	devtest.Await(t, "the newest base", func() error {
 		for _, r := range s.status("web").Revisions {
 			if r.Revision == want {
 				return nil

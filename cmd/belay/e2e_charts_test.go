@@ -73,7 +73,7 @@ func TestChartsAndArtifactsAreFollowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.awaitValue(w.ns("web"), "web", "two")
-	devtest.Await(t, e2ePatience, "the status of the new version", func() error {
+	devtest.Await(t, "the status of the new version", func() error {
 		got := s.status("web")
 		if got.Revision != second || len(got.Revisions) != 1 || got.Revisions[0].Name != "1.1.0" {
 			return fmt.Errorf("it is %s, %+v", got.Revision, got.Revisions)
@@ -97,7 +97,7 @@ func TestChartsAndArtifactsAreFollowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := s.status("plain").Revision
-	devtest.Await(t, e2ePatience, "the artifact to be noticed", func() error {
+	devtest.Await(t, "the artifact to be noticed", func() error {
 		if s.status("plain").Revision == before && before == w.digestOf(s, oci.Repo("apps/plain"), "latest") {
 			return fmt.Errorf("it is still %s", before)
 		}
@@ -179,7 +179,7 @@ func TestSeveralSources(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.awaitValue(w.ns("b"), "b", "b2")
-	devtest.Await(t, e2ePatience, "all revisions", func() error {
+	devtest.Await(t, "all revisions", func() error {
 		for _, name := range []string{"a", "b"} {
 			st := s.status(name)
 			if len(st.Revisions) != 2 || st.Revisions[1].Revision != commit || st.Sync != belay.Synced {

@@ -189,7 +189,7 @@ func TestKilledAnywhere(t *testing.T) {
 				s.crashAt(c.point, c.n)
 				apps, want = fleet.step(step)
 				s.hook()
-				devtest.Await(t, e2ePatience, fmt.Sprintf("the crash at %s %d", c.point, c.n), func() error {
+				devtest.Await(t, fmt.Sprintf("the crash at %s %d", c.point, c.n), func() error {
 					if !s.ended() {
 						return errors.New("it lives")
 					}
@@ -202,7 +202,7 @@ func TestKilledAnywhere(t *testing.T) {
 				// A second death, on the way back.
 				if i%4 == 3 {
 					again := w.serveCrashing(fmt.Sprintf("%s:%d", c.point, 1))
-					devtest.Await(t, e2ePatience, "the second crash", func() error {
+					devtest.Await(t, "the second crash", func() error {
 						if again.ended() || again.allSynced(apps) {
 							return nil
 						}

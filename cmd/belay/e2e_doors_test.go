@@ -214,7 +214,7 @@ func TestNoWayAroundAProject(t *testing.T) {
 // awaitDoors waits until each door says what it has to.
 func awaitDoors(s *serveProcess, doors []door) {
 	s.w.t.Helper()
-	devtest.Await(s.w.t, e2ePatience, "the doors to be locked", func() error {
+	devtest.Await(s.w.t, "the doors to be locked", func() error {
 		said := map[string]string{}
 		for _, a := range s.state().Applications {
 			said[a.Name] = a.Message + "\n" + a.Hint
@@ -295,7 +295,7 @@ func TestNoWayAroundAProjectThatAllowsLess(t *testing.T) {
 	}
 	// Declared again, and allowed, they go.
 	s.push("Allow it", map[string]string{"belay/team.yaml": team(`"*"`, "")})
-	devtest.Await(t, e2ePatience, "the applications to go", func() error {
+	devtest.Await(t, "the applications to go", func() error {
 		for _, a := range s.state().Applications {
 			return fmt.Errorf("%s is there: %q", a.Name, a.Message)
 		}

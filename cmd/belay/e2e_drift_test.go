@@ -92,7 +92,7 @@ func TestDriftIsHealed(t *testing.T) {
 		mark := w.cp.Mark(t)
 		events := len(s.events())
 		drift.make()
-		devtest.Await(t, e2ePatience, drift.does+", and it is healed", drift.healed)
+		devtest.Await(t, drift.does+", and it is healed", drift.healed)
 		s.awaitSynced("a")
 		if r := w.writes(mark); len(r) == 0 || len(r) > 2 || r[len(r)-1].Name != drift.name {
 			t.Errorf("%s: requests are%s", drift.does, listing(r))
@@ -129,7 +129,7 @@ func TestDriftIsHealed(t *testing.T) {
 	}
 
 	// Who looks with other tools finds it, too.
-	devtest.Await(t, e2ePatience, "Kubernetes events", func() error {
+	devtest.Await(t, "Kubernetes events", func() error {
 		list, err := w.kube.CoreV1().Events(ns).List(t.Context(), metav1.ListOptions{FieldSelector: "reason=DriftHealed,involvedObject.name=web"})
 		if err != nil {
 			return err
@@ -218,7 +218,7 @@ func TestSyncOnRequest(t *testing.T) {
 	}
 	sync := func(app string) {
 		t.Helper()
-		if _, stderr, code := s.cli("sync", app, "--wait", "--timeout", "30s"); code != 0 {
+		if _, stderr, code := s.cli("sync", app, "--wait", "--timeout", "3m"); code != 0 {
 			t.Errorf("sync %s: %s", app, stderr)
 		}
 	}

@@ -71,7 +71,7 @@ func (w *world) drillCommand(args ...string) (stdout, stderr string, code int) {
 	w.t.Helper()
 	var out, errOut bytes.Buffer
 	e := &env{stdin: strings.NewReader(""), stdout: &out, stderr: &errOut, getenv: func(string) string { return "" }}
-	code = e.execute(w.t.Context(), append([]string{"drill", "--repo", w.url, "--devcluster", "../../bin/devcluster", "--patience", "8s", "--timeout", "3m"}, args...))
+	code = e.execute(w.t.Context(), append([]string{"drill", "--repo", w.url, "--devcluster", "../../bin/devcluster", "--patience", "20s", "--timeout", "5m"}, args...))
 	return out.String(), errOut.String(), code
 }
 

@@ -37,7 +37,7 @@ func TestEvidenceOfWhatHappened(t *testing.T) {
 	w.awaitValue(w.ns("a"), "settings", "3")
 
 	var r exported
-	devtest.Await(t, e2ePatience, "the change by hand in the evidence", func() error {
+	devtest.Await(t, "the change by hand in the evidence", func() error {
 		out, stderr, code := s.cli("audit", "export", "--from", begin, "--format", "jsonl")
 		if code != exitOK {
 			return fmt.Errorf("exit code %d: %s", code, stderr)

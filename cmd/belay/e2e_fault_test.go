@@ -133,7 +133,7 @@ func TestSlowCluster(t *testing.T) {
 			slow.Store(r.URL.Path, true)
 			select {
 			case <-r.Context().Done():
-			case <-time.After(2 * time.Second):
+			case <-time.After(4 * time.Second):
 			}
 		}
 		return false
@@ -287,14 +287,14 @@ func TestDefinitionDeletedUnderneath(t *testing.T) {
 	}
 	s.push("Change another", map[string]string{"apps/other/a.yaml": configMap("a", "2")})
 	w.awaitValue(w.ns("other"), "a", "2")
-	devtest.Await(t, e2ePatience, "the definition to be made again", func() error {
+	devtest.Await(t, "the definition to be made again", func() error {
 		now, err := w.dynamic.Resource(crds).Get(t.Context(), before.GetName(), metav1.GetOptions{})
 		if err == nil && now.GetUID() == before.GetUID() {
 			err = errors.New("it is still the old one")
 		}
 		return err
 	})
-	devtest.Await(t, e2ePatience, "the object to be back", func() error {
+	devtest.Await(t, "the object to be back", func() error {
 		if v, err := w.customValue("Gizmo", w.ns("objects"), "g"); err != nil || v != "1" {
 			return fmt.Errorf("it is %q, %w", v, errors.Join(err))
 		}
@@ -372,7 +372,7 @@ func (w *world) denying(name string) func(ns string) {
 			defer cancel()
 			_ = configurations.Delete(ctx, w.home, metav1.DeleteOptions{}) // it may be off
 		})
-		devtest.Await(w.t, e2ePatience, "the webhook to work", func() error {
+		devtest.Await(w.t, "the webhook to work", func() error {
 			_, err := w.kube.CoreV1().ConfigMaps(ns).Create(w.t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{DryRun: []string{"All"}})
 			if err == nil {
 				return errors.New("it refuses nothing")

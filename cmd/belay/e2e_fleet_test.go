@@ -118,7 +118,7 @@ func TestOnePushAndRest(t *testing.T) {
 func (w *world) awaitQuiet(s *serveProcess) {
 	w.t.Helper()
 	mark, since := w.cp.Mark(w.t), time.Now()
-	devtest.Await(w.t, e2ePatience, "the server to be quiet", func() error {
+	devtest.Await(w.t, "the server to be quiet", func() error {
 		if r := w.requests(mark); len(r) > 0 {
 			mark, since = w.cp.Mark(w.t), time.Now()
 			return fmt.Errorf("it asked%s", listing(r))

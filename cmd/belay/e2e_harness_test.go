@@ -38,8 +38,6 @@ const (
 	envCrash = "BELAY_E2E_CRASH"
 )
 
-// e2ePatience is how long anything may take on a busy machine.
-const e2ePatience = 60 * time.Second
 
 // e2eProcess reports whether this process is to be the program, and runs it.
 func e2eProcess() (code int, ok bool) {
@@ -175,7 +173,7 @@ func (w *world) serveCrashing(crash string, args ...string) *serveProcess {
 		_ = s.stdin.Close() // it has ended
 		s.inspect()
 	})
-	devtest.Await(w.t, e2ePatience, "the server to serve", func() error {
+	devtest.Await(w.t, "the server to serve", func() error {
 		for _, l := range s.log.lines() {
 			if l["msg"] == "serving" {
 				s.url, _ = l["url"].(string)
@@ -235,7 +233,7 @@ func (s *serveProcess) crashAt(point string, n int) {
 	if _, err := fmt.Fprintln(s.stdin, spec); err != nil {
 		s.w.t.Fatal(err)
 	}
-	devtest.Await(s.w.t, e2ePatience, "the server to take "+spec, func() error {
+	devtest.Await(s.w.t, "the server to take "+spec, func() error {
 		if !strings.Contains(s.log.String(), "armed "+spec+"\n") {
 			return errors.New("it did not")
 		}
@@ -243,22 +241,20 @@ func (s *serveProcess) crashAt(point string, n int) {
 	})
 }
 
-// stop ends the server as a person would, and returns how long that took.
-func (s *serveProcess) stop() time.Duration {
+// stop ends the server as a person would.
+func (s *serveProcess) stop() {
 	s.w.t.Helper()
-	began := time.Now()
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		s.w.t.Fatal(err)
 	}
 	select {
 	case <-s.exited:
-	case <-time.After(e2ePatience):
+	case <-time.After(devtest.Patience):
 		s.w.t.Fatalf("the server does not end")
 	}
 	if code := s.cmd.ProcessState.ExitCode(); code != 0 {
 		s.w.t.Errorf("the server ended with %d (%v), want 0", code, s.err)
 	}
-	return time.Since(began)
 }
 
 // state is the present state of the fleet.
@@ -287,7 +283,7 @@ func (s *serveProcess) app(name string) (belay.ApplicationStatus, bool) {
 func (s *serveProcess) awaitSynced(names ...string) {
 	s.w.t.Helper()
 	commit := s.w.repo.Resolve("main")
-	devtest.Await(s.w.t, e2ePatience, fmt.Sprintf("%v to be synced to %.10s", names, commit), func() error {
+	devtest.Await(s.w.t, fmt.Sprintf("%v to be synced to %.10s", names, commit), func() error {
 		st := s.state()
 		for _, a := range st.Applications {
 			if !slices.Contains(names, a.Name) {
@@ -308,7 +304,7 @@ func (s *serveProcess) awaitSynced(names ...string) {
 func (s *serveProcess) awaitApps(names ...string) {
 	s.w.t.Helper()
 	commit := s.w.repo.Resolve("main")
-	devtest.Await(s.w.t, e2ePatience, fmt.Sprintf("%v to be synced to %.10s", names, commit), func() error {
+	devtest.Await(s.w.t, fmt.Sprintf("%v to be synced to %.10s", names, commit), func() error {
 		st := s.state()
 		for _, n := range names {
 			if err := wellAt(&st, n, commit); err != nil {
@@ -336,7 +332,7 @@ func wellAt(st *belay.Status, name, commit string) error {
 // that contain all of the texts, and returns its state.
 func (s *serveProcess) awaitMessage(app string, texts ...string) (found belay.ApplicationStatus) {
 	s.w.t.Helper()
-	devtest.Await(s.w.t, e2ePatience, fmt.Sprintf("%s to say %q", app, texts), func() error {
+	devtest.Await(s.w.t, fmt.Sprintf("%s to say %q", app, texts), func() error {
 		a, ok := s.app(app)
 		if !ok {
 			return fmt.Errorf("it is not there")
@@ -356,7 +352,7 @@ func (s *serveProcess) awaitMessage(app string, texts ...string) (found belay.Ap
 // all of the texts.
 func (s *serveProcess) awaitProblem(texts ...string) {
 	s.w.t.Helper()
-	devtest.Await(s.w.t, e2ePatience, fmt.Sprintf("a problem %q", texts), func() error {
+	devtest.Await(s.w.t, fmt.Sprintf("a problem %q", texts), func() error {
 		st := s.state()
 		var all []string
 		for i := range st.Problems {
@@ -387,7 +383,7 @@ func (s *serveProcess) events() []belay.Event {
 // message together contain all of the texts.
 func (s *serveProcess) awaitEvent(typ belay.EventType, texts ...string) {
 	s.w.t.Helper()
-	devtest.Await(s.w.t, e2ePatience, fmt.Sprintf("an event %s %q", typ, texts), func() error {
+	devtest.Await(s.w.t, fmt.Sprintf("an event %s %q", typ, texts), func() error {
 		var seen []string
 		for _, e := range s.events() {
 			line := strings.Join([]string{e.Application, e.Object, e.Actor, e.Message}, " | ")
@@ -442,7 +438,7 @@ func (s *serveProcess) cli(args ...string) (stdout, stderr string, code int) {
 	s.w.t.Helper()
 	var out, errOut bytes.Buffer
 	e := &env{stdin: strings.NewReader(""), stdout: &out, stderr: &errOut, getenv: func(string) string { return "" }}
-	ctx, cancel := context.WithTimeout(s.w.t.Context(), e2ePatience)
+	ctx, cancel := context.WithTimeout(s.w.t.Context(), devtest.Patience)
 	defer cancel()
 	code = e.execute(ctx, append(args, "--server", s.url))
 	return out.String(), errOut.String(), code

@@ -69,7 +69,7 @@ func TestHealthRules(t *testing.T) {
 
 	mark := w.cp.Mark(t)
 	s.push("Want more of a database", map[string]string{"belay/rule.yaml": w.healthRule("Ready")})
-	devtest.Await(t, e2ePatience, "the new rule to tell", func() error {
+	devtest.Await(t, "the new rule to tell", func() error {
 		a, _ := s.app("shop")
 		if a.Health != belay.Degraded || !strings.Contains(a.Message, "the database is Up") {
 			return fmt.Errorf("it is %s: %q", a.Health, a.Message)

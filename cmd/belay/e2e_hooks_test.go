@@ -148,7 +148,7 @@ func TestHooks(t *testing.T) {
 	// Hooks that Git no longer declares are cleared away.
 	s.push("Without hooks", map[string]string{"apps/a/hooks.yaml": ""})
 	s.awaitSynced("a")
-	devtest.Await(t, e2ePatience, "the hooks to go", func() error {
+	devtest.Await(t, "the hooks to go", func() error {
 		for _, name := range []string{"migrate", "between", "smoke"} {
 			if !w.jobGone(w.ns("a"), name) {
 				return errors.New(name + " is there")
@@ -181,13 +181,13 @@ func TestFailingHook(t *testing.T) {
 	s.awaitMessage("a", "PreSync hook failed", "apps/a/hooks.yaml:1", "Job.batch "+w.ns("a")+"/migrate", "BackoffLimitExceeded")
 	s.awaitEvent(belay.EventHook, "tell", "SyncFail hook succeeded")
 	s.awaitEvent(belay.EventSyncFailed, "migrate")
-	devtest.Await(t, e2ePatience, "the failed hook to be deleted", func() error {
+	devtest.Await(t, "the failed hook to be deleted", func() error {
 		if !w.jobGone(w.ns("a"), "migrate") {
 			return errors.New("it is there")
 		}
 		return nil
 	})
-	devtest.Await(t, e2ePatience, "the hook to be tried again", func() error {
+	devtest.Await(t, "the hook to be tried again", func() error {
 		if n := w.started(mark, "migrate"); n < 2 {
 			return fmt.Errorf("it was started %d times", n)
 		}
@@ -242,7 +242,7 @@ func TestHooksAndCrashes(t *testing.T) {
 	s.awaitSynced("a")
 	clean := func(what string) {
 		t.Helper()
-		devtest.Await(t, e2ePatience, "the hooks to be deleted", func() error {
+		devtest.Await(t, "the hooks to be deleted", func() error {
 			if !w.jobGone(w.ns("a"), "migrate") || !w.jobGone(w.ns("a"), "smoke") {
 				return errors.New("one is there: " + what)
 			}
@@ -260,7 +260,7 @@ func TestHooksAndCrashes(t *testing.T) {
 		value := fmt.Sprint(i + 1)
 		w.commit("Change "+value, app(value))
 		s.hook()
-		devtest.Await(t, e2ePatience, "the crash at "+what, func() error {
+		devtest.Await(t, "the crash at "+what, func() error {
 			if !s.ended() {
 				return errors.New("it lives")
 			}
@@ -292,7 +292,7 @@ func TestHooksAndCrashes(t *testing.T) {
 	w.endPod(w.ns("a"), "once-", corev1.PodSucceeded)
 	s.awaitSynced("a")
 	w.awaitValue(w.ns("a"), "b", "99")
-	devtest.Await(t, e2ePatience, "the pod to be deleted", func() error {
+	devtest.Await(t, "the pod to be deleted", func() error {
 		if p := w.pod(w.ns("a"), "once-"); p != nil && p.DeletionTimestamp == nil {
 			return errors.New("it is there")
 		}
@@ -320,7 +320,7 @@ func (w *world) pod(ns, prefix string) *corev1.Pod {
 func (w *world) endPod(ns, prefix string, phase corev1.PodPhase) {
 	w.t.Helper()
 	var p *corev1.Pod
-	devtest.Await(w.t, e2ePatience, "pod "+prefix+" to run", func() error {
+	devtest.Await(w.t, "pod "+prefix+" to run", func() error {
 		if p = w.pod(ns, prefix); p == nil || p.Status.Phase != corev1.PodRunning {
 			return errors.New("it does not")
 		}
@@ -366,7 +366,7 @@ func TestDeleteHooks(t *testing.T) {
 			} else {
 				s.crashAt("deleted", 1) // the ConfigMap is gone then, and the PostDelete hook has not run
 				s.push("Remove it", gone)
-				devtest.Await(t, e2ePatience, "the crash", func() error {
+				devtest.Await(t, "the crash", func() error {
 					if !s.ended() {
 						return errors.New("it lives")
 					}
@@ -374,7 +374,7 @@ func TestDeleteHooks(t *testing.T) {
 				})
 				s = w.serve()
 			}
-			devtest.Await(t, e2ePatience, "the namespace to go", func() error {
+			devtest.Await(t, "the namespace to go", func() error {
 				if _, err := w.kube.CoreV1().Namespaces().Get(t.Context(), w.ns("a"), metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 					return fmt.Errorf("it is there: %w", err)
 				}
@@ -452,7 +452,7 @@ func TestHooksWithoutMemory(t *testing.T) {
 	mark = w.cp.Mark(t)
 	s.crashAt("hookStarted", 1)
 	s.push("Crash", map[string]string{"apps/kept/a.yaml": documents(configMap("a", "1"), secret, hookJob("smoke", "PostSync", "", "x", "z"))})
-	devtest.Await(t, e2ePatience, "the crash", func() error {
+	devtest.Await(t, "the crash", func() error {
 		if !s.ended() {
 			return errors.New("it lives")
 		}

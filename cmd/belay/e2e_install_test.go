@@ -61,7 +61,7 @@ func (w *world) restricted(name string) string {
 // awaitRestricted waits until a plain pod would be refused in a namespace.
 func (w *world) awaitRestricted(ns string) {
 	w.t.Helper()
-	devtest.Await(w.t, e2ePatience, "pods to be refused there", func() error {
+	devtest.Await(w.t, "pods to be refused there", func() error {
 		_, err := w.kube.CoreV1().Pods(ns).Create(w.t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "plain"},
 			Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "example.org/main:1"}}}}, metav1.CreateOptions{DryRun: []string{"All"}})
 		if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "restricted") {
@@ -86,7 +86,7 @@ func (w *world) installed(ns, name string) (args []string, kubeconfig string) {
 	w.t.Helper()
 	ctx := w.t.Context()
 	var d *appsv1.Deployment
-	devtest.Await(w.t, e2ePatience, "its pods to run", func() (err error) {
+	devtest.Await(w.t, "its pods to run", func() (err error) {
 		d, err = w.kube.AppsV1().Deployments(ns).Get(ctx, name, metav1.GetOptions{})
 		if err == nil && d.Status.ReadyReplicas != *d.Spec.Replicas {
 			err = errors.New("they do not all")
@@ -192,7 +192,7 @@ func TestInstallByManifests(t *testing.T) {
 	t.Cleanup(func() {
 		w.ignore(w.kube.RbacV1().ClusterRoles().Delete(w.cleanUp(), w.home, metav1.DeleteOptions{}))
 	})
-	devtest.Await(t, e2ePatience, "the lease to be delivered", func() error {
+	devtest.Await(t, "the lease to be delivered", func() error {
 		s.cli("sync", "lease")
 		_, err := w.kube.CoordinationV1().Leases(w.ns("a")).Get(t.Context(), "one", metav1.GetOptions{})
 		return err

@@ -34,7 +34,7 @@ func (w *world) standIn(name string, args ...string) *serveProcess {
 // logged waits for a line of the log.
 func (s *serveProcess) logged(msg string) {
 	s.w.t.Helper()
-	devtest.Await(s.w.t, e2ePatience, "the log to say "+msg, func() error {
+	devtest.Await(s.w.t, "the log to say "+msg, func() error {
 		for _, l := range s.log.lines() {
 			if l["msg"] == msg {
 				return nil
@@ -64,9 +64,9 @@ func TestLeaderDies(t *testing.T) {
 	w := newWorld(t)
 	w.commit("One application", map[string]string{"belay/a.yaml": application("a", "apps/a", "NS-a"),
 		"apps/a/a.yaml": documents(configMap("a", "1"), configMap("b", "1"))})
-	first := w.standIn("first", "--lease-duration", "5s")
+	first := w.standIn("first", "--lease-duration", "15s")
 	first.awaitSynced("a")
-	second := w.standIn("second", "--lease-duration", "5s")
+	second := w.standIn("second", "--lease-duration", "15s")
 	second.logged("another process leads")
 
 	st := second.state()
@@ -191,7 +191,7 @@ func TestLeaderLosesItsLease(t *testing.T) {
 	lead := func(name string, args ...string) *serveProcess {
 		token, _ := leaders[name].token()
 		write(t, file, string(leaders[name].kubeconfig(token)))
-		return w.standIn(name, append([]string{"--lease-duration", "5s", "--interval", "200ms"}, args...)...)
+		return w.standIn(name, append([]string{"--lease-duration", "15s", "--interval", "200ms"}, args...)...)
 	}
 	last := func(name string) time.Time {
 		var at time.Time
@@ -223,7 +223,7 @@ func TestLeaderLosesItsLease(t *testing.T) {
 	}()
 	defer func() { close(stop); <-stopped }()
 	before := last("first")
-	devtest.Await(t, e2ePatience, "the first to be at work", func() error {
+	devtest.Await(t, "the first to be at work", func() error {
 		if !last("first").After(before) {
 			return errors.New("it writes nothing")
 		}
@@ -236,13 +236,13 @@ func TestLeaderLosesItsLease(t *testing.T) {
 	if code := first.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(first.log.String(), "could not be renewed in time") {
 		t.Errorf("the first ended with %d", code)
 	}
-	devtest.Await(t, e2ePatience, "the second to write", func() error {
+	devtest.Await(t, "the second to write", func() error {
 		if last("second").IsZero() {
 			return errors.New("it does not")
 		}
 		return nil
 	})
-	if at := last("first"); at.After(severed.Add(5 * time.Second)) {
+	if at := last("first"); at.After(severed.Add(15 * time.Second)) {
 		t.Errorf("the first wrote %v after it was cut off", at.Sub(severed))
 	}
 	for _, r := range w.cp.Requests(t, begin, devtest.Filter{UserAgent: "belay/", Verbs: []string{"patch"}}) {
@@ -257,7 +257,7 @@ func TestLeaderLosesItsLease(t *testing.T) {
 		t.Fatal(err)
 	}
 	third.logged("leading")
-	devtest.Await(t, e2ePatience, "the third to write", func() error {
+	devtest.Await(t, "the third to write", func() error {
 		if last("third").IsZero() {
 			return errors.New("it does not")
 		}

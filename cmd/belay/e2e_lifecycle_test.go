@@ -280,7 +280,7 @@ func TestConflicts(t *testing.T) {
 	for _, name := range []string{"taken", "claimed"} {
 		w.awaitValue(ns, name, "theirs")
 	}
-	devtest.Await(t, e2ePatience, "a Kubernetes event", func() error {
+	devtest.Await(t, "a Kubernetes event", func() error {
 		list, err := w.kube.CoreV1().Events(ns).List(t.Context(), metav1.ListOptions{FieldSelector: "reason=NotApplied,involvedObject.name=taken"})
 		if err != nil {
 			return err
@@ -313,7 +313,7 @@ func TestConflicts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, stderr, code := s.cli("sync", "a", "--wait", "--timeout", "30s"); code != 0 {
+	if _, stderr, code := s.cli("sync", "a", "--wait", "--timeout", "3m"); code != 0 {
 		t.Errorf("sync: %s", stderr)
 	}
 	s.awaitSynced("a", "b", "c")

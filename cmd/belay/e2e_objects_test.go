@@ -55,7 +55,7 @@ func TestAdoptAndRecreate(t *testing.T) {
 	s.crashAt("recreate", 1)
 	w.repo.Branch("main", allowed)
 	s.hook()
-	devtest.Await(t, e2ePatience, "the server to die", func() error {
+	devtest.Await(t, "the server to die", func() error {
 		if !s.ended() {
 			return errors.New("it lives")
 		}
@@ -160,7 +160,7 @@ func TestServiceAccountNamespaceAndConfirmations(t *testing.T) {
 	}
 	level := func(want string) {
 		t.Helper()
-		devtest.Await(t, e2ePatience, "the level of the namespace to be "+want, func() error {
+		devtest.Await(t, "the level of the namespace to be "+want, func() error {
 			n, err := w.kube.CoreV1().Namespaces().Get(t.Context(), ns, metav1.GetOptions{})
 			if err == nil && n.Labels["level"] != want {
 				err = fmt.Errorf("labels %v", n.Labels)

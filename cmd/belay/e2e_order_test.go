@@ -84,7 +84,7 @@ func TestCustomKinds(t *testing.T) {
 		if err := w.dynamic.Resource(gvr).Namespace(w.ns(ns)).Delete(t.Context(), strings.ToLower(kind[:1]), metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		devtest.Await(t, e2ePatience, "the object to be back", func() error {
+		devtest.Await(t, "the object to be back", func() error {
 			if v, err := w.customValue(kind, w.ns(ns), strings.ToLower(kind[:1])); err != nil || v != "2" {
 				return fmt.Errorf("it is %q: %w", v, cmp.Or(err, errors.New("another value")))
 			}
@@ -155,7 +155,7 @@ func TestSyncOfAllAfterARemoval(t *testing.T) {
 func (s *serveProcess) awaitGone(names ...string) {
 	s.w.t.Helper()
 	for _, name := range names {
-		devtest.Await(s.w.t, e2ePatience, name+" to be gone", func() error {
+		devtest.Await(s.w.t, name+" to be gone", func() error {
 			if a, ok := s.app(name); ok {
 				return fmt.Errorf("it is %s: %q", a.Sync, a.Message)
 			}
@@ -239,7 +239,7 @@ func TestNamespaces(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	devtest.Await(t, e2ePatience, "the namespaces to be made again", func() error {
+	devtest.Await(t, "the namespaces to be made again", func() error {
 		for _, name := range []string{"made", "declared"} {
 			ns, err := w.kube.CoreV1().Namespaces().Get(t.Context(), w.ns(name), metav1.GetOptions{})
 			if err != nil {
@@ -260,7 +260,7 @@ func TestNamespaces(t *testing.T) {
 	if _, err := w.kube.CoreV1().Namespaces().Get(t.Context(), w.ns("made"), metav1.GetOptions{}); err != nil {
 		t.Errorf("the namespace that was made by the way: %v", err)
 	}
-	devtest.Await(t, e2ePatience, "the declared namespace to go", func() error {
+	devtest.Await(t, "the declared namespace to go", func() error {
 		if _, err := w.kube.CoreV1().Namespaces().Get(t.Context(), w.ns("declared"), metav1.GetOptions{}); !apierrors.IsNotFound(err) {
 			return fmt.Errorf("it is there: %w", cmp.Or(err, errors.New("found")))
 		}

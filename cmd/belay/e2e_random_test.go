@@ -267,7 +267,7 @@ func (w *randomWorld) settle() {
 		}
 	}()
 	w.s.hook()
-	devtest.Await(w.t, e2ePatience, "the cluster to be what Git says", w.differences)
+	devtest.Await(w.t, "the cluster to be what Git says", w.differences)
 	for app, versions := range w.suspended {
 		now := w.versionsOf(app)
 		if len(versions) == 0 {

@@ -41,7 +41,7 @@ func TestTheRecordTellsWhoChangedWhat(t *testing.T) {
 		return stdout
 	}
 	var found deploymentList
-	devtest.Await(t, e2ePatience, "the end of the deployment to be on record", func() error {
+	devtest.Await(t, "the end of the deployment to be on record", func() error {
 		found = deploymentList{}
 		if err := json.Unmarshal([]byte(ask("history", "shop", "--changed", "value:", "--since", "1h", "-o", "json")), &found); err != nil {
 			return err
@@ -75,7 +75,7 @@ func TestTheRecordTellsWhoChangedWhat(t *testing.T) {
 		e := &env{stdin: strings.NewReader(""), stdout: &out, stderr: &errOut, getenv: func(k string) string {
 			return map[string]string{"XDG_CACHE_HOME": filepath.Join(t.TempDir(), "cache")}[k]
 		}}
-		ctx, cancel := context.WithTimeout(t.Context(), e2ePatience)
+		ctx, cancel := context.WithTimeout(t.Context(), devtest.Patience)
 		code := e.execute(ctx, append(args, "--ledger", w.data))
 		cancel()
 		if code != 0 || out.String() != want {

@@ -21,7 +21,7 @@ func (w *world) recorded() []belay.Record {
 	w.t.Helper()
 	git := func(input string, args ...string) []byte {
 		w.t.Helper()
-		ctx, cancel := context.WithTimeout(w.t.Context(), e2ePatience)
+		ctx, cancel := context.WithTimeout(w.t.Context(), devtest.Patience)
 		defer cancel()
 		c := exec.CommandContext(ctx, "git", append([]string{"-C", filepath.Join(w.data, ledgerDir)}, args...)...)
 		c.Stdin = strings.NewReader(input)
@@ -203,7 +203,7 @@ func TestTheRecordOfACommit(t *testing.T) {
 
 func (w *world) ledgerGit(args ...string) string {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), e2ePatience)
+	ctx, cancel := context.WithTimeout(w.t.Context(), devtest.Patience)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "git", append([]string{"-C", filepath.Join(w.data, ledgerDir)}, args...)...).Output()
 	if err != nil {
@@ -217,7 +217,7 @@ func (w *world) command(args ...string) (stdout, stderr string, code int) {
 	w.t.Helper()
 	var out, errOut bytes.Buffer
 	e := &env{stdin: strings.NewReader(""), stdout: &out, stderr: &errOut, getenv: func(string) string { return "" }}
-	ctx, cancel := context.WithTimeout(w.t.Context(), e2ePatience)
+	ctx, cancel := context.WithTimeout(w.t.Context(), devtest.Patience)
 	defer cancel()
 	code = e.execute(ctx, args)
 	return out.String(), errOut.String(), code

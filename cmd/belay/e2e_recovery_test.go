@@ -20,8 +20,6 @@ import (
 	"github.com/belaydev/belay/internal/sops/sopstest"
 )
 
-// recoveryPatience is how long a whole fleet may take on a busy machine.
-const recoveryPatience = 3 * time.Minute
 
 // recoveryFleet is thirty applications of every kind that a rebuild has to bring in
 // an order: chains of dependencies, waves, definitions of kinds with their objects,
@@ -159,7 +157,7 @@ func (s *serveProcess) allWell(names []string, commit string) error {
 func (s *serveProcess) awaitAll(names []string) {
 	s.w.t.Helper()
 	commit := s.w.repo.Resolve("main")
-	devtest.Await(s.w.t, recoveryPatience, "the fleet to come up", func() error { return s.allWell(names, commit) })
+	devtest.Await(s.w.t, "the fleet to come up", func() error { return s.allWell(names, commit) })
 }
 
 // awaitInventory waits until the cluster has exactly what it had before, and all
@@ -167,7 +165,7 @@ func (s *serveProcess) awaitAll(names []string) {
 func (s *serveProcess) awaitInventory(names []string, want map[string]string) {
 	s.w.t.Helper()
 	commit := s.w.repo.Resolve("main")
-	devtest.Await(s.w.t, recoveryPatience, "the fleet to be back", func() error {
+	devtest.Await(s.w.t, "the fleet to be back", func() error {
 		if err := s.allWell(names, commit); err != nil {
 			return err
 		}

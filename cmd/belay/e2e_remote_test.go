@@ -73,7 +73,7 @@ func (r *remote) token() (token string, revoke func()) {
 			r.w.t.Fatal(err)
 		}
 		cfg := r.config(t.Status.Token)
-		devtest.Await(r.w.t, e2ePatience, "the token to be refused", func() error {
+		devtest.Await(r.w.t, "the token to be refused", func() error {
 			if _, err := kubernetes.NewForConfigOrDie(cfg).CoreV1().Namespaces().Get(ctx, r.w.home, metav1.GetOptions{}); err == nil {
 				return fmt.Errorf("it is taken")
 			}
@@ -233,7 +233,7 @@ func TestPullMode(t *testing.T) {
 
 // cleanUp is a context for the end of a test.
 func (w *world) cleanUp() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), e2ePatience)
+	ctx, cancel := context.WithTimeout(context.Background(), devtest.Patience)
 	w.t.Cleanup(cancel)
 	return ctx
 }

@@ -183,7 +183,7 @@ func TestLedgerFetchedBack(t *testing.T) {
 	pushed := func() string {
 		t.Helper()
 		var tip string
-		devtest.Await(t, e2ePatience, "the ledger to be pushed", func() error {
+		devtest.Await(t, "the ledger to be pushed", func() error {
 			_, tip = w.ledgerTip(w.data)
 			if there, _ := w.ledgerTipOf(hub); there != tip {
 				return fmt.Errorf("the remote is at %s, the ledger at %s", there, tip)

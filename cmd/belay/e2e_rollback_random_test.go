@@ -229,7 +229,7 @@ func TestRandomRollbacks(t *testing.T) {
 				t.Fatalf("round %d: %s went to %.10s: %s is %v, was %v; named were %v", round, app, to, other, is, was, req.Others)
 			}
 		}
-		devtest.Await(t, e2ePatience, "the cluster to be what Git says", func() error { return w.differences(head) })
+		devtest.Await(t, "the cluster to be what Git says", func() error { return w.differences(head) })
 		if got := w.repo.Git("diff", "--name-only", before, head, "--", "unrelated.txt"); got != "" {
 			t.Fatalf("round %d: %s was touched", round, got)
 		}

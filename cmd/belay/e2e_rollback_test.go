@@ -354,7 +354,7 @@ func TestAutomaticRollback(t *testing.T) {
 // awaitDatabase waits until the database of the shop has a size.
 func (w *world) awaitDatabase(size string) {
 	w.t.Helper()
-	devtest.Await(w.t, e2ePatience, "the database of size "+size, func() error {
+	devtest.Await(w.t, "the database of size "+size, func() error {
 		_, err := w.dynamic.Resource(w.databases()).Namespace(w.ns("shop")).Get(w.t.Context(), "main", metav1.GetOptions{})
 		return err
 	})
@@ -447,7 +447,7 @@ func TestAutomaticRollbackOnABranch(t *testing.T) {
 	if a.Held == nil || !a.Held.Automatic {
 		t.Errorf("the state is %+v", a.Held)
 	}
-	devtest.Await(t, e2ePatience, "the branch to be shown", func() error {
+	devtest.Await(t, "the branch to be shown", func() error {
 		if a, _ := s.app("shop"); a.Held == nil || a.Held.Branch != "back/shop-"+first[:10] {
 			return fmt.Errorf("the hold is %+v", a.Held)
 		}
@@ -481,7 +481,7 @@ func TestAutomaticRollbackOnABranch(t *testing.T) {
 	w.says(w.ns("shop"), `{"phase":"Broken"}`)
 	w.awaitValue(w.ns("shop"), "web", "3")
 	w.says(w.ns("shop"), `{"phase":"Up"}`)
-	devtest.Await(t, e2ePatience, "the shop to be well", func() error {
+	devtest.Await(t, "the shop to be well", func() error {
 		if a, _ := s.app("shop"); a.Health != belay.Healthy {
 			return fmt.Errorf("it is %s", a.Health)
 		}

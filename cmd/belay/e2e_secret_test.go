@@ -196,7 +196,7 @@ func TestSecretsStaySecret(t *testing.T) {
 		s.awaitApps(slices.DeleteFunc(slices.Clone(good), func(n string) bool { return n == "manual" })...)
 		s.awaitMessage("manual", "automatic sync is off")
 		for _, name := range bad {
-			devtest.Await(t, e2ePatience, name+" to be wrong", func() error {
+			devtest.Await(t, name+" to be wrong", func() error {
 				if a, _ := s.app(name); a.Message == "" || strings.HasPrefix(a.Message, "looking") || a.Sync == belay.Synced {
 					return fmt.Errorf("it is %s %s: %q", a.Sync, a.Health, a.Message)
 				}
@@ -210,7 +210,7 @@ func TestSecretsStaySecret(t *testing.T) {
 	}
 	sealed.check(t, w)
 	look(s, "after the first sync")
-	cli(s, "sync", "manual", "--wait", "--timeout", "30s")
+	cli(s, "sync", "manual", "--wait", "--timeout", "3m")
 
 	// Somebody changes a Secret by hand: in one application it is healed, in the
 	// other it waits, and shows in a plan.

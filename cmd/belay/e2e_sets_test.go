@@ -58,7 +58,7 @@ func (s *serveProcess) set() belay.SetStatus {
 func (s *serveProcess) awaitHeld(names ...string) belay.SetStatus {
 	s.w.t.Helper()
 	var set belay.SetStatus
-	devtest.Await(s.w.t, e2ePatience, fmt.Sprintf("%v to be held", names), func() error {
+	devtest.Await(s.w.t, fmt.Sprintf("%v to be held", names), func() error {
 		if set = s.set(); !slices.Equal(set.Held, names) {
 			return fmt.Errorf("the set is %+v", set)
 		}
@@ -234,7 +234,7 @@ spec: {url: "` + other.URL() + `"}
 `)})
 	await := func(s *serveProcess, names ...string) {
 		t.Helper()
-		devtest.Await(t, e2ePatience, fmt.Sprintf("applications %v", names), func() error {
+		devtest.Await(t, fmt.Sprintf("applications %v", names), func() error {
 			st := s.state()
 			if len(st.Problems) > 0 {
 				return &st.Problems[0]

@@ -28,7 +28,7 @@ func (s *serveProcess) keepsSaying(app string, texts ...string) {
 	s.w.t.Helper()
 	s.awaitMessage(app, texts...)
 	seen, same := -1, 0
-	devtest.Await(s.w.t, e2ePatience, "the server to have nothing to do", func() error {
+	devtest.Await(s.w.t, "the server to have nothing to do", func() error {
 		if n := s.metric("belay_passes_total"); n != seen {
 			seen, same = n, 0
 		}
@@ -100,7 +100,7 @@ func TestDependencies(t *testing.T) {
 	mark = w.cp.Mark(t)
 	s = w.serve()
 	var order []string
-	devtest.Await(t, e2ePatience, "all to be deleted", func() error {
+	devtest.Await(t, "all to be deleted", func() error {
 		order = nil
 		for _, r := range w.writes(mark) {
 			if r.Verb == "delete" && r.Name != "e" && r.Code < 300 {
@@ -228,7 +228,7 @@ func TestWindows(t *testing.T) {
 	}
 
 	// A timer wakes it when the window ends.
-	end := time.Now().Add(12 * time.Second)
+	end := time.Now().Add(20 * time.Second)
 	s.push("End it soon", map[string]string{"belay/project.yaml": project(denyUntil(end))})
 	s.awaitMessage("a", "waits until", "no changes now")
 	passes := s.metric("belay_passes_total")
@@ -263,21 +263,21 @@ func TestTimeoutAndSupersede(t *testing.T) {
 	w := newWorld(t)
 	late := func(value string) string { return configMap("late", value, annotated(belay.AnnotationWave, "1")) }
 	w.commit("It never gets ready", map[string]string{
-		"belay/a.yaml": application("a", "apps/a", "NS-a", "  sync: {timeout: 2s}\n"), "apps/a/a.yaml": documents(pods("web", "web:1", false), late("1")),
+		"belay/a.yaml": application("a", "apps/a", "NS-a", "  sync: {timeout: 6s}\n"), "apps/a/a.yaml": documents(pods("web", "web:1", false), late("1")),
 		"belay/b.yaml": application("b", "apps/b", "NS-b"), "apps/b/b.yaml": documents(pods("web", "web:1", false), late("1")),
 	})
 	first := w.repo.Resolve("main")[:10]
 	s := w.serve()
-	a := s.awaitMessage("a", "was not finished within 2s", "wave 1 waits for Deployment.apps")
+	a := s.awaitMessage("a", "was not finished within 6s", "wave 1 waits for Deployment.apps")
 	if a.Sync != belay.OutOfSync {
 		t.Errorf("it is %s", a.Sync)
 	}
-	s.awaitEvent(belay.EventSyncFailed, "a | ", "was not finished within 2s", "wave 1 waits for Deployment.apps")
+	s.awaitEvent(belay.EventSyncFailed, "a | ", "was not finished within 6s", "wave 1 waits for Deployment.apps")
 	s.awaitMessage("b", "wave 1 waits for Deployment.apps")
 
 	// What it waited for comes too late; what was applied is healed.
 	w.makeAvailable(w.ns("a"), "web")
-	s.keepsSaying("a", "was not finished within 2s")
+	s.keepsSaying("a", "was not finished within 6s")
 	w.awaitValue(w.ns("a"), "late", "")
 
 	// A commit that mends only the later wave does not get past the earlier one.
@@ -318,7 +318,7 @@ func TestRetries(t *testing.T) {
 		t.Errorf("tried %d times", n)
 	}
 	s.push("Change another object", map[string]string{"apps/a/a.yaml": documents(configMap("a", "2"), bad)})
-	devtest.Await(t, e2ePatience, "three more tries", func() error {
+	devtest.Await(t, "three more tries", func() error {
 		if n := tries(); n != 6 {
 			return fmt.Errorf("tried %d times", n)
 		}
@@ -328,7 +328,7 @@ func TestRetries(t *testing.T) {
 	if _, _, code := s.cli("sync", "a", "--wait"); code == 0 {
 		t.Error("the sync on request succeeded")
 	}
-	devtest.Await(t, e2ePatience, "three more tries", func() error {
+	devtest.Await(t, "three more tries", func() error {
 		if n := tries(); n != 9 {
 			return fmt.Errorf("tried %d times", n)
 		}
@@ -340,7 +340,7 @@ func TestRetries(t *testing.T) {
 // ready, and waits until it is available.
 func (w *world) makeAvailable(ns, name string) {
 	w.t.Helper()
-	devtest.Await(w.t, e2ePatience, name+" to be available", func() error {
+	devtest.Await(w.t, name+" to be available", func() error {
 		list, err := w.kube.CoreV1().Pods(ns).List(w.t.Context(), metav1.ListOptions{LabelSelector: "app=" + name})
 		if err != nil {
 			return err
@@ -376,7 +376,7 @@ func TestAWindowClosesDuringASync(t *testing.T) {
 	s := w.serve()
 	s.awaitMessage("a", "wave 1 waits for Deployment.apps")
 	s.push("Close", map[string]string{"belay/project.yaml": project(denyUntil(time.Now().Add(6 * time.Hour)))})
-	devtest.Await(t, e2ePatience, "the definitions to be read", func() error {
+	devtest.Await(t, "the definitions to be read", func() error {
 		if _, stderr, code := s.cli("sync", "a"); code == 0 || !strings.Contains(stderr, "no changes now") {
 			return fmt.Errorf("a sync on request ends with %d: %s", code, stderr)
 		}
@@ -400,14 +400,14 @@ func TestHooksKeepTheTime(t *testing.T) {
 		"belay/suspended.yaml": application("suspended", "apps/ok", "NS-suspended", "  suspend: {reason: not yet}\n"),
 		"belay/waiting.yaml":   application("waiting", "apps/ok", "NS-waiting", "  dependsOn: [{name: slow}]\n"),
 		"apps/ok/a.yaml":       documents(configMap("a", "1"), hookJob("before", "PreSync", "")),
-		"belay/slow.yaml":      application("slow", "apps/slow", "NS-slow", "  sync: {timeout: 2s}\n"),
+		"belay/slow.yaml":      application("slow", "apps/slow", "NS-slow", "  sync: {timeout: 6s}\n"),
 		"apps/slow/a.yaml":     documents(configMap("a", "1"), hookJob("hangs", "PreSync", "hold"), hookJob("tell", "SyncFail", "")),
 		"belay/failing.yaml":   application("failing", "apps/failing", "NS-failing", "  sync: {retry: {limit: 1, first: 100ms}}\n"),
 		"apps/failing/a.yaml":  documents(configMap("a", "1"), hookJob("fails", "PreSync", "fail")),
 	})
 	mark := w.cp.Mark(t)
 	s := w.serve()
-	s.awaitMessage("slow", "was not finished within 2s", "hangs")
+	s.awaitMessage("slow", "was not finished within 6s", "hangs")
 	s.awaitEvent(belay.EventHook, "slow | ", "tell", "SyncFail hook succeeded")
 	s.awaitMessage("failing", "fails", "tried 2 times")
 	s.awaitMessage("waiting", "waits for slow, which is OutOfSync")

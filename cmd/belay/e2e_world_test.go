@@ -95,7 +95,7 @@ func (w *world) account() string {
 	admin := w.cp.RESTConfig()
 	cfg := rest.AnonymousClientConfig(admin)
 	cfg.BearerToken = token.Status.Token
-	devtest.Await(w.t, e2ePatience, "the account's rights", func() error {
+	devtest.Await(w.t, "the account's rights", func() error {
 		_, err := kubernetes.NewForConfigOrDie(cfg).CoreV1().Secrets("kube-system").List(ctx, metav1.ListOptions{Limit: 1})
 		return err
 	})
@@ -248,7 +248,7 @@ func (w *world) value(ns, name string) (string, bool) {
 // awaitValue waits until a ConfigMap has a value, "" for its absence.
 func (w *world) awaitValue(ns, name, want string) {
 	w.t.Helper()
-	devtest.Await(w.t, e2ePatience, fmt.Sprintf("ConfigMap %s/%s to be %q", ns, name, want), func() error {
+	devtest.Await(w.t, fmt.Sprintf("ConfigMap %s/%s to be %q", ns, name, want), func() error {
 		if got, _ := w.value(ns, name); got != want {
 			return fmt.Errorf("it is %q", got)
 		}
@@ -302,7 +302,7 @@ func (w *world) makeNamespace(name string) string {
 func (w *world) loseDisk() {
 	w.t.Helper()
 	w.lost = true
-	devtest.Await(w.t, e2ePatience, "the data directory to go", func() error { return os.RemoveAll(w.data) })
+	devtest.Await(w.t, "the data directory to go", func() error { return os.RemoveAll(w.data) })
 }
 
 // owned lists what in the test's namespaces carries the instance's label, as

@@ -18,6 +18,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/devtest"
 	"github.com/belaydev/belay/internal/events"
 	"github.com/belaydev/belay/internal/ledger/index"
 	"github.com/belaydev/belay/internal/ledger/ledgertest"
@@ -217,7 +218,7 @@ func readJSON[T any](ts *testscript.TestScript, file string) T {
 }
 
 // patience is how long a script waits for a background command.
-const patience = 20 * time.Second
+const patience = devtest.Patience
 
 // background is a command with what it has written so far.
 type background struct {

@@ -327,7 +327,7 @@ func TestSetsThatExplode(t *testing.T) {
 		start := time.Now()
 		c2 := at(t, c1, "c2", broken)
 		wantProblem(t, c2, "belay/s.yaml:6: its applications are larger than 64 MiB together")
-		if d := time.Since(start); d > 20*time.Second || c2.Applications["d1"].Set != "good" {
+		if d := time.Since(start); d > 2*time.Minute || c2.Applications["d1"].Set != "good" {
 			t.Errorf("took %s, applications %s", d, names(c2.Applications))
 		}
 	})

@@ -158,7 +158,7 @@ func FuzzExpression(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		start := time.Now()
 		out, err := catalog.Execute(text, map[string]any{"a": "x", "n": int64(1), "f": 1.5, "l": []any{"p", map[string]any{"x": "q"}}, "m": map[string]any{"k/k": true}})
-		if d := time.Since(start); d > 10*time.Second {
+		if d := time.Since(start); d > time.Minute {
 			t.Fatalf("%d bytes took %s", len(text), d)
 		}
 		if len(out) > 1<<17 {

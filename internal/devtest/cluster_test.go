@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -24,7 +23,7 @@ import (
 	"github.com/belaydev/belay/internal/devtest"
 )
 
-const patience = 30 * time.Second
+const patience = devtest.Patience
 
 func client(t *testing.T, cp *devtest.ControlPlane) kubernetes.Interface {
 	t.Helper()
@@ -86,7 +85,7 @@ func TestDeploymentBecomesAvailable(t *testing.T) {
 	if _, err := deployments.Create(t.Context(), deployment("d", "", "a:1"), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	devtest.Await(t, patience, "the Deployment", func() error {
+	devtest.Await(t, "the Deployment", func() error {
 		d, err := deployments.Get(t.Context(), "d", metav1.GetOptions{})
 		if err != nil || d.Status.AvailableReplicas == 1 {
 			return err
@@ -104,7 +103,7 @@ func TestDeploymentBecomesAvailable(t *testing.T) {
 	if err := pods.Delete(t.Context(), old, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	devtest.Await(t, patience, "another pod", func() error {
+	devtest.Await(t, "another pod", func() error {
 		list, err := pods.List(t.Context(), metav1.ListOptions{})
 		if err != nil {
 			return err
@@ -119,7 +118,7 @@ func TestDeploymentBecomesAvailable(t *testing.T) {
 	if err := deployments.Delete(t.Context(), "d", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	devtest.Await(t, patience, "the pods to be collected", func() error {
+	devtest.Await(t, "the pods to be collected", func() error {
 		list, err := pods.List(t.Context(), metav1.ListOptions{})
 		if err == nil && len(list.Items) > 0 {
 			return fmt.Errorf("%d pods", len(list.Items))
@@ -149,7 +148,7 @@ func TestPodsThatDoNotRun(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		devtest.Await(t, patience, test.name, func() error {
+		devtest.Await(t, test.name, func() error {
 			pod, err := pods.Get(t.Context(), test.name, metav1.GetOptions{})
 			if err != nil {
 				return err
@@ -185,7 +184,7 @@ func TestJobs(t *testing.T) {
 		if _, err := jobs.Create(t.Context(), job(name, does), metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
 		}
-		devtest.Await(t, patience, "the Job "+string(want), func() error {
+		devtest.Await(t, "the Job "+string(want), func() error {
 			j, err := jobs.Get(t.Context(), name, metav1.GetOptions{})
 			if err != nil {
 				return err
@@ -216,7 +215,7 @@ func TestVolumesAndLoadBalancers(t *testing.T) {
 		t.Fatal(err)
 	}
 	var volume string
-	devtest.Await(t, patience, "the claim to be bound", func() error {
+	devtest.Await(t, "the claim to be bound", func() error {
 		claim, err := claims.Get(t.Context(), "data", metav1.GetOptions{})
 		if err == nil && claim.Status.Phase != corev1.ClaimBound {
 			err = fmt.Errorf("phase %s", claim.Status.Phase)
@@ -227,7 +226,7 @@ func TestVolumesAndLoadBalancers(t *testing.T) {
 	if err := claims.Delete(t.Context(), "data", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	devtest.Await(t, patience, "the volume to be deleted", func() error {
+	devtest.Await(t, "the volume to be deleted", func() error {
 		_, err := c.CoreV1().PersistentVolumes().Get(t.Context(), volume, metav1.GetOptions{})
 		return wantNotFound(err)
 	})
@@ -240,7 +239,7 @@ func TestVolumesAndLoadBalancers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	devtest.Await(t, patience, "the load balancer's address", func() error {
+	devtest.Await(t, "the load balancer's address", func() error {
 		s, err := services.Get(t.Context(), "lb", metav1.GetOptions{})
 		if err == nil && len(s.Status.LoadBalancer.Ingress) == 0 {
 			err = errors.New("none")
@@ -266,7 +265,7 @@ func TestNamespaceIsDeleted(t *testing.T) {
 	if err := c.CoreV1().Namespaces().Delete(t.Context(), ns, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	devtest.Await(t, patience, "the namespace to go", func() error {
+	devtest.Await(t, "the namespace to go", func() error {
 		_, err := c.CoreV1().Namespaces().Get(t.Context(), ns, metav1.GetOptions{})
 		return wantNotFound(err)
 	})
@@ -298,7 +297,7 @@ func TestServiceAccountTokenAndRBAC(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	devtest.Await(t, patience, "the binding to take effect", func() error {
+	devtest.Await(t, "the binding to take effect", func() error {
 		_, err := account.CoreV1().Secrets(ns).List(t.Context(), metav1.ListOptions{})
 		return err
 	})
@@ -345,7 +344,7 @@ func TestCustomResources(t *testing.T) {
 		}
 	})
 	widgets := c.Resource(schema.GroupVersionResource{Group: group, Version: "v1", Resource: "widgets"}).Namespace(ns)
-	devtest.Await(t, patience, "the custom resource to be served", func() error {
+	devtest.Await(t, "the custom resource to be served", func() error {
 		_, err := widgets.Create(t.Context(), &unstructured.Unstructured{Object: map[string]any{
 			"apiVersion": group + "/v1", "kind": "Widget",
 			"metadata": map[string]any{"name": "w"}, "spec": map[string]any{"size": int64(3)},

@@ -225,7 +225,7 @@ func (c *ControlPlane) Namespace(t testing.TB) string {
 			t.Errorf("devtest: delete the namespace: %v", err)
 		}
 	})
-	Await(t, 20*time.Second, "the namespace's default service account", func() error {
+	Await(t, "the namespace's default service account", func() error {
 		_, err := client.CoreV1().ServiceAccounts(name).Get(t.Context(), "default", metav1.GetOptions{})
 		return err
 	})
@@ -250,13 +250,18 @@ func namespaceName(test string) string {
 	return strings.TrimLeft(strings.Trim(name, "-")+"-"+strings.ToLower(rand.Text()[:8]), "-")
 }
 
+// Patience is how long a test waits for what has to come. Only a test that is
+// about to fail waits for all of it, so it is far longer than anything takes,
+// on the busiest of machines and under the race detector.
+const Patience = 3 * time.Minute
+
 // Await calls condition until it returns nil, at first often, and fails the
-// test with the condition's last error if that takes longer than the timeout.
+// test with the condition's last error if that takes longer than Patience.
 // It must be called from the test's own goroutine. The description completes
 // the sentence "waiting for …".
-func Await(t testing.TB, timeout time.Duration, description string, condition func() error) {
+func Await(t testing.TB, description string, condition func() error) {
 	t.Helper()
-	deadline := time.Now().Add(timeout)
+	deadline := time.Now().Add(Patience)
 	pause := 5 * time.Millisecond
 	for {
 		err := condition()
@@ -264,7 +269,7 @@ func Await(t testing.TB, timeout time.Duration, description string, condition fu
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("waiting for %s: not after %v: %v", description, timeout, err)
+			t.Fatalf("waiting for %s: not after %v: %v", description, Patience, err)
 		}
 		select {
 		case <-t.Context().Done():

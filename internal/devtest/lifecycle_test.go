@@ -208,14 +208,14 @@ func TestUpEndsWithItsParent(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
-			devtest.Await(t, patience, "the start", func() error {
+			devtest.Await(t, "the start", func() error {
 				_, err := os.Stat(filepath.Join(dir, "etcd"))
 				return err
 			})
 			if err := cmd.Process.Kill(); err != nil {
 				t.Fatal(err)
 			}
-			devtest.Await(t, patience, "the control plane to end", func() error {
+			devtest.Await(t, "the control plane to end", func() error {
 				if running(pid) {
 					return errors.New("still there")
 				}

@@ -59,7 +59,7 @@ func TestAdmissionWebhooks(t *testing.T) {
 	create := func(name string) (*corev1.ConfigMap, error) {
 		return configMaps.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
 	}
-	devtest.Await(t, patience, "the webhooks to take effect", func() error {
+	devtest.Await(t, "the webhooks to take effect", func() error {
 		_, err := create("refused")
 		switch {
 		case err == nil:
@@ -69,7 +69,7 @@ func TestAdmissionWebhooks(t *testing.T) {
 		}
 		return err
 	})
-	devtest.Await(t, patience, "a ConfigMap changed by the webhook", func() error {
+	devtest.Await(t, "a ConfigMap changed by the webhook", func() error {
 		cm, err := create("a")
 		if err != nil {
 			return err

@@ -104,7 +104,7 @@ func checkRestart(f *fixture, known belay.ObjectID) {
 	}
 	told := f.notes.countAll()
 	f.cp.Start(t)
-	devtest.Await(t, time.Minute, "the cluster to be ready again", f.Ready)
+	devtest.Await(t, "the cluster to be ready again", f.Ready)
 	if f.notes.countAll() == told {
 		t.Error("nobody was told")
 	}

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -126,13 +125,13 @@ func (f *fixture) run() {
 
 func (f *fixture) awaitReady() {
 	f.t.Helper()
-	devtest.Await(f.t, 30*time.Second, "the cluster to be ready", f.Ready)
+	devtest.Await(f.t, "the cluster to be ready", f.Ready)
 }
 
 // await waits for a condition.
 func (f *fixture) await(what string, condition func() error) {
 	f.t.Helper()
-	devtest.Await(f.t, 30*time.Second, what, condition)
+	devtest.Await(f.t, what, condition)
 }
 
 // object makes a desired object from a manifest, stamped for an application.

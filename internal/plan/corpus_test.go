@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -77,7 +76,7 @@ func (s *server) awaitControllers(objects []belay.Object) {
 	s.t.Helper()
 	for i := range objects {
 		o := &objects[i]
-		devtest.Await(s.t, 60*time.Second, "a controller to act on "+o.ID.String(), func() error {
+		devtest.Await(s.t, "a controller to act on "+o.ID.String(), func() error {
 			u := s.get(o)
 			missing := ""
 			switch o.ID.Kind {

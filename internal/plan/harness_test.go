@@ -77,7 +77,7 @@ func (s *server) custom() {
 		s.apply(&o)
 	}
 	for kind, resource := range map[string]string{"Thing": "things", "Loose": "loose"} {
-		devtest.Await(s.t, 20*time.Second, "the kind "+kind+" to be served", func() error {
+		devtest.Await(s.t, "the kind "+kind+" to be served", func() error {
 			s.discover()
 			if _, ok := s.facts.Kinds[belay.VersionKind{APIVersion: "plan.example.com/v1", Kind: kind}]; !ok {
 				return apierrors.NewNotFound(schema.GroupResource{}, kind)
@@ -216,7 +216,7 @@ func (s *server) takeOver(o *belay.Object, managers []string) {
 	theirs := func(e metav1.ManagedFieldsEntry) bool {
 		return slices.Contains(managers, e.Manager) && e.Subresource == ""
 	}
-	devtest.Await(s.t, 10*time.Second, "a moment in which no controller writes "+o.ID.String(), func() error {
+	devtest.Await(s.t, "a moment in which no controller writes "+o.ID.String(), func() error {
 		u := s.get(o)
 		entries := u.GetManagedFields()
 		mine := slices.IndexFunc(entries, func(e metav1.ManagedFieldsEntry) bool {
