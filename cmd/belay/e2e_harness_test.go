@@ -38,7 +38,6 @@ const (
 	envCrash = "BELAY_E2E_CRASH"
 )
 
-
 // e2eProcess reports whether this process is to be the program, and runs it.
 func e2eProcess() (code int, ok bool) {
 	if os.Getenv(envServe) == "" {

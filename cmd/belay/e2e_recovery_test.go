@@ -20,7 +20,6 @@ import (
 	"github.com/belaydev/belay/internal/sops/sopstest"
 )
 
-
 // recoveryFleet is thirty applications of every kind that a rebuild has to bring in
 // an order: chains of dependencies, waves, definitions of kinds with their objects,
 // hooks that leave an object and hooks that leave none, and a SOPS Secret.

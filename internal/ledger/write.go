@@ -46,8 +46,8 @@ type writing struct {
 	tip   tipState
 	fresh bool      // whether tip is what the repository says
 	since time.Time // the first record after the latest checkpoint
-	out   *commits // nil at rest
-	packs int      // since it was looked whether to combine them
+	out   *commits  // nil at rest
+	packs int       // since it was looked whether to combine them
 	// retry is the time between attempts while they fail, next when one is due.
 	retry   time.Duration
 	next    time.Time
