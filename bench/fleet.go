@@ -272,6 +272,11 @@ func (r *repository) commit(ctx context.Context, subject string, files map[strin
 	return r.git(ctx, b.String(), "fast-import", "--quiet", "--done")
 }
 
+// follow brings a copy of another repository up to date, as Git alone does it.
+func (r *repository) follow(ctx context.Context, other *repository) error {
+	return r.git(ctx, "", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", other.url(), "+refs/heads/*:refs/heads/*")
+}
+
 func (r *repository) git(ctx context.Context, input string, args ...string) error {
 	err := xec.Command{
 		Path: "git", Args: args, Dir: r.dir, Inherit: []string{"PATH"}, Stdin: strings.NewReader(input),

@@ -94,7 +94,11 @@ func (b *bench) one(ctx context.Context, s *server) error {
 	if err != nil {
 		return err
 	}
-	var raw, own []float64
+	copies, err := b.copies(ctx)
+	if err != nil {
+		return err
+	}
+	var raw, own, fetched []float64
 	var rawUsed, ownUsed reading
 	start := b.read(s)
 	for n := range b.commits {
@@ -112,8 +116,13 @@ func (b *bench) one(ctx context.Context, s *server) error {
 			return err
 		}
 		own = append(own, d)
+		ownUsed = ownUsed.plus(b.read(s).minus(wrote))
+		began, r := time.Now(), b.fleet.repositoryOf(i)
+		if err := copies[r].follow(ctx, b.repos[r]); err != nil {
+			return err
+		}
+		fetched = append(fetched, time.Since(began).Seconds())
 		start = b.read(s)
-		ownUsed = ownUsed.plus(start.minus(wrote))
 	}
 	if err := b.quiet(ctx, s); err != nil {
 		return err
@@ -124,6 +133,7 @@ func (b *bench) one(ctx context.Context, s *server) error {
 	b.res.raw("one.p50", 1000*quantile(raw, .5))
 	b.res.raw("one.p99", 1000*quantile(raw, .99))
 	b.res.belay("one.p50", 1000*quantile(own, .5))
+	b.res.raw("one.p50.fetch", 1000*quantile(fetched, .5))
 	b.res.belay("one.p99", 1000*quantile(own, .99))
 	unit := 1000 / float64(b.commits)
 	b.rawCPU("one", rawUsed, unit)
@@ -132,6 +142,21 @@ func (b *bench) one(ctx context.Context, s *server) error {
 	b.res.raw("one.requests", 1)
 	b.res.raw("one.patches", 1)
 	return b.close(ctx, s, account, "one", b.commits)
+}
+
+// copies are repositories that follow those of the applications with Git alone.
+func (b *bench) copies(ctx context.Context) ([]*repository, error) {
+	out := make([]*repository, len(b.repos))
+	for r, repo := range b.repos {
+		var err error
+		if out[r], err = makeRepository(ctx, repo.dir+".copy"); err != nil {
+			return nil, err
+		}
+		if err := out[r].follow(ctx, repo); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 // account is how things stood when a phase began.

@@ -16,6 +16,7 @@ var rows = []struct{ key, unit, label string }{
 	{"rollout.cpu.controlplane", "cpu s", "CPU of the control plane"},
 	{"", "", "Commit to one application"},
 	{"one.p50", "ms", "hook until the object changed, median"},
+	{"one.p50.fetch", "ms", "  git fetch of the commit alone"},
 	{"one.p99", "ms", "hook until the object changed, 99th percentile"},
 	{"one.requests", "", "requests a commit, watches aside"},
 	{"one.patches", "", "  of them PATCH"},

@@ -153,6 +153,9 @@ func (a *app) define(b *batch, file string) {
 
 // bring notes commits that concern an application. Called with Engine.mu.
 func (a *app) bring(commits []belay.Commit) {
+	if len(commits) == 0 {
+		return
+	}
 	all := slices.Concat(commits, a.commits)
 	a.commits = nil
 	for _, c := range all {
