@@ -2,7 +2,4 @@
 
 package main
 
-const (
-	raceMemory = 1
-	raceTime   = 1
-)
+const raceMemory = 1

@@ -91,7 +91,7 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	"asked": func(ts *testscript.TestScript, neg bool, args []string) {
 		re := regexp.MustCompile("(?m)" + args[0])
 		var got []string
-		for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(devtest.Patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
 			got = nil
 			scriptOf(ts).engine.Get(func(s servertest.State) {
 				for _, c := range s.Syncs {
@@ -217,9 +217,6 @@ func readJSON[T any](ts *testscript.TestScript, file string) T {
 	return v
 }
 
-// patience is how long a script waits for a background command.
-const patience = devtest.Patience
-
 // background is a command with what it has written so far.
 type background struct {
 	cmd     *exec.Cmd
@@ -249,7 +246,7 @@ func (b *background) finish(err error) {
 // see waits until what was not seen yet matches.
 func (b *background) see(re *regexp.Regexp) bool {
 	late := false
-	timer := time.AfterFunc(patience, func() {
+	timer := time.AfterFunc(devtest.Patience, func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		late = true
@@ -288,7 +285,7 @@ func (b *background) await(ts *testscript.TestScript, name string) {
 		if _, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
 			ts.Fatalf("%s: %v", name, err)
 		}
-	case <-time.After(patience):
+	case <-time.After(devtest.Patience):
 		_ = b.cmd.Process.Signal(syscall.SIGQUIT) // its goroutines say where it hangs
 		ts.Fatalf("%s does not end:\n%s", name, b.all())
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,6 +26,7 @@ import (
 	"github.com/belaydev/belay/internal/reconcile"
 	"github.com/belaydev/belay/internal/runlog"
 	"github.com/belaydev/belay/internal/server"
+	"github.com/belaydev/belay/internal/source"
 	"github.com/belaydev/belay/internal/version"
 )
 
@@ -207,7 +209,14 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 	if s.index, err = openIndex(data, s.ledger.Flush, o.log); err != nil {
 		return nil, err
 	}
-	s.idler = footprint.NewIdler(restAfter, restEvery, footprint.Find().Release)
+	program := footprint.Find()
+	var hub atomic.Pointer[source.Hub] // there is none yet, and the ledger may be written to
+	s.idler = footprint.NewIdler(restAfter, restEvery, func() {
+		if h := hub.Load(); h != nil {
+			h.Rest()
+		}
+		program.Release()
+	})
 	s.recorder = &recorder{bus: s.bus, ledger: s.ledger, grown: func() { s.index.Wake(); s.idler.Touch() }}
 	s.denials = &denials{publish: s.recorder.Publish, now: time.Now}
 	s.parts, err = newParts(partsOptions{
@@ -219,6 +228,7 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 	if err != nil {
 		return nil, err
 	}
+	hub.Store(s.parts.hub)
 	s.engine = reconcile.New(reconcile.Options{
 		Repo: s.parts.repo, Ref: o.ref, Path: cleanPath(o.path), Instance: o.instance, OnlyCluster: o.onlyCluster,
 		Sources: s.parts.sources, Renderer: s.parts.renderer, Committer: s.parts.committer, Deployments: s.index, Connector: s.parts.connector,

@@ -64,6 +64,7 @@ var rules = []rule{
 		" (It runs git itself: a ledger is written and never fetched for its files, which is what internal/git is made for.)"},
 	{pkg: "internal/ledger/index", imports: []string{"internal/ledger/record"}, git: true, why: "The index reads what the record format says is in a ledger, also in one that another Belay wrote: it must not know the writer."},
 	{pkg: "internal/ledger/ledgertest", imports: []string{"internal/ledger/record"}, git: true, tests: true, why: "Test helpers stay out of the binary."},
+	{pkg: "internal/ledger/pack", why: "It makes objects of what it is given: a Git repository of any kind could be written with it, and nothing in it may depend on what a ledger is."},
 	{pkg: "internal/ledger/record", pure: true, why: "The format of the ledger is a function over values, so that writer and verifier can share it and nothing else."},
 	{pkg: "internal/signature", why: "A signature is right or wrong whoever asks: what checks it must not know what it is for. " + whyHelper},
 	{pkg: "internal/drill", imports: []string{"internal/catalog"}, why: "A drill runs the engine as cmd/belay wires it; it knows what is to be compared, and no adapter."},

@@ -23,8 +23,6 @@ import (
 	"github.com/belaydev/belay/internal/devtest"
 )
 
-const patience = devtest.Patience
-
 func client(t *testing.T, cp *devtest.ControlPlane) kubernetes.Interface {
 	t.Helper()
 	c, err := kubernetes.NewForConfig(cp.RESTConfig())

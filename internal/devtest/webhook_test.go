@@ -20,7 +20,7 @@ import (
 
 // contextOf is for a clean-up, when the test's own context has ended.
 func contextOf(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), devtest.Patience)
 	t.Cleanup(cancel)
 	return ctx
 }

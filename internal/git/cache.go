@@ -71,7 +71,18 @@ func (c *Cache) put(id string, value any, size int64) {
 	}
 	c.byID[id] = c.order.PushFront(&cached{id, value, size})
 	c.size += size
-	for c.size > c.max {
+	c.shrink(c.max)
+}
+
+// Trim keeps what was used last, and no more than as many bytes of it.
+func (c *Cache) Trim(bytes int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.shrink(bytes)
+}
+
+func (c *Cache) shrink(bytes int64) {
+	for c.size > bytes {
 		last := c.order.Back()
 		old := c.order.Remove(last).(*cached)
 		delete(c.byID, old.id)

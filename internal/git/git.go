@@ -32,7 +32,7 @@ const (
 	DefaultListTimeout   = 30 * time.Second
 	DefaultFetchTimeout  = 15 * time.Minute
 	defaultReaders       = 2
-	defaultReaderIdle    = 2 * time.Minute
+	defaultReaderIdle    = 30 * time.Second
 	maxOutput            = 256 << 20 // refs and logs: more is not a repository we can serve
 	localCommandsTimeout = time.Minute
 )

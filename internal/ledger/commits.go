@@ -138,9 +138,9 @@ func (c *commits) file(p *pack.Pack, f record.File) error {
 // close ends the git that reads, if there is one.
 func (c *commits) close() { c.git.close() }
 
-// move has a ref name another commit than before, and that on the disk. It keeps to
-// the protocol of gitrepository-layout(5): whoever holds the file NAME.lock may
-// exchange the file NAME for it.
+// move has a ref name another commit, one that is on the disk, in a way that
+// outlasts a power cut. It keeps to the protocol of gitrepository-layout(5): whoever
+// holds the file NAME.lock may exchange the file NAME for it.
 func (r repo) move(ref, from, to string) (err error) {
 	path := filepath.Join(r.dir, filepath.FromSlash(ref))
 	lock, err := r.lock(path)
@@ -168,7 +168,7 @@ func (r repo) move(ref, from, to string) (err error) {
 	if err := os.Rename(lock.Name(), path); err != nil {
 		return err
 	}
-	return r.durable(ref)
+	return syncPath(filepath.Dir(path))
 }
 
 func (r repo) lock(path string) (*os.File, error) {

@@ -294,6 +294,13 @@ func (h *Hub) Close() {
 	}
 }
 
+// restBytes is how much of trees and files is kept at rest: what the next commit
+// is compared with is among what was used last.
+const restBytes = 16 << 20
+
+// Rest gives back memory that is of use only while much happens.
+func (h *Hub) Rest() { h.cache.Trim(restBytes) }
+
 // Poke has a repository looked at now, or all of them for "", and does not wait.
 // It returns how many that are. The URL may be any that a server would call the
 // repository: the transport, user, port and .git at the end do not matter.

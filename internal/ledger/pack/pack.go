@@ -118,8 +118,8 @@ func distance(n int) []byte {
 }
 
 // Store writes the pack and its index to a directory, that of packs in a repository.
-// Once it returns both outlast a power cut; if it fails, nothing of them is left.
-// Git finds objects in a pack of which it has the index, so that comes last.
+// Once it returns both outlast a power cut; if they cannot be written, nothing of
+// them is left. Git finds objects in a pack of which it has the index, so that comes last.
 func (p *Pack) Store(dir string) error {
 	if p.buf.Len() > math.MaxInt32-1024 {
 		return fmt.Errorf("%d bytes of objects are too many for one pack", p.buf.Len())
@@ -137,7 +137,11 @@ func (p *Pack) Store(dir string) error {
 	if err := write(name+".idx", p.index(sum)); err != nil {
 		return errors.Join(err, os.Remove(name+".pack"))
 	}
-	return nil
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // write makes a file whole, or not at all.
