@@ -172,7 +172,7 @@ func (r repo) move(ref, from, to string) (err error) {
 }
 
 func (r repo) lock(path string) (*os.File, error) {
-	for end := time.Now().Add(lockPatience); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(lockPatience); ; <-time.After(10 * time.Millisecond) {
 		f, err := os.OpenFile(path+".lock", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):

@@ -59,8 +59,8 @@ func Sum(kind Kind, data []byte) (ID, error) {
 	var head [32]byte
 	b := append(append(head[:0], kind.String()...), ' ')
 	b = append(strconv.AppendInt(b, int64(len(data)), 10), 0)
-	h.Write(b)    //nolint:errcheck // a hash never fails
-	h.Write(data) //nolint:errcheck // a hash never fails
+	h.Write(b)
+	h.Write(data)
 	sum, collides := h.CollisionResistantSum(nil)
 	if collides {
 		return ID{}, fmt.Errorf("a %s of %d bytes: %w", kind, len(data), ErrCollision)

@@ -167,7 +167,6 @@ func TestChangedDirectoriesAreSmall(t *testing.T) {
 	var p pack.Pack
 	var tip pack.ID
 	const entries, changes = 3000, 200
-	size := 0
 	for i := range entries + changes {
 		id := put(t, &p, pack.Blob, strconv.Itoa(i))
 		if _, err := trees.Set(fmt.Sprintf("dir/%d/file", i*7919%entries), id); err != nil {
@@ -196,7 +195,7 @@ func TestChangedDirectoriesAreSmall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if size = int(st.Size()); size > 1_500_000 { // whole, each change were about 100 kB
+	if size := st.Size(); size > 1_500_000 { // whole, each change were about 100 kB
 		t.Errorf("the pack has %d bytes", size)
 	}
 	deepest := 0
