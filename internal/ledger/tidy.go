@@ -47,7 +47,9 @@ func (l *Ledger) tidy() {
 	l.busy.RLock()
 	defer l.busy.RUnlock()
 	began := time.Now()
-	_, err := l.repo.output(l.work.ctx, nil, "repack", "-q", "-d", "-n", "--geometric=2")
+	// What a directory or a record is told from lies next to it: more than a few
+	// candidates cost half as much again, and save a fiftieth of the space.
+	_, err := l.repo.output(l.work.ctx, nil, "repack", "-q", "-d", "-n", "--geometric=2", "--window=4")
 	if e, ok := errors.AsType[*xec.ExitError](err); ok && e.Code == 129 {
 		// Git before 2.32 does not know that. This rewrites everything, and keeps it too.
 		_, err = l.repo.output(l.work.ctx, nil, "repack", "-q", "-a", "-d", "-n", "--keep-unreachable")
