@@ -569,6 +569,64 @@ func TestCommitsThatComeWhileItRenders(t *testing.T) {
 	}
 }
 
+// What is declared, and changed before it was deployed for the first time, is
+// deployed with both commits, also when a process ended in between.
+func TestCommitsBeforeTheFirstDeployment(t *testing.T) {
+	t.Parallel()
+	for _, restart := range []bool{false, true} {
+		w := newFakeWorld(t)
+		w.commit(ada, "first", map[string]string{"belay/web.yaml": fakeApp("web"), "apps/web/a": "1"})
+		w.start()
+		w.settled("web")
+		w.await("rest", w.e.Settled)
+		held, goOn := make(chan bool), make(chan bool)
+		var once sync.Once
+		hold := func(point string) {
+			if point == "rendered" {
+				once.Do(func() { close(held); <-goOn })
+			}
+		}
+		w.last.Store(&hold)
+		if restart {
+			w.end()
+			w.e = nil
+		}
+		w.commit(ada, "declared", map[string]string{"belay/new.yaml": fakeApp("new"), "apps/new/n": "1"})
+		if restart {
+			w.commit(bob, "changed", map[string]string{"apps/new/n": "2"})
+			w.commit(bob, "other", map[string]string{"x": "2"})
+			w.restart(true)
+			<-held
+		} else {
+			<-held
+			w.commit(bob, "changed", map[string]string{"apps/new/n": "2"})
+			newest := w.commit(bob, "other", map[string]string{"x": "2"})
+			w.await("the ref to move on", func() bool {
+				w.e.mu.Lock()
+				defer w.e.mu.Unlock()
+				for _, f := range w.e.refs {
+					if f.commit != newest {
+						return false
+					}
+				}
+				return true
+			})
+		}
+		close(goOn)
+		w.settled("web", "new")
+		w.await("rest", w.e.Settled)
+		var named []string
+		for _, ev := range of(w.l.events(belay.EventSyncStarted), "new") {
+			for _, c := range ev.Detail.Commits {
+				named = append(named, c.Subject)
+			}
+		}
+		if slices.Sort(named); !slices.Equal(slices.Compact(named), []string{"changed", "declared"}) {
+			t.Errorf("restart %v: its deployments name %q", restart, named)
+		}
+	}
+}
+
 // That commits may be missing is found while a deployment asks which it brings: the
 // next one asks again.
 func TestWhatIsLostMeanwhileIsAskedForAgain(t *testing.T) {

@@ -197,7 +197,7 @@ func (e *Engine) brings(ctx context.Context, t *target) bringing {
 	seen, configSeen := e.seen[refKey{url: t.rev.Repo, ref: t.ref.ref}], e.seen[refKey{url: e.config.Repo, ref: e.Ref}]
 	// The first time in the life of a process nobody may have noted yet what came
 	// before it.
-	neverDeployed := a.deployed == ""
+	neverDeployed, configRepo := a.deployed == "", e.config.Repo
 	lost := a.lost > 0 || neverDeployed
 	e.mu.Unlock()
 	if b.previous == "" && e.Recorder != nil && len(t.conn.Live(a.name)) > 0 { // else nothing was
@@ -216,8 +216,11 @@ func (e *Engine) brings(ctx context.Context, t *target) bringing {
 	switch {
 	case err != nil || t.rev.Commit == "": // it left Git
 	case b.previous == "": // nothing is known from before: the commit at hand
-		if len(b.commits)+len(defined.Commits) == 0 {
+		if known := slices.Concat(b.commits, defined.Commits); len(known) == 0 {
 			older, err = e.Sources.Commits(ctx, t.ref.url, "", t.rev.Commit, nil, 1)
+		} else if first := known[len(known)-1].ID; lost && t.rev.Repo == configRepo && first != t.rev.Commit {
+			// It was declared, and changed before it was deployed for the first time.
+			older, err = e.Sources.Commits(ctx, t.ref.url, first, t.rev.Commit, e.paths(t), mostCommits)
 		}
 	case !lost || b.previous == t.rev.Commit:
 	default:
