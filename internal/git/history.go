@@ -22,11 +22,11 @@ func (m *Mirror) near(ctx context.Context, a, b string) bool {
 		if next[0] == a {
 			return true
 		}
-		kind, data, err := m.Raw(ctx, next[0])
-		if next = next[1:]; err != nil || kind != "commit" {
+		c, err := m.Commit(ctx, next[0])
+		if next = next[1:]; err != nil {
 			return false // git will say what is wrong
 		}
-		for _, p := range parents(data) {
+		for _, p := range c.Parents {
 			if !seen[p] {
 				seen[p] = true
 				next = append(next, p)
@@ -34,18 +34,6 @@ func (m *Mirror) near(ctx context.Context, a, b string) bool {
 		}
 	}
 	return slices.Contains(next, a)
-}
-
-// parents are those that a commit names in its head.
-func parents(commit []byte) (ids []string) {
-	for line := range strings.Lines(string(commit)) {
-		if id, ok := strings.CutPrefix(line, "parent "); ok {
-			ids = append(ids, strings.TrimSpace(id))
-		} else if !strings.HasPrefix(line, "tree ") {
-			break
-		}
-	}
-	return ids
 }
 
 // IsAncestor says whether commit a is b or one that b builds on.

@@ -497,6 +497,33 @@ func TestFoundAfterARestart(t *testing.T) {
 	}
 }
 
+// holdRender is a checkpoint that holds up the first render that comes by: held is
+// closed then, and release lets it go on.
+func holdRender() (hold func(string), held <-chan bool, release func()) {
+	came, goOn := make(chan bool), make(chan bool)
+	var once sync.Once
+	return func(point string) {
+		if point == "rendered" {
+			once.Do(func() { close(came); <-goOn })
+		}
+	}, came, sync.OnceFunc(func() { close(goOn) })
+}
+
+// awaitRef waits until the engine knows that the branch moved.
+func (w *fakeWorld) awaitRef(commit string) {
+	w.t.Helper()
+	w.await("the ref to move on", func() bool {
+		w.e.mu.Lock()
+		defer w.e.mu.Unlock()
+		for _, f := range w.e.refs {
+			if f.commit != commit {
+				return false
+			}
+		}
+		return len(w.e.refs) > 0
+	})
+}
+
 // A commit that comes while the state of an earlier one is being rendered belongs to
 // the deployment after that one, whether or not it was known by then what is read.
 func TestCommitsThatComeWhileItRenders(t *testing.T) {
@@ -520,14 +547,7 @@ func TestCommitsThatComeWhileItRenders(t *testing.T) {
 			w.start()
 			w.settled("web")
 			w.await("rest", w.e.Settled)
-			held, go_ := make(chan bool), make(chan bool)
-			var once sync.Once
-			hold := func(point string) {
-				if point == "rendered" {
-					once.Do(func() { close(held); <-go_ })
-				}
-			}
-			release := sync.OnceFunc(func() { close(go_) })
+			hold, held, release := holdRender()
 			defer release()
 			if c.restart {
 				w.end()
@@ -541,16 +561,7 @@ func TestCommitsThatComeWhileItRenders(t *testing.T) {
 			}
 			<-held
 			newest := w.commit(ada, "another", c.another)
-			w.await("the ref to move on", func() bool {
-				w.e.mu.Lock()
-				defer w.e.mu.Unlock()
-				for _, f := range w.e.refs {
-					if f.commit != newest {
-						return false
-					}
-				}
-				return len(w.e.refs) > 0
-			})
+			w.awaitRef(newest)
 			release()
 			w.settled("web")
 			w.await("rest", w.e.Settled)
@@ -579,13 +590,7 @@ func TestCommitsBeforeTheFirstDeployment(t *testing.T) {
 		w.start()
 		w.settled("web")
 		w.await("rest", w.e.Settled)
-		held, goOn := make(chan bool), make(chan bool)
-		var once sync.Once
-		hold := func(point string) {
-			if point == "rendered" {
-				once.Do(func() { close(held); <-goOn })
-			}
-		}
+		hold, held, release := holdRender()
 		w.last.Store(&hold)
 		if restart {
 			w.end()
@@ -601,18 +606,9 @@ func TestCommitsBeforeTheFirstDeployment(t *testing.T) {
 			<-held
 			w.commit(bob, "changed", map[string]string{"apps/new/n": "2"})
 			newest := w.commit(bob, "other", map[string]string{"x": "2"})
-			w.await("the ref to move on", func() bool {
-				w.e.mu.Lock()
-				defer w.e.mu.Unlock()
-				for _, f := range w.e.refs {
-					if f.commit != newest {
-						return false
-					}
-				}
-				return true
-			})
+			w.awaitRef(newest)
 		}
-		close(goOn)
+		release()
 		w.settled("web", "new")
 		w.await("rest", w.e.Settled)
 		var named []string

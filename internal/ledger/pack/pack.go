@@ -42,15 +42,6 @@ type packed struct {
 	depth  int // of deltas below it
 }
 
-// Len is the number of objects.
-func (p *Pack) Len() int { return len(p.objects) }
-
-// Has is true of what the pack holds.
-func (p *Pack) Has(id ID) bool {
-	_, ok := p.at[id]
-	return ok
-}
-
 // Put adds an object, whose ID is that of [Sum]. What is there already is not added again.
 func (p *Pack) Put(id ID, kind Kind, data []byte) {
 	p.put(id, kind, nil, data, len(data), 0)
@@ -77,7 +68,7 @@ func (p *Pack) PutChanged(id ID, kind Kind, data []byte, base ID, before []byte)
 func (p *Pack) head() []byte { return []byte("PACK\x00\x00\x00\x02\x00\x00\x00\x00") }
 
 func (p *Pack) put(id ID, kind Kind, extra, data []byte, size, depth int) {
-	if p.Has(id) {
+	if _, ok := p.at[id]; ok {
 		return
 	}
 	if p.at == nil {

@@ -113,7 +113,7 @@ func split(path string) (dirs []string, name string, err error) {
 
 // walk goes down to a directory and returns all on the way, the root first. Where one
 // is missing it is made, or there is no way.
-func (t *Trees) walk(dirs []string, make bool) ([]*node, error) {
+func (t *Trees) walk(dirs []string, create bool) ([]*node, error) {
 	n := &t.root
 	way := []*node{n}
 	for _, name := range dirs {
@@ -126,13 +126,13 @@ func (t *Trees) walk(dirs []string, make bool) ([]*node, error) {
 			switch {
 			case found && e.dir:
 				next = &node{id: e.id}
-			case !make:
+			case !create:
 				return nil, nil
-			case found: // a file gives way
-				n.cut(e)
-				next = &node{raw: []byte{}}
 			default:
-				next = &node{raw: []byte{}}
+				if found { // a file gives way
+					n.cut(e)
+				}
+				next = &node{} // the empty one
 			}
 			n.keep(name, next)
 			t.kept++
