@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -102,12 +103,11 @@ func (s *soak) mustFindFaults(t *testing.T) {
 			t.Errorf("%s: found %q, want one with %q", what, wrong, want)
 		}
 	}
-	ns := ""
-	for i, state := range s.living.state {
-		if state == appThere {
-			ns = s.living.fleet.namespace(fleetBelay, i)
-		}
+	there := slices.Index(s.living.state, appThere) // the script removes some, and how far it came is a matter of time
+	if there < 0 {
+		t.Fatal("no application is left")
 	}
+	ns := s.living.fleet.namespace(fleetBelay, there)
 	patch := func(name, body string) {
 		t.Helper()
 		if _, err := s.kube.CoreV1().ConfigMaps(ns).Patch(t.Context(), name, types.MergePatchType, []byte(body), metav1.PatchOptions{}); err != nil {
@@ -140,8 +140,8 @@ func (s *soak) mustFindFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	find("a commit that nobody took note of", s.compareRecord(t.Context()), "in no record")
-	s.living.fleet.values[0] = "other"
-	find("another repository", s.compareRepository(t.Context()), s.living.fleet.name(0))
+	s.living.fleet.values[there] = "other"
+	find("another repository", s.compareRepository(t.Context()), s.living.fleet.name(there))
 	if err := os.WriteFile(s.logFile(), []byte("panic: oh\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
