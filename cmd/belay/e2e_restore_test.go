@@ -86,12 +86,15 @@ func TestNamespaceDeletedByHand(t *testing.T) {
 		t.Fatal(err)
 	}
 	uid := w.uid(w.ns("app-00"), "config")
+	w.make(w.ns("app-00"), "stays", "", nil, nil) // or the namespace may be there again before anybody saw it go
+	w.patch(w.ns("app-00"), "stays", "kubectl-edit", `{"metadata":{"finalizers":["example.com/stays"]}}`)
 	for _, app := range []string{"app-00", "app-01"} {
 		if err := w.kube.CoreV1().Namespaces().Delete(t.Context(), w.ns(app), metav1.DeleteOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	s.awaitMessage("app-00", "namespace", "is being deleted")
+	w.patch(w.ns("app-00"), "stays", "kubectl-edit", `{"metadata":{"finalizers":null}}`)
 	s.awaitInventory(names, before)
 	if w.uid(w.ns("app-00"), "config") == uid {
 		t.Error("nothing was deleted")
