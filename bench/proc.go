@@ -106,9 +106,13 @@ func readUsage(pid int) (u usage) {
 			children[s.parent] = append(children[s.parent], s)
 		}
 	}
+	line := commandLine(pid)
 	var walk func(int)
 	walk = func(parent int) {
 		for _, s := range children[parent] {
+			if s.name == root.name && bytes.Equal(commandLine(s.pid), line) {
+				continue // about to become another program: all it has is its parent's
+			}
 			u.Others += s.ended
 			if s.name == root.name {
 				u.Workers += s.cpu
@@ -128,6 +132,12 @@ func readUsage(pid int) (u usage) {
 	}
 	u.Memory = u.MemoryProcess + u.MemoryWorkers + u.MemoryOthers
 	return u
+}
+
+// commandLine is what a process was started with, empty if it has ended.
+func commandLine(pid int) []byte {
+	b, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline")) // it may have ended
+	return b
 }
 
 // cpuOf is what one process alone has used, in seconds.
