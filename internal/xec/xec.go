@@ -27,8 +27,8 @@ import (
 // half and the last half of it.
 const DefaultStderrLimit = 16 << 10
 
-// drain is how long Wait goes on reading standard error that a grandchild
-// keeps open after the process itself has ended.
+// drain is how long Wait goes on reading output that a grandchild keeps open
+// after the process itself has ended.
 const drain = 2 * time.Second
 
 // Command describes a process to start. The zero value of each field is the
@@ -132,6 +132,7 @@ type Process struct {
 	cmd    *exec.Cmd
 	ctx    context.Context
 	stderr *headTail
+	stdout *collected // nil where standard output is not read here
 	scrub  *Scrubber
 	done   chan struct{}
 	wait   sync.Once
@@ -165,6 +166,9 @@ func (c Command) Output(ctx context.Context, limit int) ([]byte, error) {
 	err := c.Run(ctx)
 	return w.buf.Bytes(), err
 }
+
+// errOpenOutput is the error of a process that ended well, but whose output did not.
+var errOpenOutput = errors.New("it ended, and its output did not")
 
 // Start starts the command. When ctx ends, the whole process group is ended.
 func (c Command) Start(ctx context.Context) (*Process, error) {
@@ -214,6 +218,10 @@ func (c Command) Start(ctx context.Context) (*Process, error) {
 		childEnds = ends
 	} else {
 		cmd.Stdin, cmd.Stdout = c.Stdin, c.Stdout
+		if _, file := c.Stdout.(*os.File); c.Stdout != nil && !file {
+			p.stdout = &collected{Writer: c.Stdout}
+			cmd.Stdout = p.stdout
+		}
 	}
 	err := spawn(cmd.Start)
 	for _, f := range childEnds {
@@ -273,10 +281,16 @@ func (p *Process) Wait() error {
 }
 
 func (p *Process) result(err error) error {
-	if err == nil || errors.Is(err, exec.ErrWaitDelay) {
-		// ErrWaitDelay: it ended well and left a grandchild behind that holds
-		// standard error open.
+	if err == nil {
 		return nil
+	}
+	if errors.Is(err, exec.ErrWaitDelay) {
+		// It ended well and left a grandchild behind that holds its output open. Of
+		// standard error that is no harm. Half of an answer must not pass for all of it.
+		if p.stdout == nil || p.stdout.ended {
+			return nil
+		}
+		err = errOpenOutput
 	}
 	e := &ExitError{Name: p.name, Code: -1, Stderr: p.Stderr()}
 	if st := p.cmd.ProcessState; st != nil {
@@ -366,6 +380,19 @@ func (w *limited) Write(b []byte) (int, error) {
 		return len(b), nil // the kill is on its way; a broken pipe would hide the reason
 	}
 	return w.buf.Write(b)
+}
+
+// collected is standard output, and whether all of it was read.
+type collected struct {
+	io.Writer
+	ended bool
+}
+
+// ReadFrom copies a process's output, and sees its end.
+func (c *collected) ReadFrom(r io.Reader) (int64, error) {
+	n, err := io.Copy(c.Writer, r)
+	c.ended = err == nil
+	return n, err
 }
 
 // headTail keeps the first and the last half of limit bytes.

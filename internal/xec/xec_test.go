@@ -20,14 +20,19 @@ func sh(script string) Command {
 	return Command{Path: "/bin/sh", Args: []string{"-c", script}, Inherit: []string{"PATH"}, Name: "script"}
 }
 
+// patience is how long a test waits for what has to come.
+const patience = 3 * time.Minute
+
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.After(patience); !ok(); {
+		select {
+		case <-tick.C:
+		case <-deadline:
 			t.Fatalf("gave up waiting: %s", what)
 		}
-		runtime.Gosched()
 	}
 }
 
@@ -104,7 +109,7 @@ func TestCancelKillsTheWholeGroup(t *testing.T) {
 func TestGraceLetsItEndKindly(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	c := sh(`trap 'echo bye; exit 0' TERM; echo ready; while :; do sleep 0.01; done`)
-	c.Pipes, c.Grace = true, 5*time.Second
+	c.Pipes, c.Grace = true, patience
 	p, err := c.Start(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -147,6 +152,25 @@ func TestOutputLimit(t *testing.T) {
 	if !errors.Is(err, ErrTooLong) || len(out) != 1000 {
 		t.Errorf("Output = %d bytes, %v", len(out), err)
 	}
+}
+
+// Who is left behind may hold the output open. Then it is not known whether all of it
+// was read.
+func TestOutputThatDoesNotEndIsNoSuccess(t *testing.T) {
+	out, err := sh(`sleep 1000 2>/dev/null & echo $!`).Output(t.Context(), 1000)
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(out)))
+	if pid > 0 {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	if err == nil || !strings.Contains(err.Error(), errOpenOutput.Error()) {
+		t.Errorf("Output = %q, %v", out, err)
+	}
+	out, err = sh(`sleep 1000 >/dev/null & echo $!`).Output(t.Context(), 1000)
+	pid, convErr := strconv.Atoi(strings.TrimSpace(string(out)))
+	if err != nil || convErr != nil {
+		t.Errorf("Output = %q, %v", out, err)
+	}
+	_ = syscall.Kill(pid, syscall.SIGKILL)
 }
 
 func TestStartErrors(t *testing.T) {
