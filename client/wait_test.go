@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -141,11 +142,31 @@ func TestWaitForConditions(t *testing.T) {
 	if _, err := c.Wait(t.Context(), WaitRequest{Applications: []string{"gone"}}); belay.CodeOf(err) != belay.CodeNotFound {
 		t.Errorf("an unknown application: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	_, err := c.Wait(ctx, WaitRequest{Applications: []string{"web", "guestbook"}})
+	// The time is over once there was a look.
+	late := &overdue{Context: t.Context(), done: make(chan struct{})}
+	_, err := c.Wait(late, WaitRequest{Applications: []string{"web", "guestbook"}, Progress: func([]belay.ApplicationStatus) { late.end() }})
 	if belay.CodeOf(err) != belay.CodeUnavailable || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "web is Synced and Degraded") || strings.Contains(err.Error(), "guestbook") {
 		t.Errorf("a wait too long: %v", err)
+	}
+}
+
+// overdue is a context whose time is over when a test says so.
+type overdue struct {
+	context.Context
+	once sync.Once
+	done chan struct{}
+}
+
+func (o *overdue) end() { o.once.Do(func() { close(o.done) }) }
+
+func (o *overdue) Done() <-chan struct{} { return o.done }
+
+func (o *overdue) Err() error {
+	select {
+	case <-o.done:
+		return context.DeadlineExceeded
+	default:
+		return nil
 	}
 }
 
