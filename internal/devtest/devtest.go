@@ -218,7 +218,7 @@ func (c *ControlPlane) Namespace(t testing.TB) string {
 		t.Fatalf("devtest: make a namespace: %v", err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), Patience)
 		defer cancel()
 		err := namespaces.Delete(ctx, name, metav1.DeleteOptions{})
 		if err != nil && !apierrors.IsNotFound(err) && (c.dedicated == nil || c.process != nil) {

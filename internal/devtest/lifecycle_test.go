@@ -13,7 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -44,7 +43,7 @@ func binary(t *testing.T) string {
 // devcluster runs the command to its end and returns its output and exit code.
 func devcluster(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*devtest.Patience) // a start and a stop
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary(t), args...)
 	var out, errOut bytes.Buffer

@@ -70,8 +70,8 @@ func (p *process) stop() error {
 	}
 	select {
 	case <-p.exited:
-	case <-time.After(20 * time.Second):
-		return errors.Join(errors.New("stop devcluster: still there after 20s, killed"), p.kill())
+	case <-time.After(Patience):
+		return errors.Join(fmt.Errorf("stop devcluster: still there after %v, killed", Patience), p.kill())
 	}
 	if p.err != nil {
 		return fmt.Errorf("devcluster: %w", p.err)

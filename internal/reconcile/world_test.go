@@ -117,7 +117,7 @@ func (w *fakeWorld) await(what string, done func() bool) {
 	w.t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.After(time.Minute); ; {
+	for deadline := time.After(3 * time.Minute); ; {
 		if done() {
 			return
 		}
