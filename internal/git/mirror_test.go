@@ -367,8 +367,12 @@ func TestKilledWhileFetching(t *testing.T) {
 		if _, rerr := readAll(t.Context(), m, first); rerr != nil {
 			t.Fatalf("round %d: the old commit cannot be read: %v", round, rerr)
 		}
-		if err == nil {
+		if err == nil && killed > 0 {
 			break
+		}
+		if err == nil { // it was over before anybody looked: there has to be more to fetch
+			files["more"] = strconv.Itoa(round)
+			second = repo.Rewrite("main", "many again", files) // as many, without the first one's
 		}
 	}
 	if killed == 0 {

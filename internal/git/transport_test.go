@@ -86,10 +86,13 @@ func transports(t *testing.T) []transport {
 	return all
 }
 
+// patience is how long a test waits for what has to come.
+const patience = 3 * time.Minute
+
 func open(t *testing.T, url string, auth git.Auth) *git.Mirror {
 	t.Helper()
 	m, err := git.Open(t.Context(), filepath.Join(t.TempDir(), "mirror.git"), url, git.Options{
-		Auth: func(context.Context) (git.Auth, error) { return auth, nil }, ListTimeout: 20 * time.Second})
+		Auth: func(context.Context) (git.Auth, error) { return auth, nil }, ListTimeout: patience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -342,7 +345,7 @@ func TestCredentialsAreOnNoCommandLine(t *testing.T) {
 		_, _ = m.LsRemote(ctx, false) // it hangs until it is cancelled
 	}()
 	seen := false
-	for deadline := time.Now().Add(20 * time.Second); !seen && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); !seen && time.Now().Before(deadline); {
 		procs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 		for _, p := range procs {
 			b, _ := os.ReadFile(p)

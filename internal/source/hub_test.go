@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
@@ -90,6 +91,9 @@ func newHub(t testing.TB, dir string, o Options) *Hub {
 	o.Dir = dir
 	if o.Interval == 0 {
 		o.Interval = time.Hour // only pokes count
+	}
+	if o.ListTimeout == 0 {
+		o.ListTimeout = 3 * time.Minute
 	}
 	h, err := New(o)
 	if err != nil {
@@ -244,10 +248,8 @@ func TestHub(t *testing.T) {
 			// A new life while it is down serves the same.
 			again := newHub(t, dir, Options{})
 			again.SetFollowed(map[string][]string{tr.url: {"main", "^1.0.0"}})
-			if !at(again, tr.url, "main", third)() || !at(again, tr.url, "^1.0.0", second)() {
-				rev, err := again.Revision(tr.url, "main")
-				t.Errorf("after a restart: %+v, %v", rev, err)
-			}
+			await(t, "main after a restart", at(again, tr.url, "main", third))
+			await(t, "a tag after a restart", at(again, tr.url, "^1.0.0", second))
 			if s, err := again.Snapshot(t.Context(), tr.url, third); err != nil {
 				t.Errorf("after a restart: %v", err)
 			} else if b, err := s.ReadFile("app/a.yaml"); string(b) != "a: 3\n" {
@@ -392,6 +394,13 @@ func TestChecksAreCoalesced(t *testing.T) {
 		defer r.mu.Unlock()
 		return r.begun == 2
 	})
+	await(t, "all others to wait for it", func() bool {
+		var stacks bytes.Buffer
+		if err := pprof.Lookup("goroutine").WriteTo(&stacks, 2); err != nil {
+			t.Fatal(err)
+		}
+		return strings.Count(stacks.String(), "source.acquire(") == 19
+	})
 	s.Resume()
 	wg.Wait()
 	if got := len(s.Requests()) - before; got > 4 {
@@ -499,9 +508,7 @@ func TestRestartKeepsWhatWentAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	again.SetFollowed(map[string][]string{url: {"main", "feature"}})
-	if rev, _ := again.Revision(url, "feature"); rev.Commit != gone {
-		t.Errorf("Revision = %+v, want %s", rev, gone)
-	}
+	await(t, "what went away", func() bool { rev, _ := again.Revision(url, "feature"); return rev.Commit == gone })
 	if err := again.CheckNow(t.Context(), url); belay.CodeOf(err) != belay.CodeNotFound {
 		t.Errorf("CheckNow = %v", err)
 	}
@@ -582,9 +589,7 @@ func TestTellsEvenIfSomebodyAskedBefore(t *testing.T) {
 	var n notes
 	again := newHub(t, dir, Options{Notify: n.notify})
 	again.SetFollowed(map[string][]string{url: {"main"}})
-	if !at(again, url, "main", first)() {
-		t.Fatal("not recalled")
-	}
+	await(t, "main to be recalled", at(again, url, "main", first))
 	for range 2 {
 		if err := again.CheckNow(t.Context(), url); err != nil {
 			t.Fatal(err)
