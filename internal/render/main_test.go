@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/render"
@@ -33,6 +34,9 @@ var testKey = []byte("0123456789abcdef0123456789abcdef")
 func newPool(t testing.TB, opts render.Options) *render.Pool {
 	t.Helper()
 	opts.Key = testKey
+	if opts.Deadline == 0 { // long, as nothing here is about it
+		opts.Deadline = 10 * time.Minute
+	}
 	p, err := render.NewPool(opts)
 	if err != nil {
 		t.Fatal(err)

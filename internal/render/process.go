@@ -19,7 +19,7 @@ import (
 const ExitMemory = 86
 
 // startTimeout is how long a worker may take from its start to its greeting.
-const startTimeout = 20 * time.Second
+const startTimeout = time.Minute
 
 // process is one worker. One goroutine at a time talks to it.
 type process struct {
