@@ -13,10 +13,7 @@ import (
 // for it to be written.
 func TestFlush(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "ledger.git")
-	l, err := ledger.Open(t.Context(), ledger.Options{Dir: dir, Writer: "main"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := open(t, ledger.Options{Dir: dir})
 	defer closeLedger(t, l)
 	l.Flush(t.Context()) // nothing to wait for
 	for _, what := range []string{"one", "two", "three"} {

@@ -14,9 +14,6 @@ import (
 	"github.com/belaydev/belay/internal/ledger/record"
 )
 
-// inheritTimeout bounds what a server that begins to lead waits for the remote.
-const inheritTimeout = 5 * time.Second
-
 // Inherit makes the holds equal to those of the writer that led last, as far as its
 // branch is known here, and puts that on the record: servers that stand by for one
 // another write branches of their own. It names that writer, "" for none.
@@ -68,7 +65,7 @@ func same(a, b belay.Hold) bool {
 
 // lookNow fetches what others wrote.
 func (l *Ledger) lookNow(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, inheritTimeout, fmt.Errorf("no answer within %s: %w", inheritTimeout, context.DeadlineExceeded))
+	ctx, cancel := context.WithTimeoutCause(ctx, l.waits.inherit, fmt.Errorf("no answer within %s: %w", l.waits.inherit, context.DeadlineExceeded))
 	defer cancel()
 	l.share.talk.Lock()
 	defer l.share.talk.Unlock()

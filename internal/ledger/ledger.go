@@ -43,6 +43,7 @@ type Options struct {
 
 	now    func() time.Time
 	limits *limits
+	waits  *waits
 	sum    func(pack.Kind, []byte) (pack.ID, error)
 }
 
@@ -56,6 +57,7 @@ type Ledger struct {
 	sum    func(pack.Kind, []byte) (pack.ID, error)
 
 	limits  limits
+	waits   waits
 	key     *Key
 	oldKeys []*Key
 
@@ -150,6 +152,9 @@ func Open(ctx context.Context, o Options) (*Ledger, error) {
 	}
 	if l.limits = defaultLimits; o.limits != nil {
 		l.limits = *o.limits
+	}
+	if l.waits = defaultWaits; o.waits != nil {
+		l.waits = *o.waits
 	}
 	if err := l.repo.create(ctx, l.ref); err != nil {
 		return nil, l.problem(err)
@@ -259,8 +264,16 @@ func (l *Ledger) withdraw(it *item) bool {
 	return false
 }
 
-// flushTimeout is how long a question waits for what was just told.
-const flushTimeout = 2 * time.Second
+// waits say how long the ledger waits for what is not its own to hasten.
+type waits struct {
+	// flush is how long a question waits for what was just told.
+	flush time.Duration
+	// join bounds what the start of a server waits for a remote, inherit what one
+	// that begins to lead waits for it, and last what its end does.
+	join, inherit, last time.Duration
+}
+
+var defaultWaits = waits{flush: 2 * time.Second, join: 15 * time.Second, inherit: 5 * time.Second, last: 10 * time.Second}
 
 // Flush returns when what was published before is on the record, so that who reads
 // the ledger next finds it; or when it cannot be written for now, or ctx ends.
@@ -277,7 +290,7 @@ func (l *Ledger) Flush(ctx context.Context) {
 	over := last.over
 	l.nudge()
 	l.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	ctx, cancel := context.WithTimeout(ctx, l.waits.flush)
 	defer cancel()
 	select {
 	case <-over:
@@ -369,7 +382,7 @@ func (l *Ledger) endSharing(ctx context.Context) {
 	if l.remote == nil {
 		return
 	}
-	timer := time.AfterFunc(lastPush, l.share.cancel)
+	timer := time.AfterFunc(l.waits.last, l.share.cancel)
 	defer timer.Stop()
 	stop := context.AfterFunc(ctx, l.share.cancel)
 	defer stop()

@@ -11,9 +11,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/devtest"
 	"github.com/belaydev/belay/internal/ledger"
 )
 
@@ -35,6 +35,7 @@ func open(t testing.TB, o ledger.Options) *ledger.Ledger {
 	if o.Writer == "" {
 		o.Writer = "main"
 	}
+	ledger.Patient(&o)
 	l, err := ledger.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +45,7 @@ func open(t testing.TB, o ledger.Options) *ledger.Ledger {
 
 func closeLedger(t testing.TB, l *ledger.Ledger) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*devtest.Patience) // beyond that of the last push
 	defer cancel()
 	if err := l.Close(ctx); err != nil {
 		t.Fatal(err)

@@ -29,10 +29,6 @@ const (
 	tracked = "refs/belay/remote/"
 	// aside are branches with records that the remote's own do not follow.
 	aside = "refs/heads/ledger-diverged/"
-	// joinTimeout bounds what the start of a server waits for a remote.
-	joinTimeout = 15 * time.Second
-	// lastPush bounds what its end waits.
-	lastPush = 10 * time.Second
 	// minPush and maxPush bound the time between attempts while they fail.
 	minPush = time.Second
 	maxPush = 5 * time.Minute
@@ -67,7 +63,7 @@ func (l *Ledger) join(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	bounded, cancel := context.WithTimeoutCause(ctx, joinTimeout, fmt.Errorf("no answer within %s: %w", joinTimeout, context.DeadlineExceeded))
+	bounded, cancel := context.WithTimeoutCause(ctx, l.waits.join, fmt.Errorf("no answer within %s: %w", l.waits.join, context.DeadlineExceeded))
 	defer cancel()
 	if local == "" { // all of it may have to be fetched
 		bounded = ctx
