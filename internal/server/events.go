@@ -208,7 +208,7 @@ func (st *stream) data(v any) {
 
 // flush sends what was written. A client that takes nothing for a while is given up.
 func (st *stream) flush() error {
-	_ = st.rc.SetWriteDeadline(time.Now().Add(writeTimeout))
+	_ = st.rc.SetWriteDeadline(time.Now().Add(st.server.Patience))
 	if _, err := st.w.Write(st.buf.Bytes()); err != nil {
 		return err
 	}

@@ -19,6 +19,9 @@ import (
 	"github.com/belaydev/belay/internal/server/servertest"
 )
 
+// patience is how long a test waits for what has to come.
+const patience = 3 * time.Minute
+
 // eventStream reads messages of one connection.
 type eventStream struct {
 	f     *fixture
@@ -155,7 +158,7 @@ func TestASilentStreamShowsThatItLives(t *testing.T) {
 // A client that reads nothing holds up neither publishers nor other readers,
 // and learns afterwards how much it missed.
 func TestASlowConsumer(t *testing.T) {
-	f := start(t)
+	f := start(t, func(c *server.Config) { c.Patience = patience }) // the slow one is not given up
 	slow, quick := f.stream(""), f.stream("")
 	slow.expect("retry: 1000 | id: E-0")
 	quick.expect("retry: 1000 | id: E-0")
@@ -194,7 +197,9 @@ func TestStoppingEndsStreamsAndLetsRequestsFinish(t *testing.T) {
 	engine.Set(func(s *servertest.State) {
 		s.OnSync = func([]string) { close(entered); <-release }
 	})
-	url, stop, err := servertest.Serve(servertest.Config(engine, bus), "127.0.0.1:0")
+	config := servertest.Config(engine, bus)
+	config.Drain = patience // for the request that is in flight
+	url, stop, err := servertest.Serve(config, "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

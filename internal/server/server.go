@@ -80,7 +80,7 @@ type Events interface {
 	After(ctx context.Context, seq uint64) (events []belay.Event, missed uint64, err error)
 }
 
-// Config is what a Server is made of. All fields but Record, Schemas, Denied and Heartbeat are required.
+// Config is what a Server is made of. All fields but Record, Schemas, Denied, Heartbeat, Patience and Drain are required.
 type Config struct {
 	Engine Engine
 	Events Events
@@ -98,6 +98,11 @@ type Config struct {
 	Log    *slog.Logger
 	// Heartbeat is the time between comments on a silent event stream. Default 15s.
 	Heartbeat time.Duration
+	// Patience is how long the reader of an event stream may take nothing before it is
+	// given up. Default 30s.
+	Patience time.Duration
+	// Drain is how long requests may go on when the server ends. Default 10s.
+	Drain time.Duration
 }
 
 // Server answers the HTTP API.
@@ -114,7 +119,8 @@ const (
 	readHeaderTimeout = 10 * time.Second
 	bodyTimeout       = time.Minute
 	idleTimeout       = 2 * time.Minute
-	writeTimeout      = 30 * time.Second // of an answer, and of each event
+	writeTimeout      = 30 * time.Second // of an answer
+	defaultPatience   = 30 * time.Second
 	handlerTimeout    = 30 * time.Second
 	syncTimeout       = 2 * time.Minute // it fetches
 	planTimeout       = 5 * time.Minute
@@ -133,6 +139,7 @@ const (
 // test would have found.
 func New(c Config) *Server {
 	c.Heartbeat = cmp.Or(c.Heartbeat, defaultHeartbeat)
+	c.Patience, c.Drain = cmp.Or(c.Patience, defaultPatience), cmp.Or(c.Drain, drainTimeout)
 	s := &Server{Config: c, draining: make(chan struct{})}
 	mux := http.NewServeMux()
 	s.register(mux)
@@ -166,11 +173,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 	close(s.draining)
 	silent.closeAll()
-	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.Drain)
 	defer cancel()
 	err := h.Shutdown(end)
 	if errors.Is(err, context.DeadlineExceeded) {
-		s.Log.Warn("requests did not end in time and were cut off", "timeout", drainTimeout)
+		s.Log.Warn("requests did not end in time and were cut off", "timeout", s.Drain)
 		err = h.Close()
 	}
 	if end := <-served; !errors.Is(end, http.ErrServerClosed) {
