@@ -128,6 +128,18 @@ func (f *fixture) awaitReady() {
 	devtest.Await(f.t, "the cluster to be ready", f.Ready)
 }
 
+// awaitNoComplaint waits until there is nothing that cannot be seen. Kinds of other
+// tests come and go, and while they do there may be.
+func (f *fixture) awaitNoComplaint() {
+	f.t.Helper()
+	f.await("nothing to complain of", func() error {
+		if s := f.Status(); !s.Ready || s.Message != "" {
+			return fmt.Errorf("%+v", s)
+		}
+		return nil
+	})
+}
+
 // await waits for a condition.
 func (f *fixture) await(what string, condition func() error) {
 	f.t.Helper()

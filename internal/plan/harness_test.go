@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -156,7 +155,7 @@ func (s *server) apply(o *belay.Object) {
 
 // unblock takes finalizers off at the end, for the namespace to end too.
 func (s *server) unblock(o *belay.Object) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), devtest.Patience)
 	defer cancel()
 	_, _ = s.resource(o).Patch(ctx, o.ID.Name, types.MergePatchType, []byte(`{"metadata":{"finalizers":null}}`), metav1.PatchOptions{}) // best effort
 }
