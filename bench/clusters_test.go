@@ -32,7 +32,7 @@ func TestClusters(t *testing.T) {
 	defer stop()
 	o := clustersOptions{clusters: 3, apps: 3, pushes: 4, rest: time.Second, patience: 5 * time.Minute}
 	b, err := newClustersBench(t.Context(), o, benchConfig{options: options{belay: program, dir: dir}, kubeconfig: kubeconfig, prefix: "bench",
-		calm: time.Second, say: t.Logf}, control, os.Getpid())
+		calm: newborn, say: t.Logf}, control, os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,7 +58,8 @@ func newLife(t *testing.T, cp *devtest.ControlPlane, program, layout string, app
 	b, err := newBench(t.Context(), benchConfig{
 		options:    options{apps: apps, kind: "mix", layout: layout, commits: 6, rounds: 2, drifts: 2, rest: time.Second, belay: program, dir: dir},
 		kubeconfig: kubeconfigFor(t, cp, name), auditLog: cp.AuditLog(), prefix: name, instance: name, user: name, path: path,
-		calm: 300 * time.Millisecond,
+		interval: 10 * time.Minute, // a poll between a commit and its hook would fetch once more
+		calm:     2 * time.Second,
 		say: func(format string, a ...any) {
 			t.Logf("%5.1f s, %s:%s", time.Since(began).Seconds(), name, fmt.Sprintf(format, a...))
 		},

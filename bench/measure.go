@@ -34,6 +34,8 @@ type benchConfig struct {
 	user string
 	// path is where Belay finds git; "" is the environment's PATH.
 	path string
+	// interval is the time between polls; 0 is the default.
+	interval time.Duration
 	// calm is for how long Belay asks for nothing before something is measured.
 	calm time.Duration
 	say  func(format string, a ...any)
@@ -289,16 +291,13 @@ func (b *bench) memoryNow(s *server, phase string) {
 // megabytes are those of a million bytes.
 func megabytes(n int64) float64 { return float64(n) / 1e6 }
 
-// newborn is for how long Belay looks again and again at what an API server
-// serves: kinds may still arrive when it has just started.
-const newborn = 6 * time.Second
+// newborn is longer than any time between two looks at what an API server serves,
+// of which there are several after a start: kinds may still arrive.
+const newborn = 4 * time.Second
 
 // quiet waits until Belay asks the cluster for nothing and has written down what
 // it last did, so that all of that is counted.
 func (b *bench) quiet(ctx context.Context, s *server) error {
-	if err := pause(ctx, newborn-time.Since(s.began)); err != nil {
-		return err
-	}
 	if err := s.awaitHealthy(ctx, b.apps); err != nil {
 		return err
 	}
@@ -306,12 +305,16 @@ func (b *bench) quiet(ctx context.Context, s *server) error {
 	if err != nil {
 		return err
 	}
+	calm := b.calm
+	if !s.settled {
+		calm = max(calm, newborn)
+	}
 	for range 20 {
 		mark, err := b.audit.mark()
 		if err != nil {
 			return err
 		}
-		if err := pause(ctx, b.calm); err != nil {
+		if err := pause(ctx, calm); err != nil {
 			return err
 		}
 		r, err := b.requests(mark)
@@ -319,8 +322,12 @@ func (b *bench) quiet(ctx context.Context, s *server) error {
 			return err
 		}
 		now, err := s.counters(ctx)
-		if err != nil || (len(r) == 0 && now == before) {
+		if err != nil {
 			return err
+		}
+		if len(r) == 0 && now == before {
+			s.settled = true
+			return nil
 		}
 		before = now
 	}

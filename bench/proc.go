@@ -110,8 +110,8 @@ func readUsage(pid int) (u usage) {
 	var walk func(int)
 	walk = func(parent int) {
 		for _, s := range children[parent] {
-			if s.name == root.name && bytes.Equal(commandLine(s.pid), line) {
-				continue // about to become another program: all it has is its parent's
+			if s.name == root.name && aboutToChange(&s, line) {
+				continue // all it has is its parent's
 			}
 			u.Others += s.ended
 			if s.name == root.name {
@@ -132,6 +132,13 @@ func readUsage(pid int) (u usage) {
 	}
 	u.Memory = u.MemoryProcess + u.MemoryWorkers + u.MemoryOthers
 	return u
+}
+
+// aboutToChange tells a process that was forked to become another program, by the
+// command line of its parent, or none while the new one is being loaded.
+func aboutToChange(s *stat, parent []byte) bool {
+	line := commandLine(s.pid)
+	return bytes.Equal(line, parent) || len(line) == 0 && s.private > 0
 }
 
 // commandLine is what a process was started with, empty if it has ended.

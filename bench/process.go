@@ -36,7 +36,7 @@ var errEnded = errors.New("ended")
 func start(ctx context.Context, c xec.Command, log io.Writer, ready func(line string) (string, bool)) (*program, string, error) {
 	running, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	out, w := io.Pipe()
-	c.Stdout, c.Stderr, c.Grace = w, w, 20*time.Second
+	c.Stdout, c.Stderr, c.Grace = w, w, 5*time.Minute
 	p, err := c.Start(running)
 	if err != nil {
 		cancel(err)
@@ -105,7 +105,8 @@ type server struct {
 	log     *os.File
 	sampler *sampler
 	metrics string
-	began   time.Time
+	// settled is set once it has looked at what the API server serves for the last time.
+	settled bool
 	// scraped is how many bytes of metrics it was made to write.
 	scraped atomic.Int64
 }
@@ -118,7 +119,7 @@ func (b *bench) serve(ctx context.Context) (*server, error) {
 	}
 	p, url, err := start(ctx, xec.Command{Path: b.belay, Inherit: []string{"HOME", "GOMAXPROCS", "GOGC", "GOMEMLIMIT"},
 		Env: []string{"PATH=" + cmp.Or(b.path, os.Getenv("PATH"))},
-		Args: []string{"serve", "--log-format", "json", "--log-level", cmp.Or(b.logLevel, "info"), "--repo", b.repo.url(), "--kubeconfig", b.kubeconfig,
+		Args: []string{"serve", "--interval", cmp.Or(b.interval, 30*time.Second).String(), "--log-format", "json", "--log-level", cmp.Or(b.logLevel, "info"), "--repo", b.repo.url(), "--kubeconfig", b.kubeconfig,
 			"--data", filepath.Join(b.dir, "data"), "--listen", "127.0.0.1:0", "--instance", b.instance, "--pprof-listen", b.pprof}}, log,
 		func(line string) (string, bool) {
 			var said struct{ Msg, URL string }
@@ -132,7 +133,7 @@ func (b *bench) serve(ctx context.Context) (*server, error) {
 	if err != nil {
 		return nil, errors.Join(err, p.stop())
 	}
-	return &server{program: p, Client: c, log: log, sampler: sample(ctx, p.pid()), metrics: url + "/metrics", began: time.Now()}, nil
+	return &server{program: p, Client: c, log: log, sampler: sample(ctx, p.pid()), metrics: url + "/metrics"}, nil
 }
 
 func (s *server) stop() error {

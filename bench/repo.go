@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -217,14 +218,16 @@ func (b *repoBench) first(ctx context.Context, s *server, began time.Time) error
 		return err
 	}
 	b.res.SyncedSeconds = at.Sub(began).Seconds()
-	lines, err := b.logged()
-	if err != nil {
-		return err
-	}
-	for _, l := range lines {
-		if l.Msg == msgFetched {
-			b.res.CloneSeconds = l.Time.Sub(began).Seconds()
-			break
+	for synced := time.Now(); b.res.CloneSeconds == 0 && time.Since(synced) < logPatience; { // the log may come later
+		lines, err := b.logged()
+		if err != nil {
+			return err
+		}
+		if i := slices.IndexFunc(lines, func(l logLine) bool { return l.Msg == msgFetched }); i >= 0 {
+			b.res.CloneSeconds = lines[i].Time.Sub(began).Seconds()
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return err
 		}
 	}
 	if err := pause(ctx, 3*time.Second); err != nil { // whatever follows a rollout
@@ -288,7 +291,7 @@ func (b *repoBench) push(ctx context.Context, s *server) error {
 	per := func(seconds float64) float64 { return seconds * 1000 / float64(b.o.pushes) }
 	b.res.CPUProcess, b.res.CPUWorkers, b.res.CPUGit = per(now.Process), per(now.Workers), per(now.Others)
 	b.res.Renders, b.res.Applies = after.minus(before).renders, after.minus(before).applies
-	affected, found, err := b.found(commits)
+	affected, found, err := b.awaitFound(ctx, commits)
 	if err != nil {
 		return err
 	}
@@ -315,16 +318,11 @@ func (b *repoBench) unread(ctx context.Context, s *server) error {
 	if _, err := s.Push(ctx, b.repo.url()); err != nil {
 		return fmt.Errorf("send the push hook: %w", err)
 	}
-	for {
-		_, found, err := b.found([]string{commit})
-		if err == nil {
-			b.res.Unread = found[0]
-			break
-		}
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
-			return err
-		}
+	_, found, err := b.awaitFound(ctx, []string{commit})
+	if err != nil {
+		return err
 	}
+	b.res.Unread = found[0]
 	if err := pause(ctx, time.Second); err != nil { // what it should not do, it would have done by then
 		return err
 	}
@@ -402,6 +400,21 @@ func (b *repoBench) found(commits []string) (times []float64, applications []int
 		times, applications = append(times, ms[c]), append(applications, n)
 	}
 	return times, applications, nil
+}
+
+// logPatience is how long a line of the log may take after what it tells of.
+const logPatience = 5 * time.Minute
+
+// awaitFound waits until the log tells of all commits, which may be later than their effect.
+func (b *repoBench) awaitFound(ctx context.Context, commits []string) (times []float64, applications []int, err error) {
+	for began := time.Now(); ; {
+		if times, applications, err = b.found(commits); err == nil || time.Since(began) > logPatience {
+			return times, applications, err
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return nil, nil, err
+		}
+	}
 }
 
 func (r *repoResult) print(w io.Writer) {

@@ -119,7 +119,10 @@ type soakConfig struct {
 	kubeconfig string
 	// prefix of all namespaces; instance of Belay, "" on a control plane of its own.
 	prefix, instance string
-	say              func(format string, a ...any)
+	// patient has every commit of the script, edit and look wait until it can be made.
+	// Else it is left out, or another is made, as the pace matters.
+	patient bool
+	say     func(format string, a ...any)
 }
 
 // soak is one run.

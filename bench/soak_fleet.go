@@ -115,6 +115,21 @@ func (l *living) present(files map[string]string) map[string]string {
 func (l *living) next(kind changeKind) change {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.prepare(kind)
+}
+
+// nextOf is next, unless it is only a matter of time until a commit of that kind can be.
+func (l *living) nextOf(kind changeKind) (c change, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.blocked(kind) {
+		return change{}, false
+	}
+	return l.prepare(kind), true
+}
+
+// prepare is next with l.mu.
+func (l *living) prepare(kind changeKind) change {
 	app, ok := l.choose(kind)
 	if !ok {
 		kind = changeOne
@@ -169,6 +184,27 @@ func (l *living) broken(app int) map[string]string {
 		out[p] = wrong
 	}
 	return out
+}
+
+// blocked tells whether a commit of a kind can be made as soon as some effect was seen.
+// Called with l.mu.
+func (l *living) blocked(kind changeKind) bool {
+	in := map[appState]int{}
+	for i, s := range l.state {
+		in[s]++
+		if (kind == changeAdd && s == appGone || kind != changeAdd && s == appThere) && l.pending[i] == 0 {
+			return false
+		}
+	}
+	switch kind {
+	case changeRemove:
+		return in[appThere] > 0
+	case changeAdd:
+		return in[appGone] > 0
+	case changeBreak:
+		return in[appThere] > 0 && in[appBrokenFiles]+in[appBrokenDefinition] == 0
+	}
+	return false
 }
 
 // choose finds an application that a change of a kind is possible for. Only one

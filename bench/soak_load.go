@@ -83,6 +83,16 @@ func (s *soak) every(until time.Time, interval time.Duration, do func(context.Co
 	}
 }
 
+// patiently asks whether something is so; a patient soak does so until it is.
+func (s *soak) patiently(ctx context.Context, so func() bool) error {
+	for !so() && s.patient {
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // commitLoop makes the next commit of the script, and has somebody wait for its
 // effect beside the next one.
 func (s *soak) commitLoop() func(context.Context) error {
@@ -90,7 +100,14 @@ func (s *soak) commitLoop() func(context.Context) error {
 	return func(ctx context.Context) error {
 		kind := changeKind(s.script[n%len(s.script)])
 		n++
-		return s.push(ctx, s.living.next(kind))
+		if !s.patient {
+			return s.push(ctx, s.living.next(kind))
+		}
+		var c change
+		if err := s.patiently(ctx, func() (ok bool) { c, ok = s.living.nextOf(kind); return ok }); err != nil {
+			return err
+		}
+		return s.push(ctx, c)
 	}
 }
 
@@ -156,9 +173,10 @@ func (s *soak) driftLoop(rng *rand.Rand) func(context.Context) error {
 		if err != nil {
 			return fmt.Errorf("make a client: %w", err)
 		}
-		app, value, ok := s.living.victim(rng)
-		if !ok {
-			return nil
+		var app, value int
+		var ok bool
+		if err := s.patiently(ctx, func() bool { app, value, ok = s.living.victim(rng); return ok }); err != nil || !ok {
+			return err
 		}
 		n++
 		return s.edit(ctx, hand, n, app, value)

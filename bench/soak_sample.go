@@ -52,8 +52,11 @@ type diskPart struct {
 
 // look takes a sample. While the server is down there is none.
 func (s *soak) look(ctx context.Context) error {
-	l, err := s.server.now()
-	if err != nil {
+	var l *life
+	if err := s.patiently(ctx, func() (up bool) { l, up = s.server.up(); return up }); err != nil {
+		return err
+	}
+	if l == nil {
 		return nil // it was just killed
 	}
 	scrape, cancel := context.WithTimeout(ctx, 30*time.Second)
@@ -72,7 +75,9 @@ func (s *soak) look(ctx context.Context) error {
 	x.Processes, x.Strays = processes(l.pid(), s.belay, s.dataDir())
 	parts := lookAtData(s.dataDir())
 	x.Ledger, x.Mirrors, x.Renders, x.Index, x.Other = parts["ledger.git"], parts["repos"], parts["renders"], parts["ledger.sqlite"], parts[""]
-	s.res.sampled(x)
+	if s.server.is(l) { // else it was killed meanwhile, and what was seen is of no process, or of two
+		s.res.sampled(x)
+	}
 	return nil
 }
 
