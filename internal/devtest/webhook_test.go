@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -63,7 +64,7 @@ func TestAdmissionWebhooks(t *testing.T) {
 		_, err := create("refused")
 		switch {
 		case err == nil:
-			return configMaps.Delete(t.Context(), "refused", metav1.DeleteOptions{})
+			return errors.Join(errors.New("it is accepted"), configMaps.Delete(t.Context(), "refused", metav1.DeleteOptions{}))
 		case strings.Contains(err.Error(), "not this one"):
 			return nil
 		}
@@ -77,7 +78,7 @@ func TestAdmissionWebhooks(t *testing.T) {
 		if cm.Data["added"] == "by webhook" {
 			return nil
 		}
-		return configMaps.Delete(t.Context(), "a", metav1.DeleteOptions{})
+		return errors.Join(errors.New("it is unchanged"), configMaps.Delete(t.Context(), "a", metav1.DeleteOptions{}))
 	})
 }
 

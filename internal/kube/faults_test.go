@@ -105,9 +105,12 @@ func checkRestart(f *fixture, known belay.ObjectID) {
 	told := f.notes.countAll()
 	f.cp.Start(t)
 	devtest.Await(t, "the cluster to be ready again", f.Ready)
-	if f.notes.countAll() == told {
-		t.Error("nobody was told")
-	}
+	f.await("everybody to be told", func() error {
+		if f.notes.countAll() == told {
+			return fmt.Errorf("nobody was told")
+		}
+		return nil
+	})
 	f.patch(configMaps, "settings", "kubectl-edit", `{"data":{"key":"9"}}`)
 	f.awaitLive(known, "drift after the restart", func(l belay.Live) bool { return slices.Contains(managerNames(l), "kubectl-edit/Update") })
 }

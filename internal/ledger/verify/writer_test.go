@@ -64,10 +64,12 @@ func TestTheWriterWritesWhatVerifies(t *testing.T) {
 	write(t, ledger.Options{Dir: dir, Key: first}, events[2:]...)
 	write(t, ledger.Options{Dir: dir, Key: second, OldKeys: []*ledger.Key{first}}, events...)
 	r := run(t, verify.Options{Ledger: dir})
-	if r.Total != 0 || r.Records != 3*len(events)-2+4 || r.Branches[0].Unsigned != 0 || r.Branches[0].Checkpoints != 4 {
+	// One at each end, and one that hands over; more where the writing takes minutes.
+	signed := r.Branches[0].Checkpoints
+	if r.Total != 0 || r.Records != 3*len(events)-2+signed || r.Branches[0].Unsigned != 0 || signed < 4 {
 		t.Fatal(show(r))
 	}
-	if k := r.Branches[0].Keys; len(k) != 2 || k[0].Fingerprint != first.Fingerprint() || k[0].Signed != 3 || k[1].Signed != 1 {
+	if k := r.Branches[0].Keys; len(k) != 2 || k[0].Fingerprint != first.Fingerprint() || k[0].Signed < 3 || k[1].Signed < 1 || k[0].Signed+k[1].Signed != signed {
 		t.Fatal(show(r))
 	}
 	// A key from nowhere is told, unless somebody vouches for it.
