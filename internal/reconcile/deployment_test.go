@@ -228,10 +228,10 @@ func TestFailedAndSuperseded(t *testing.T) {
 	w.mu.Unlock()
 	w.commit(ada, "bad", map[string]string{"apps/web/a": "2"})
 	w.says("web", "refused")
+	w.commit(bob, "good", map[string]string{"apps/web/a": "3"}) // before a retry of the bad one can succeed
 	w.mu.Lock()
 	w.refuse["a"] = false
 	w.mu.Unlock()
-	w.commit(bob, "good", map[string]string{"apps/web/a": "3"})
 	w.settled("web")
 	starts := of(w.l.events(belay.EventSyncStarted), "web")
 	if end := only(t, w.l.events(belay.EventSuperseded)); end.Result != belay.Superseded || end.Revision != w.commits[1].id || len(starts) != 3 {
