@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/subtle"
 	"encoding/pem"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/cgi"
@@ -12,7 +13,9 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/belaydev/belay/internal/xec"
 )
@@ -66,10 +69,7 @@ func ServeHTTP(t testing.TB, root string, o HTTPOptions) *HTTP {
 // Start serves again after Stop, at the same address.
 func (h *HTTP) Start() {
 	h.t.Helper()
-	l, err := net.Listen("tcp", h.addr)
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	l := listen(h.t, h.addr)
 	h.addr = l.Addr().String()
 	h.srv = &httptest.Server{Listener: l, Config: &http.Server{Handler: h}}
 	if h.tls {
@@ -142,6 +142,21 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.requests = append(h.requests, r.Method+" "+r.URL.RequestURI())
 	h.mu.Unlock()
 	h.backend.ServeHTTP(w, r)
+}
+
+// listen listens at an address. While nobody did, a connection of somebody else's may
+// have taken its port for a moment.
+func listen(t testing.TB, addr string) net.Listener {
+	t.Helper()
+	for deadline := time.Now().Add(3 * time.Minute); ; <-time.After(50 * time.Millisecond) {
+		l, err := net.Listen("tcp", addr)
+		if err == nil {
+			return l
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
 }
 
 func wait(ctx context.Context, ch <-chan struct{}) {

@@ -86,10 +86,7 @@ func ServeSSH(t testing.TB, root string) *SSH {
 // Start serves again after Stop, at the same address.
 func (s *SSH) Start() {
 	s.t.Helper()
-	l, err := net.Listen("tcp", s.Addr)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	l := listen(s.t, s.Addr)
 	s.l, s.Addr = l, l.Addr().String()
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.wg.Go(func() {
