@@ -7,6 +7,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/belaydev/belay/internal/devtest"
 	"github.com/belaydev/belay/internal/kube"
 	"github.com/belaydev/belay/internal/render"
 	"github.com/belaydev/belay/internal/render/worker"
@@ -17,6 +18,7 @@ func TestMain(m *testing.M) {
 		worker.Main()
 		return
 	}
+	completionPatience, versionPatience = devtest.Patience, devtest.Patience // in the commands of scripts, too
 	if len(os.Args) > 2 && os.Args[1] == recorderArgument {
 		os.Exit(recordWorker(os.Args[2]))
 	}

@@ -118,9 +118,15 @@ func addFilter(cmd *cobra.Command, f *client.Filter) {
 	cmd.Flags().StringVar(&f.Cluster, "cluster", "", "only applications of this cluster")
 }
 
+// How long a server is waited for that need not be there. Tests have more patience.
+var (
+	completionPatience = 2 * time.Second
+	versionPatience    = 5 * time.Second
+)
+
 // completeApplications completes names of applications, if a server answers soon.
 func (e *env) completeApplications(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-	ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionPatience)
 	defer cancel()
 	c, err := e.client()
 	if err != nil {

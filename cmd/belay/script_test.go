@@ -47,7 +47,8 @@ import (
 //	                start it on a terminal of 100 columns
 //	see NAME PATTERN
 //	                wait until what it wrote since the last see matches
-//	stop NAME       interrupt it and wait for its end
+//	interrupt NAME  interrupt it and wait for its end. It must have begun to run: the
+//	                signal would end one that does not heed it yet
 //	ended NAME [CODE]
 //	                wait until it ends by itself, with an exit code
 var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -117,7 +118,7 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 			ts.Fatalf("%s does not show %q; since the last look:\n%s", args[0], args[1], b.unseen())
 		}
 	},
-	"stop": func(ts *testscript.TestScript, _ bool, args []string) {
+	"interrupt": func(ts *testscript.TestScript, _ bool, args []string) {
 		b := scriptOf(ts).background(ts, args[0])
 		ts.Check(b.cmd.Process.Signal(os.Interrupt))
 		b.await(ts, args[0])
