@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -102,9 +101,7 @@ func TestBrokenInput(t *testing.T) {
 			mark := w.cp.Mark(t)
 			s.kill()
 			if i%2 == 1 {
-				if err := os.RemoveAll(w.data); err != nil {
-					t.Fatal(err)
-				}
+				w.removeData()
 			}
 			s = w.serve()
 			told()

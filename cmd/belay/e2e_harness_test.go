@@ -106,6 +106,8 @@ type serveProcess struct {
 	log    *logBuffer
 	exited chan struct{} // closed when it has ended
 	err    error         // of its end, once exited is closed
+	died   time.Time     // when that was seen, likewise
+	armed  bool          // it is to kill itself
 }
 
 // logBuffer collects a log and can be read meanwhile.
@@ -151,7 +153,7 @@ func (w *world) serveCrashing(crash string, args ...string) *serveProcess {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	s := &serveProcess{w: w, log: &logBuffer{}, exited: make(chan struct{})}
+	s := &serveProcess{w: w, log: &logBuffer{}, exited: make(chan struct{}), armed: crash != ""}
 	s.cmd = exec.Command(self, append([]string{"serve", "--log-format", "json", "--repo", w.url, "--kubeconfig", w.kubeconfig,
 		"--data", w.data, "--listen", "127.0.0.1:0", "--instance", w.instance, "--interval", "1h"}, args...)...)
 	s.cmd.Env = append(os.Environ(), envServe+"=1", envCrash+"="+crash)
@@ -164,6 +166,7 @@ func (w *world) serveCrashing(crash string, args ...string) *serveProcess {
 	}
 	go func() {
 		s.err = s.cmd.Wait()
+		s.died = time.Now()
 		close(s.exited)
 	}()
 	w.servers = append(w.servers, s)
@@ -229,6 +232,7 @@ func (s *serveProcess) kill() {
 func (s *serveProcess) crashAt(point string, n int) {
 	s.w.t.Helper()
 	spec := fmt.Sprintf("%s:%d", point, n)
+	s.armed = !strings.HasPrefix(point, "slow-")
 	if _, err := fmt.Fprintln(s.stdin, spec); err != nil {
 		s.w.t.Fatal(err)
 	}
@@ -446,9 +450,33 @@ func (s *serveProcess) cli(args ...string) (stdout, stderr string, code int) {
 // hook tells the server of a push.
 func (s *serveProcess) hook() {
 	s.w.t.Helper()
-	if _, err := s.Push(s.w.t.Context(), s.w.url); err != nil {
+	_, err := s.Push(s.w.t.Context(), s.w.url)
+	if err != nil && s.armed { // it may pass the checkpoint before it has answered, or before it was asked
+		s.awaitCrash("the checkpoint")
+		return
+	}
+	if err != nil {
 		s.w.t.Fatalf("push hook: %v", err)
 	}
+}
+
+// awaitCrash waits until the server has killed itself.
+func (s *serveProcess) awaitCrash(at string) {
+	s.w.t.Helper()
+	devtest.Await(s.w.t, "the crash at "+at, func() error {
+		if !s.ended() {
+			return errors.New("it lives")
+		}
+		return nil
+	})
+}
+
+// interrupted says whether a request was under way when a server of the world died:
+// what it changed may have come after the next one had looked.
+func (w *world) interrupted(r devtest.Request) bool {
+	return slices.ContainsFunc(w.servers, func(s *serveProcess) bool {
+		return s.ended() && r.Time.Before(s.died) && r.Answered.After(s.died)
+	})
 }
 
 // push commits files and tells the server.

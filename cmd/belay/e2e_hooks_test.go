@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -48,16 +47,21 @@ func (w *world) order(since devtest.Mark) []string {
 	return out
 }
 
-// started counts how often a Job was made since a mark.
+// started counts how often a Job was made since a mark. One that a process was making
+// as it died counts only where the next one found it.
 func (w *world) started(since devtest.Mark, name string) int {
 	w.t.Helper()
-	n := 0
-	for _, o := range w.order(since) {
-		if o == "patch jobs/"+name {
+	n, interrupted := 0, 0
+	for _, r := range w.writes(since) {
+		switch {
+		case r.Code >= 300 || r.Verb != "patch" || r.Resource != "jobs" || r.Name != name:
+		case w.interrupted(r):
+			interrupted = 1
+		default:
 			n++
 		}
 	}
-	return n
+	return max(n, interrupted)
 }
 
 func (w *world) jobGone(ns, name string) bool {
@@ -134,9 +138,7 @@ func TestHooks(t *testing.T) {
 	for _, lost := range []bool{false, true} {
 		s.stop()
 		if lost {
-			if err := os.RemoveAll(w.data); err != nil {
-				t.Fatal(err)
-			}
+			w.removeData()
 		}
 		mark = w.cp.Mark(t)
 		s = w.serve()
@@ -260,12 +262,7 @@ func TestHooksAndCrashes(t *testing.T) {
 		value := fmt.Sprint(i + 1)
 		w.commit("Change "+value, app(value))
 		s.hook()
-		devtest.Await(t, "the crash at "+what, func() error {
-			if !s.ended() {
-				return errors.New("it lives")
-			}
-			return nil
-		})
+		s.awaitCrash(c.point)
 		s = w.serve()
 		s.awaitSynced("a")
 		w.awaitValue(w.ns("a"), "b", value)
@@ -357,21 +354,14 @@ func TestDeleteHooks(t *testing.T) {
 			if how != "watched" {
 				s.kill()
 				if how == "absent and lost" {
-					if err := os.RemoveAll(w.data); err != nil {
-						t.Fatal(err)
-					}
+					w.removeData()
 				}
 				w.commit("Remove it", gone)
 				s = w.serve()
 			} else {
 				s.crashAt("deleted", 1) // the ConfigMap is gone then, and the PostDelete hook has not run
 				s.push("Remove it", gone)
-				devtest.Await(t, "the crash", func() error {
-					if !s.ended() {
-						return errors.New("it lives")
-					}
-					return nil
-				})
+				s.awaitCrash("the checkpoint")
 				s = w.serve()
 			}
 			devtest.Await(t, "the namespace to go", func() error {
@@ -413,9 +403,7 @@ func TestHooksWithoutMemory(t *testing.T) {
 	}
 	// The key of the Secrets is lost too: their digests are new, and nothing else is.
 	s.kill()
-	if err := os.RemoveAll(w.data); err != nil {
-		t.Fatal(err)
-	}
+	w.removeData()
 	mark := w.cp.Mark(t)
 	s = w.serve()
 	s.awaitSynced(all...)
@@ -452,15 +440,8 @@ func TestHooksWithoutMemory(t *testing.T) {
 	mark = w.cp.Mark(t)
 	s.crashAt("hookStarted", 1)
 	s.push("Crash", map[string]string{"apps/kept/a.yaml": documents(configMap("a", "1"), secret, hookJob("smoke", "PostSync", "", "x", "z"))})
-	devtest.Await(t, "the crash", func() error {
-		if !s.ended() {
-			return errors.New("it lives")
-		}
-		return nil
-	})
-	if err := os.RemoveAll(w.data); err != nil {
-		t.Fatal(err)
-	}
+	s.awaitCrash("the checkpoint")
+	w.removeData()
 	s = w.serve()
 	s.awaitSynced(all...)
 	if n := w.started(mark, "smoke"); n != 1 {

@@ -6,8 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
+	"github.com/belaydev/belay/internal/devtest"
 	"github.com/belaydev/belay/internal/ledger/verify"
 )
 
@@ -18,7 +18,7 @@ func (w *world) verifyLedger() {
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // that of the test has ended
+	ctx, cancel := context.WithTimeout(context.Background(), devtest.Patience) // that of the test has ended
 	defer cancel()
 	r, err := verify.Run(ctx, verify.Options{Ledger: dir, MaxUnsigned: -1})
 	for _, f := range r.Findings {

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -117,7 +116,7 @@ func kubeconfigOf(cfg *rest.Config) clientcmdapi.Config {
 
 // clear begins the deletion of what the test left in the cluster.
 func (w *world) clear() {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), devtest.Patience)
 	defer cancel()
 	namespaces, err := w.kube.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -297,11 +296,17 @@ func (w *world) makeNamespace(name string) string {
 	return w.ns(name)
 }
 
-// loseDisk removes the data directory of a server that was killed. A git that it
-// ran may live on for a moment.
+// loseDisk is removeData where a ledger that outlives it may go on with another key.
 func (w *world) loseDisk() {
 	w.t.Helper()
 	w.lost = true
+	w.removeData()
+}
+
+// removeData removes the data directory of a server that has ended. A git that it
+// ran may live on for a moment.
+func (w *world) removeData() {
+	w.t.Helper()
 	devtest.Await(w.t, "the data directory to go", func() error { return os.RemoveAll(w.data) })
 }
 

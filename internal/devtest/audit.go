@@ -35,6 +35,7 @@ func (c *ControlPlane) Mark(t testing.TB) Mark {
 // or another that stays open, begun to answer.
 type Request struct {
 	Time        time.Time // of its arrival
+	Answered    time.Time // when the answer was complete, or begun if it stays open
 	UserAgent   string
 	User        string
 	As          string // the user who was impersonated
@@ -123,6 +124,7 @@ func parseEvent(line []byte) (r Request, counts bool, err error) {
 	var event struct {
 		Stage                    string
 		RequestReceivedTimestamp time.Time
+		StageTimestamp           time.Time
 		UserAgent                string
 		User                     struct{ Username string }
 		ImpersonatedUser         struct{ Username string }
@@ -146,6 +148,7 @@ func parseEvent(line []byte) (r Request, counts bool, err error) {
 	counts = (event.Stage == "ResponseStarted") == staysOpen
 	return Request{
 		Time:        event.RequestReceivedTimestamp,
+		Answered:    event.StageTimestamp,
 		UserAgent:   event.UserAgent,
 		User:        event.User.Username,
 		As:          event.ImpersonatedUser.Username,
