@@ -458,12 +458,19 @@ func (e *Engine) outcome(t *target, act *belay.Action, err error) {
 	e.publish(ev)
 }
 
+// How long a Kubernetes event may take, and how long the end waits for it.
+const (
+	notePatience = 15 * time.Second
+	lastNote     = 3 * time.Second
+)
+
 // note leaves a Kubernetes event at an object for who looks at it with other tools.
-// Nobody waits for it.
+// Nobody waits for it but the end, and that not for long.
 func (e *Engine) note(t *target, id belay.ObjectID, warning bool, reason, message string) {
 	e.running.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), notePatience)
 		defer cancel()
+		defer context.AfterFunc(e.runCtx, func() { time.AfterFunc(lastNote, cancel) })()
 		t.conn.Event(ctx, id, warning, reason, message)
 	})
 }
