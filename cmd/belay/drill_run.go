@@ -93,7 +93,7 @@ var errDrillTime = errors.New("the time is over")
 
 // open makes a data directory with nothing in it, and the parts of a server.
 func (r *rehearsal) open() (err error) {
-	if r.dir, err = os.MkdirTemp("", "belay-drill-"); err != nil {
+	if r.dir, err = os.MkdirTemp(r.getenv("TMPDIR"), "belay-drill-"); err != nil {
 		return fmt.Errorf("make a directory for the drill: %w", err)
 	}
 	if r.data, err = openData(filepath.Join(r.dir, "data")); err != nil {
