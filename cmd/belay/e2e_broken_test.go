@@ -166,7 +166,7 @@ func TestABrokenRenderIsTold(t *testing.T) {
 		t.Errorf("after another commit %d events tell that it does not render", n)
 	}
 	for range 2 {
-		if _, stderr, code := s.cli("sync", "kust", "--wait", "--timeout", "1m"); code != 1 || !strings.Contains(stderr, "kustomization.yaml:1") || strings.Contains(stderr, "waited too long") {
+		if _, stderr, code := s.cli("sync", "kust", "--wait", "--timeout", "3m"); code != 1 || !strings.Contains(stderr, "kustomization.yaml:1") || strings.Contains(stderr, "waited too long") {
 			t.Errorf("sync --wait of what does not render: exit code %d, %s", code, stderr)
 		}
 	}

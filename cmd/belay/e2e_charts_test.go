@@ -64,7 +64,7 @@ func TestChartsAndArtifactsAreFollowed(t *testing.T) {
 	w.awaitValue(w.ns("web"), "web", "one")
 	w.awaitValue(w.ns("api"), "api", "one")
 	w.awaitValue(w.ns("plain"), "plain", "one")
-	if _, err := s.Wait(t.Context(), client.WaitRequest{For: []client.Condition{"synced", "healthy"}}); err != nil {
+	if _, err := s.Wait(t.Context(), client.WaitRequest{Applications: []string{"web", "api", "plain"}, For: []client.Condition{"synced", "healthy"}}); err != nil {
 		t.Fatal(err)
 	}
 
@@ -81,7 +81,7 @@ func TestChartsAndArtifactsAreFollowed(t *testing.T) {
 		return nil
 	})
 	oci.PushChart("charts/api", "1.2.0", "api", "1.2.0", webChart("two"))
-	oci.PushFlux("apps/plain", "latest", map[string]string{"deploy/a.yaml": configMap("plain", "two")})
+	artifact := oci.PushFlux("apps/plain", "latest", map[string]string{"deploy/a.yaml": configMap("plain", "two")})
 	for _, url := range []string{oci.Repo("charts/api"), "artifacts"} {
 		if n, err := s.Push(t.Context(), url); err != nil || n == 0 {
 			t.Fatal(n, err)
@@ -89,20 +89,27 @@ func TestChartsAndArtifactsAreFollowed(t *testing.T) {
 	}
 	w.awaitValue(w.ns("api"), "api", "two")
 	w.awaitValue(w.ns("plain"), "plain", "two")
+	awaitArtifact := func() {
+		t.Helper()
+		devtest.Await(t, "the status of the new artifact", func() error {
+			if got := s.status("plain"); got.Revision != artifact || got.Sync != belay.Synced {
+				return fmt.Errorf("it is %s at %s, want %s", got.Sync, got.Revision, artifact)
+			}
+			return nil
+		})
+	}
+	awaitArtifact()
+	if _, err := s.Wait(t.Context(), client.WaitRequest{Applications: []string{"web", "api"}, For: []client.Condition{"synced", "healthy"}}); err != nil {
+		t.Fatal(err)
+	}
 
 	// A version in which nothing of this application is another renders and writes nothing.
 	mark, renders := w.cp.Mark(t), s.metric("belay_renders_total")
-	oci.PushFlux("apps/plain", "latest", map[string]string{"deploy/a.yaml": configMap("plain", "two"), "README.md": "another\n"})
+	artifact = oci.PushFlux("apps/plain", "latest", map[string]string{"deploy/a.yaml": configMap("plain", "two"), "README.md": "another\n"})
 	if _, err := s.Push(t.Context(), "artifacts"); err != nil {
 		t.Fatal(err)
 	}
-	before := s.status("plain").Revision
-	devtest.Await(t, "the artifact to be noticed", func() error {
-		if s.status("plain").Revision == before && before == w.digestOf(s, oci.Repo("apps/plain"), "latest") {
-			return fmt.Errorf("it is still %s", before)
-		}
-		return nil
-	})
+	awaitArtifact()
 	if r := w.writes(mark); len(r) != 0 || s.metric("belay_renders_total") != renders {
 		t.Errorf("%v renders, and requests are%s", s.metric("belay_renders_total")-renders, listing(r))
 	}
@@ -141,16 +148,6 @@ func TestChartsAndArtifactsAreFollowed(t *testing.T) {
 	w.awaitValue(w.ns("web"), "web", "four")
 }
 
-// digestOf is what a server found under a ref last.
-func (w *world) digestOf(s *serveProcess, url, ref string) string {
-	for _, r := range s.state().Repositories {
-		if r.URL == url {
-			return r.Refs[ref]
-		}
-	}
-	return ""
-}
-
 // A chart from a registry with values from Git: a commit of the values renders
 // who reads the file, and nobody else.
 func TestSeveralSources(t *testing.T) {
@@ -170,7 +167,7 @@ func TestSeveralSources(t *testing.T) {
 	w.awaitValue(w.ns("a"), "a", "a1")
 	w.awaitValue(w.ns("a"), "extra", "x1")
 	w.awaitValue(w.ns("b"), "b", "b1")
-	if _, err := s.Wait(t.Context(), client.WaitRequest{For: []client.Condition{"synced", "healthy"}}); err != nil {
+	if _, err := s.Wait(t.Context(), client.WaitRequest{Applications: []string{"a", "b"}, For: []client.Condition{"synced", "healthy"}}); err != nil {
 		t.Fatal(err)
 	}
 	renders := s.metric("belay_renders_total")

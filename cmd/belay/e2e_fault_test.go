@@ -128,9 +128,15 @@ func TestSlowCluster(t *testing.T) {
 	t.Parallel()
 	w, y, s := servedTwice(t)
 	var slow sync.Map
+	looked := make(chan struct{}) // at the other, for which this test may take its time too
 	y.fail(func(_ http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Query().Get("watch") == "" {
 			slow.Store(r.URL.Path, true)
+			select {
+			case <-r.Context().Done():
+				return false
+			case <-looked:
+			}
 			select {
 			case <-r.Context().Done():
 			case <-time.After(4 * time.Second):
@@ -143,6 +149,7 @@ func TestSlowCluster(t *testing.T) {
 	if v, _ := w.value(w.ns("far"), "a"); v == "2" {
 		t.Error("the slow cluster was as fast as the other")
 	}
+	close(looked)
 	s.awaitSynced("near", "far")
 	if v, _ := w.value(w.ns("far"), "b"); v != "2" {
 		t.Errorf("far has %q", v)

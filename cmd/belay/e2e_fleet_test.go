@@ -2,7 +2,10 @@ package main
 
 import (
 	"fmt"
+	"net/url"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,16 +68,19 @@ func TestOnePushAndRest(t *testing.T) {
 	w := newWorldOn(t, devtest.Dedicated(t, devtest.Options{}))
 	files, names := mixedFleet(30)
 	w.commit("Thirty applications", files)
+	begin := w.cp.Mark(t)
 	s := w.serve()
 	s.awaitSynced(names...)
 	w.awaitQuiet(s)
 
-	for _, push := range []struct{ app, file, content string }{
+	passes := s.metric("belay_passes_total")
+	pushes := []struct{ app, file, content string }{
 		{"app-00", "apps/app-00/config.yaml", documents(configMap("config", "two"), configMap("other", "one"))},
 		{"app-01", "apps/app-01/patch.yaml", configMap("config", "two")},
 		{"app-02", "values/app-02.yaml", "greeting: two\n"},
-	} {
-		renders, applies, passes := s.metric("belay_renders_total"), s.metric("belay_applies_total"), s.metric("belay_passes_total")
+	}
+	for _, push := range pushes {
+		renders, applies := s.metric("belay_renders_total"), s.metric("belay_applies_total")
 		mark := w.cp.Mark(t)
 		s.push("Change one file of "+push.app, map[string]string{push.file: push.content})
 		w.awaitValue(w.ns(push.app), "config", "two")
@@ -89,9 +95,10 @@ func TestOnePushAndRest(t *testing.T) {
 		if n := s.metric("belay_applies_total") - applies; n != 1 {
 			t.Errorf("%s: %d applies, want 1", push.app, n)
 		}
-		if n := s.metric("belay_passes_total") - passes; n > 3 {
-			t.Errorf("%s: %d comparisons, want those of one application", push.app, n)
-		}
+	}
+	// The last of each, that of its own write, may come after the next push.
+	if n := s.metric("belay_passes_total") - passes; n > 3*len(pushes) {
+		t.Errorf("%d comparisons of %d pushes, want those of one application each", n, len(pushes))
 	}
 
 	mark := w.cp.Mark(t)
@@ -107,14 +114,38 @@ func TestOnePushAndRest(t *testing.T) {
 	case <-s.exited:
 		t.Fatal("the server ended")
 	}
-	if r := slices.Concat(w.requests(mark), w.watches(mark)); len(r) > 0 {
+	if r := slices.Concat(w.requests(mark), w.opened(begin, mark)); len(r) > 0 {
 		t.Errorf("a minute at rest: requests are%s", listing(r))
 	}
 	s.stop()
 }
 
+// opened are the watches since a mark that do not only take the place of one, since
+// the begin, that ended when it was to end, as any does after some minutes.
+func (w *world) opened(begin, since devtest.Mark) []devtest.Request {
+	w.t.Helper()
+	watches := w.watches(since)
+	all := w.watches(begin)
+	return slices.DeleteFunc(watches, func(r devtest.Request) bool {
+		path, _, _ := strings.Cut(r.URI, "?")
+		var ended time.Time
+		for _, before := range all {
+			u, err := url.Parse(before.URI)
+			if err != nil || u.Path != path || !before.Time.Before(r.Time) {
+				continue
+			}
+			ended = time.Time{}
+			if seconds, err := strconv.Atoi(u.Query().Get("timeoutSeconds")); err == nil {
+				ended = before.Time.Add(time.Duration(seconds) * time.Second)
+			}
+		}
+		return !ended.IsZero() && r.Time.After(ended.Add(-time.Second))
+	})
+}
+
 // awaitQuiet waits until the server has looked at what the cluster serves for
-// the last time, which it does for some seconds after a start.
+// the last time, which it does for some seconds after a start, and for more where it
+// stalls.
 func (w *world) awaitQuiet(s *serveProcess) {
 	w.t.Helper()
 	mark, since := w.cp.Mark(w.t), time.Now()
@@ -123,7 +154,7 @@ func (w *world) awaitQuiet(s *serveProcess) {
 			mark, since = w.cp.Mark(w.t), time.Now()
 			return fmt.Errorf("it asked%s", listing(r))
 		}
-		if quiet := time.Since(since); quiet < 6*time.Second {
+		if quiet := time.Since(since); quiet < 20*time.Second {
 			return fmt.Errorf("quiet for %v", quiet)
 		}
 		return nil

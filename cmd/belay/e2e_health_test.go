@@ -58,6 +58,7 @@ func TestHealthRules(t *testing.T) {
 		"apps/shop/web.yaml": configMap("web", "1", annotated(belay.AnnotationWave, "1")),
 		"belay/other.yaml":   application("other", "apps/other", "NS-other"), "apps/other/a.yaml": configMap("a", "1"),
 	})
+	begin := w.cp.Mark(t)
 	s := w.serve()
 	s.awaitMessage("shop", "wave 1 waits for Database."+w.group(), "it has no status yet")
 	w.says(w.ns("shop"), `{"phase":"Broken"}`)
@@ -77,7 +78,7 @@ func TestHealthRules(t *testing.T) {
 		return nil
 	})
 	lists := 0
-	for _, r := range append(w.requests(mark), w.watches(mark)...) {
+	for _, r := range append(w.requests(mark), w.opened(begin, mark)...) {
 		switch { // kinds of other tests come and go, and are looked at
 		case r.Resource == "namespaces" && r.Name == "kube-system": // is it still the same cluster?
 		case r.Resource == "configmaps" || r.Resource == "namespaces":

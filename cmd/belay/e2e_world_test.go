@@ -234,12 +234,15 @@ func documents(manifests ...string) string { return strings.Join(manifests, "---
 // value is the content of a ConfigMap made by configMap; ok is false if it is not there.
 func (w *world) value(ns, name string) (string, bool) {
 	w.t.Helper()
-	cm, err := w.kube.CoreV1().ConfigMaps(ns).Get(w.t.Context(), name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
+	var cm *corev1.ConfigMap
+	devtest.Await(w.t, fmt.Sprintf("an answer about ConfigMap %s/%s", ns, name), func() (err error) {
+		if cm, err = w.kube.CoreV1().ConfigMaps(ns).Get(w.t.Context(), name, metav1.GetOptions{}); apierrors.IsNotFound(err) {
+			cm, err = nil, nil
+		}
+		return err
+	})
+	if cm == nil {
 		return "", false
-	}
-	if err != nil {
-		w.t.Fatal(err)
 	}
 	return cm.Data["value"], true
 }
