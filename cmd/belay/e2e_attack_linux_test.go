@@ -151,7 +151,9 @@ func TestAttacks(t *testing.T) {
 	if n := reached.Load(); n > 0 {
 		t.Errorf("the local network was reached %d times", n)
 	}
-	const most = raceMemory * 600 << 10
+	// Any of the large attacks makes more than 2 GiB if it is not stopped. Of those that
+	// are, several come at once, and whether the garbage of one goes before the next is chance.
+	const most = raceMemory * 1 << 20
 	if peak := peakMemory(t, s.cmd.Process.Pid); peak > most {
 		t.Errorf("the server took %d KiB of memory at most, want less than %d", peak, most)
 	}
