@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -128,9 +127,7 @@ func TestApplicationSet(t *testing.T) {
 	for _, fresh := range []bool{false, true} {
 		s.kill()
 		if fresh {
-			if err := os.RemoveAll(w.data); err != nil {
-				t.Fatal(err)
-			}
+			w.removeData()
 		}
 		s = w.serve()
 		s.awaitHeld("b", "c", "d")
@@ -187,9 +184,7 @@ func TestApplicationSetThatBreaks(t *testing.T) {
 	for i := range 2 {
 		s.kill()
 		if i == 1 {
-			if err := os.RemoveAll(w.data); err != nil {
-				t.Fatal(err)
-			}
+			w.removeData()
 		}
 		s = w.serve()
 		s.awaitProblem("belay/set.yaml:10", `no parameter "ap"`)
@@ -259,9 +254,7 @@ spec: {url: "` + other.URL() + `"}
 	await(s, "one", "three", "two")
 	mark := w.cp.Mark(t)
 	s.kill()
-	if err := os.RemoveAll(w.data); err != nil {
-		t.Fatal(err)
-	}
+	w.removeData()
 	s = w.serve()
 	await(s, "one", "three", "two")
 	for _, r := range w.writes(mark) {
