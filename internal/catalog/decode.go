@@ -216,7 +216,11 @@ func isText(n *yaml.Node) bool {
 
 func (d *decoder) text(n *yaml.Node, path string, f *format) (string, bool) {
 	if !isText(n) {
-		d.wrongType(n, path, "text")
+		want := "text"
+		if f == formatDuration {
+			want = f.want // a number in quotes would be none either
+		}
+		d.wrongType(n, path, want)
 		return "", false
 	}
 	if d.templated(n) {

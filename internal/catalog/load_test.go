@@ -225,6 +225,7 @@ func TestReferencesToOtherDefinitions(t *testing.T) {
 		{"ok by URL", "project: web, source: {repo: 'https://github.com/example/charts.git'}", "", "", ""},
 		{"project", "project: wbe, source: {path: x}", "", belay.CodeNotFound, `belay/x.yaml:4: Project "wbe" is not declared, did you mean "web"?`},
 		{"repository", "source: {repo: chart}", "", belay.CodeNotFound, `Repository "chart" is not declared, did you mean "charts"?`},
+		{"chart of no repository", "source: {chart: web, ref: ^2}", "", belay.CodeInvalid, "belay/x.yaml:4: a chart is in a Helm repository or a registry, and none is named"},
 		{"path", "project: web, source: {path: apps/other}", "", belay.CodeDenied, `project "web" does not allow the source https://git.example.com/fleet, path "apps/other"`},
 		{"url", "project: web, source: {repo: 'https://elsewhere.example.com/x'}", "", belay.CodeDenied, `project "web" does not allow the source https://elsewhere.example.com/x`},
 		{"cluster", "source: {path: x}, destination: {cluster: prod}", "", belay.CodeNotFound, `Cluster "prod" is not declared (no Cluster is declared; without one there is only "local")`},

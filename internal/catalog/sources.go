@@ -92,7 +92,13 @@ func referenced(spec *belay.ApplicationSpec) map[string][]string {
 // resolveSource fills in and checks one source. reads are the files that are read
 // of one that is not rendered.
 func (c *Catalog) resolveSource(r *resolution, src *belay.Source, field string, project *belay.Project, reads []string, fail failFunc) {
+	named := src.Repo != ""
 	at, names := c.resolveRepo(r, src, field, fail)
+	if src.Chart != "" && !named { // else the repository with the definitions would be asked for an index of charts
+		fail(field+".chart", belay.CodeInvalid, "a chart is in a Helm repository or a registry, and none is named",
+			"let repo be an https:// or oci:// URL; for a chart in Git set path instead")
+		return
+	}
 	c.checkKind(src, at, field, fail)
 	if project == nil || names == nil {
 		return
