@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -77,6 +78,10 @@ func newAuditVerify(env *env) *cobra.Command {
 			}
 			o.Signers = keys
 		}
+		if _, err := os.Stat(o.Ledger); len(args) == 0 && errors.Is(err, fs.ErrNotExist) {
+			return &usage{message: "there is no ledger at " + o.Ledger,
+				hint: "name it or its URL (belay audit verify LEDGER), or the data directory of the server with --data"}
+		}
 		r, err := verify.Run(cmd.Context(), o)
 		if err != nil {
 			if r != nil && r.Total > 0 && *out == outputTable {
@@ -100,8 +105,7 @@ func newAuditVerify(env *env) *cobra.Command {
 // unreadable is an error that ends with the code for what cannot be read: it says
 // nothing about the ledger.
 func unreadable(err error) error {
-	u := &usage{message: err.Error(), hint: "nothing is proved, neither way: make it readable and verify again"}
-	return u
+	return &usage{message: err.Error(), hint: "nothing is proved, neither way: make it readable and verify again"}
 }
 
 func readSigners(file string) (*signature.Keys, error) {

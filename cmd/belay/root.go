@@ -219,12 +219,19 @@ func markUsageErrors(cmd *cobra.Command) {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			err := check(cmd, args)
 			if err == nil {
+				err = cmd.ValidateRequiredFlags() // cobra asks later, and its error is none of the command line
+			}
+			if err == nil {
 				return nil
 			}
 			if _, ok := errors.AsType[*usage](err); ok {
 				return err
 			}
-			return &usage{message: err.Error(), hint: "usage: " + cmd.UseLine()}
+			message := err.Error()
+			if strings.HasPrefix(message, "unknown command ") { // cobra's word for the first argument of one that takes none
+				message = fmt.Sprintf("%q takes no arguments, but there is %q", cmd.CommandPath(), args[0])
+			}
+			return &usage{message: message, hint: "usage: " + cmd.UseLine()}
 		}
 	}
 	for _, c := range cmd.Commands() {
