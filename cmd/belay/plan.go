@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -118,7 +119,7 @@ func (e *env) plan(ctx context.Context, f *planFlags, names []string) ([]belay.P
 	}
 	apps = slices.DeleteFunc(apps, func(a *belay.Application) bool {
 		if src := w.elsewhere(a); src != nil {
-			fmt.Fprintf(e.stderr, "%s is not planned: its files stand in %s at %s\n", a.Name, belay.ChartURL(src.Repo, src.Chart), src.Ref)
+			fmt.Fprintf(e.stderr, "%s is not planned: its files stand in %s at %s\n", a.Name, cmp.Or(belay.ChartURL(src.Repo, src.Chart), "this repository"), cmp.Or(src.Ref, "HEAD"))
 		}
 		return !w.here(a) || w.catalog.ApplicationErrors[a.Name] != nil
 	})
