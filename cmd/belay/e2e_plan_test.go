@@ -95,3 +95,68 @@ func TestPlanIsWhatASyncDoes(t *testing.T) {
 		t.Errorf("the sync wrote %s", got)
 	}
 }
+
+// An object that moves to another application is handed over and not deleted, and
+// one that two declare stays where it is: a plan says so, of a branch and of a
+// working directory.
+func TestPlanOfObjectsThatMove(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.commit("Two applications", map[string]string{
+		"belay/a.yaml": application("a", "apps/a", "NS-a"), "apps/a/a.yaml": configMap("a", "1"), "apps/a/b.yaml": configMap("b", "1"), "apps/a/c.yaml": configMap("c", "1"),
+		"belay/gone.yaml": application("gone", "apps/gone", "NS-a"), "apps/gone/d.yaml": configMap("d", "1"),
+	})
+	s := w.serve()
+	s.awaitSynced("a", "gone")
+	main := w.repo.Resolve("main")
+	w.commit("Move one, declare one twice", map[string]string{
+		"belay/b.yaml": application("b", "apps/b", "NS-a"), "apps/a/b.yaml": "", "apps/b/b.yaml": documents(configMap("b", "1"), configMap("c", "1"), configMap("d", "1")),
+		"belay/gone.yaml": "", "apps/gone/d.yaml": "",
+	})
+	feature := w.repo.Resolve("main")
+	w.repo.Branch("feature", feature)
+	w.repo.Branch("main", main)
+	clone := filepath.Join(t.TempDir(), "clone")
+	if out, err := exec.Command("git", "clone", "-q", "-b", "feature", w.repo.Dir, clone).CombinedOutput(); err != nil {
+		t.Fatalf("clone: %v: %s", err, out)
+	}
+	want := w.expand("b: update ConfigMap NS-a/b, b: update ConfigMap NS-a/c: also declared by application \"a\" in apps/a/c.yaml:1, which it belongs to, b: update ConfigMap NS-a/d")
+	for _, args := range [][]string{{"--revision", "feature"}, {"--dir", clone}} {
+		stdout, stderr, code := s.cli(append([]string{"plan", "-o", "json"}, args...)...)
+		var previews []belay.Preview
+		if err := json.Unmarshal([]byte(stdout), &previews); err != nil {
+			t.Fatalf("plan %v: %v: %s%s", args, err, stdout, stderr)
+		}
+		var lines []string
+		for _, p := range previews {
+			for _, c := range p.Changes {
+				line := fmt.Sprintf("%s: %s %s", p.Application, c.Verb, c.ID)
+				if c.Error != "" {
+					line += ": " + c.Error
+				}
+				lines = append(lines, line)
+			}
+		}
+		slices.Sort(lines)
+		if got := strings.Join(lines, ", "); got != want || code != 1 {
+			t.Errorf("plan %v: exit code %d and\n%s, want 1 and\n%s", args, code, got, want)
+		}
+	}
+}
+
+// The first object of a kind that nobody watched before is planned at once.
+func TestPlanOfAKindNeverSeen(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.commit("An application", map[string]string{"belay/a.yaml": application("a", "apps/a", "NS-a"), "apps/a/a.yaml": configMap("a", "1")})
+	s := w.serve()
+	s.awaitSynced("a")
+	main := w.repo.Resolve("main")
+	w.commit("A schedule", map[string]string{"apps/a/b.yaml": "apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: never-seen}\nvalue: 1\n"})
+	w.repo.Branch("feature", w.repo.Resolve("main"))
+	w.repo.Branch("main", main)
+	stdout, stderr, code := s.cli("plan", "--revision", "feature", "--exit-code")
+	if code != 3 || !strings.Contains(stdout, "create PriorityClass.scheduling.k8s.io never-seen") {
+		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
+	}
+}

@@ -48,6 +48,9 @@ type target struct {
 	outside  *string // of which window it is; nil before it was asked
 	unready  *string // what the dependencies lack; nil before it was asked
 
+	// foreseen is who declares what in the state that is previewed; nil for a sync.
+	foreseen *foreseen
+
 	// beside is what went wrong with something that no plan has.
 	beside *belay.Error
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/catalog"
@@ -25,9 +26,13 @@ func (e *Engine) Plan(ctx context.Context, req belay.PlanRequest) ([]belay.Previ
 	if err != nil {
 		return nil, err
 	}
+	var f *foreseen
+	if len(req.Applications) == 0 && (req.Revision != "" || req.Rendered != nil) {
+		f = e.foreseeClaims(ctx, v, subjects)
+	}
 	out := make([]belay.Preview, len(subjects))
 	for i, s := range subjects {
-		p, err := e.previewOne(ctx, v, s)
+		p, err := e.previewOne(ctx, v, s, f)
 		if err != nil {
 			p.Errors = append(p.Errors, *asError(err, s.def.Name))
 		}
@@ -129,27 +134,104 @@ func (e *Engine) subjects(v view, req belay.PlanRequest) ([]subject, error) {
 	return out, nil
 }
 
-func (e *Engine) previewOne(ctx context.Context, v view, s subject) (belay.Preview, error) {
+// foreseen is who declares what once the previewed state is there. What an
+// application declares now counts for those alone that are not previewed. It takes
+// all of them to tell a move from a deletion, so a preview of a few has none.
+type foreseen struct {
+	apps   map[string]bool
+	claims map[string]*claims // by cluster
+}
+
+// foreseeClaims works out what all subjects will declare before the first of them is
+// planned: an object that moves from one to another is no deletion. One that
+// cannot be worked out keeps what it declares now, as in a sync.
+func (e *Engine) foreseeClaims(ctx context.Context, v view, subjects []subject) *foreseen {
+	f := &foreseen{apps: map[string]bool{}, claims: map[string]*claims{}}
+	for _, s := range subjects {
+		name, cluster := s.def.Name, s.def.Spec.Destination.Cluster
+		if s.gone {
+			f.apps[name] = true
+			continue
+		}
+		t, _, err := e.previewTarget(ctx, v, s)
+		if err != nil || t == nil {
+			continue // said when its turn comes
+		}
+		if _, err := e.previewObjects(ctx, t, s); err != nil {
+			continue
+		}
+		if f.claims[cluster] == nil {
+			f.claims[cluster] = newClaims()
+		}
+		f.apps[name] = true
+		f.claims[cluster].replace(name, nil, t.desired.claimed())
+	}
+	return f
+}
+
+// of are the claims on one object. Called with Engine.mu, for now.
+func (f *foreseen) of(cluster string, id belay.ObjectID, now *claims) *claims {
+	out := newClaims()
+	if c := f.claims[cluster]; c != nil {
+		out.by[id] = slices.Clone(c.by[id])
+	}
+	if now != nil {
+		for _, c := range now.by[id] {
+			if !f.apps[c.app] {
+				out.by[id] = append(out.by[id], c)
+			}
+		}
+	}
+	return out
+}
+
+// previewTarget is what a subject is planned from, without its objects; nil where
+// nobody knows its commit.
+func (e *Engine) previewTarget(ctx context.Context, v view, s subject) (*target, belay.Preview, error) {
 	def, cat := s.def, v.catalog
 	out := belay.Preview{Application: def.Name, Cluster: def.Spec.Destination.Cluster, Changes: []belay.PreviewChange{}}
 	if err := cat.ApplicationErrors[def.Name]; err != nil && !s.given {
-		return out, err
+		return nil, out, err
 	}
 	if _, ok := cat.Projects[def.Spec.Project]; !ok && def.Spec.Project != belay.DefaultProject && !s.gone {
-		return out, &belay.Error{Code: belay.CodeNotFound, Origin: def.Origin, Message: fmt.Sprintf("project %q is not declared", def.Spec.Project)}
+		return nil, out, &belay.Error{Code: belay.CodeNotFound, Origin: def.Origin, Message: fmt.Sprintf("project %q is not declared", def.Spec.Project)}
 	}
 	project := projectOf(cat, def)
 	if s.gone {
 		var err error
 		if project, err = e.lastProject(ctx, newApp(def.Name), def); err != nil {
-			return out, err
+			return nil, out, err
 		}
 	}
 	// A worker may be at the same application: this target has an app of its own.
 	t := &target{app: newApp(def.Name), def: def, ref: s.ref, project: &project, cluster: def.Spec.Destination.Cluster}
 	if err := e.connection(t); err != nil {
+		return nil, out, err
+	}
+	if s.gone || s.given {
+		return t, out, nil
+	}
+	rev, err := e.at(ctx, v, s.ref)
+	if rev.Commit == "" {
+		return nil, out, err
+	}
+	t.rev, out.Revision = rev, rev.Commit
+	t.at = map[refKey]belay.Revision{s.ref: rev}
+	for _, k := range s.refs {
+		if t.at[k], err = e.at(ctx, v, k); t.at[k].Commit == "" {
+			return nil, out, err
+		}
+	}
+	return t, out, nil
+}
+
+func (e *Engine) previewOne(ctx context.Context, v view, s subject, f *foreseen) (belay.Preview, error) {
+	def, cat := s.def, v.catalog
+	t, out, err := e.previewTarget(ctx, v, s)
+	if err != nil || t == nil {
 		return out, err
 	}
+	t.foreseen = f
 	if s.gone {
 		out.Revision = v.rev.Commit
 		p := e.teardownPlan(t)
@@ -161,19 +243,6 @@ func (e *Engine) previewOne(ctx context.Context, v view, s subject) (belay.Previ
 		e.previewChanges(ctx, t, &p, &out)
 		e.previewLeaving(t, &out)
 		return out, nil
-	}
-	if !s.given {
-		rev, err := e.at(ctx, v, s.ref)
-		if rev.Commit == "" {
-			return out, err
-		}
-		t.rev, out.Revision = rev, rev.Commit
-		t.at = map[refKey]belay.Revision{s.ref: rev}
-		for _, k := range s.refs {
-			if t.at[k], err = e.at(ctx, v, k); t.at[k].Commit == "" {
-				return out, err
-			}
-		}
 	}
 	objs, err := e.previewObjects(ctx, t, s)
 	if err != nil {
@@ -231,7 +300,7 @@ func (e *Engine) teardownPlan(t *target) belay.Plan {
 	}
 	return plan.Build(plan.Input{Application: t.def, Project: t.project, Cluster: t.cluster, Live: t.conn.Live(t.def.Name), Lookup: t.conn.Lookup,
 		Claimant: func(belay.ObjectID) (string, belay.Origin, bool) { return "", belay.Origin{}, false },
-		Claimed:  func(id belay.ObjectID) bool { return e.claimedByOther(t.cluster, id, t.def.Name) }, Teardown: true})
+		Claimed:  func(id belay.ObjectID) bool { return e.claimed(t, id) }, Teardown: true})
 }
 
 func (e *Engine) previewObjects(ctx context.Context, t *target, s subject) ([]belay.Object, error) {
@@ -267,16 +336,41 @@ func (e *Engine) previewObjects(ctx context.Context, t *target, s subject) ([]be
 	for i := range objs {
 		kinds = append(kinds, belay.VersionKind{APIVersion: objs[i].APIVersion, Kind: objs[i].ID.Kind})
 	}
-	if !t.conn.Observe(kinds) {
+	if !observed(ctx, t.conn, kinds) {
 		return nil, &belay.Error{Code: belay.CodeUnavailable, Message: "looking at what the cluster has; try again in a moment"}
 	}
 	return objs, nil
 }
 
+// listPatience is how long a preview waits for kinds that nobody watched before.
+const listPatience = 15 * time.Second
+
+// observed has kinds watched and waits until they are listed: the first object of
+// a kind is no reason to have somebody ask twice.
+func observed(ctx context.Context, conn Cluster, kinds []belay.VersionKind) bool {
+	if conn.Observe(kinds) {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, listPatience)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if conn.Observe(kinds) {
+				return true
+			}
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
 func (e *Engine) previewChange(ctx context.Context, t *target, act belay.Action) belay.PreviewChange {
 	c := belay.PreviewChange{Verb: act.Verb, ID: act.ID, Wave: act.Wave, File: act.Origin.File, Line: act.Origin.Line, Drift: act.Drift}
 	if act.Blocked != nil {
-		c.Error = act.Blocked.Message
+		c.Error, c.Hint = act.Blocked.Message, act.Blocked.Hint
 		return c
 	}
 	permit, err := t.project.Permit(t.def, t.cluster, act.ID, act.ID.Namespace != "")

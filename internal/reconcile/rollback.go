@@ -295,7 +295,7 @@ func (e *Engine) previewsOf(ctx context.Context, w *work) []belay.Preview {
 			continue
 		}
 		refs := refsOf(&def, w.catalog)
-		p, err := e.previewOne(ctx, v, subject{def: &def, ref: refs[0], refs: refs})
+		p, err := e.previewOne(ctx, v, subject{def: &def, ref: refs[0], refs: refs}, nil)
 		if err != nil {
 			p.Errors = append(p.Errors, *asError(err, name))
 		}

@@ -161,9 +161,13 @@ func (e *Engine) claimant(t *target, id belay.ObjectID) (name string, at belay.O
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	name, at, ok = e.claims[t.cluster].claimant(id, owner)
+	cl := e.claims[t.cluster]
+	if t.foreseen != nil {
+		cl = t.foreseen.of(t.cluster, id, cl)
+	}
+	name, at, ok = cl.claimant(id, owner)
 	other := e.apps[owner]
-	if owner == t.def.Name || other == nil || other.def == nil {
+	if owner == t.def.Name || other == nil || other.def == nil || t.foreseen != nil && t.foreseen.apps[owner] {
 		other = nil // nobody has it whom Git knows
 	}
 	contested := ok && name != t.def.Name

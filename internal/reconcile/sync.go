@@ -220,11 +220,7 @@ func (e *Engine) plan(t *target, objs []belay.Object) (belay.Plan, plan.Gate) {
 			}
 			return name, at, ok
 		},
-		Claimed: func(id belay.ObjectID) bool {
-			e.mu.Lock()
-			defer e.mu.Unlock()
-			return e.claims[t.cluster].claimed(id, t.def.Name)
-		},
+		Claimed: func(id belay.ObjectID) bool { return e.claimed(t, id) },
 	})
 	for i := range p.Actions {
 		act := &p.Actions[i]
@@ -239,6 +235,17 @@ func (e *Engine) plan(t *target, objs []belay.Object) (belay.Plan, plan.Gate) {
 			}
 			return e.allow(t, act)
 		}}
+}
+
+// claimed says whether another application declares an object.
+func (e *Engine) claimed(t *target, id belay.ObjectID) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	cl := e.claims[t.cluster]
+	if t.foreseen != nil {
+		cl = t.foreseen.of(t.cluster, id, cl)
+	}
+	return cl != nil && cl.claimed(id, t.def.Name)
 }
 
 // verified tells the observer which managers need not be kept.
