@@ -145,6 +145,16 @@ func TestRollback(t *testing.T) {
 		t.Error("there is no commit")
 	}
 	s.awaitSynced("web", "api")
+
+	// What left Git has nothing to be compared with; what to do instead is said.
+	gone := w.commit("Remove it", map[string]string{"belay/api.yaml": ""})
+	s.hook()
+	s.awaitGone("api")
+	for _, args := range [][]string{{"api", "--to", v1, "--yes"}, {"--change", gone, "--yes"}} {
+		if _, stderr, code := s.cli(append([]string{"rollback"}, args...)...); code != 1 || !strings.Contains(stderr, "git revert COMMIT") {
+			t.Errorf("rollback %v: exit code %d: %s", args, code, stderr)
+		}
+	}
 }
 
 // A Project may want pull requests; a repository elsewhere gets a commit of its own;

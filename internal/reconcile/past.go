@@ -136,6 +136,9 @@ func (e *Engine) firstRef(name string) (refKey, error) {
 	defer e.mu.Unlock()
 	a := e.apps[name]
 	switch {
+	case a == nil && e.catalog != nil: // nobody knows any more whether there was one
+		return refKey{}, &belay.Error{Code: belay.CodeNotFound, Application: name, Message: fmt.Sprintf("there is no application %q", name),
+			Hint: "belay status lists them; one that left Git comes back with its definition: git revert COMMIT, or git checkout COMMIT -- FILE, then commit"}
 	case a == nil:
 		return refKey{}, e.notThere(name)
 	case a.def == nil:
