@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/client"
@@ -115,10 +116,15 @@ func (w *randomWorld) mutate() {
 	}
 }
 
-// known says whether an application stands in the cluster as Git has it.
+// known says whether an application stands in the cluster as Git has it. What was
+// just changed by hand the server may not have seen yet.
 func (w *randomWorld) known(app string) bool {
 	st, err := w.s.Status(w.t.Context(), client.Filter{})
-	return err == nil && wellAt(&st, app, w.repo.Resolve("main")) == nil // it may have died
+	if err != nil || wellAt(&st, app, w.repo.Resolve("main")) != nil {
+		return false // it may have died
+	}
+	out, err := w.differencesOf(app)
+	return err == nil && len(out) == 0
 }
 
 // meddle changes something in the cluster behind Belay's back.
@@ -163,9 +169,11 @@ func (w *randomWorld) meddle() {
 	}
 }
 
+// patchIfThere changes an object that Git may let go of at the same time.
 func (w *randomWorld) patchIfThere(ns, name, patch string) {
-	if _, ok := w.value(ns, name); ok {
-		w.patch(ns, name, "kubectl-edit", patch)
+	_, err := w.kube.CoreV1().ConfigMaps(ns).Patch(w.t.Context(), name, types.MergePatchType, []byte(patch), metav1.PatchOptions{FieldManager: "kubectl-edit"})
+	if err != nil && !apierrors.IsNotFound(err) {
+		w.t.Fatal(err)
 	}
 }
 
@@ -199,47 +207,55 @@ func (s *serveProcess) hookIfAlive() { _, _ = s.Push(s.w.t.Context(), s.w.url) }
 func (w *randomWorld) differences() error {
 	var out []string
 	for i := range randomApps {
-		app := fmt.Sprintf("app-%d", i)
-		list, err := w.kube.CoreV1().ConfigMaps(w.ns(app)).List(w.t.Context(), metav1.ListOptions{})
+		more, err := w.differencesOf(fmt.Sprintf("app-%d", i))
 		if err != nil {
-			w.t.Fatal(err)
+			return err
 		}
-		want := maps.Clone(w.want[app])
-		if before := w.broken[app]; before != nil {
-			want = maps.Clone(before)
-		}
-		if want != nil {
-			want["anchor"] = "a"
-		}
-		for j := range list.Items {
-			cm := &list.Items[j]
-			key := cm.Namespace + "/" + cm.Name
-			if version, ok := w.foreign[key]; ok || cm.Name == "kube-root-ca.crt" {
-				if ok && version != cm.ResourceVersion {
-					w.t.Fatalf("the foreign %s was touched", key)
-				}
-				continue
-			}
-			v, ok := want[cm.Name]
-			switch delete(want, cm.Name); {
-			case !ok:
-				out = append(out, "left over: "+app+"/"+cm.Name)
-			case v != cm.Data["value"]:
-				out = append(out, fmt.Sprintf("%s/%s is %q, want %q", app, cm.Name, cm.Data["value"], v))
-			case cm.Data["extra"] != "" || cm.Labels["extra"] != "":
-				out = append(out, app+"/"+cm.Name+" has what somebody added")
-			case cm.Labels[belay.LabelManaged] != "true":
-				out = append(out, app+"/"+cm.Name+" lacks its label")
-			}
-		}
-		for name := range want {
-			out = append(out, "missing: "+app+"/"+name)
-		}
+		out = append(out, more...)
 	}
 	if len(out) > 0 {
 		return errors.New(strings.Join(out, "; "))
 	}
 	return nil
+}
+
+func (w *randomWorld) differencesOf(app string) (out []string, err error) {
+	list, err := w.kube.CoreV1().ConfigMaps(w.ns(app)).List(w.t.Context(), metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	want := maps.Clone(w.want[app])
+	if before := w.broken[app]; before != nil {
+		want = maps.Clone(before)
+	}
+	if want != nil {
+		want["anchor"] = "a"
+	}
+	for i := range list.Items {
+		cm := &list.Items[i]
+		key := cm.Namespace + "/" + cm.Name
+		if version, ok := w.foreign[key]; ok || cm.Name == "kube-root-ca.crt" {
+			if ok && version != cm.ResourceVersion {
+				w.t.Fatalf("the foreign %s was touched", key)
+			}
+			continue
+		}
+		v, ok := want[cm.Name]
+		switch delete(want, cm.Name); {
+		case !ok:
+			out = append(out, "left over: "+app+"/"+cm.Name)
+		case v != cm.Data["value"]:
+			out = append(out, fmt.Sprintf("%s/%s is %q, want %q", app, cm.Name, cm.Data["value"], v))
+		case cm.Data["extra"] != "" || cm.Labels["extra"] != "":
+			out = append(out, app+"/"+cm.Name+" has what somebody added")
+		case cm.Labels[belay.LabelManaged] != "true":
+			out = append(out, app+"/"+cm.Name+" lacks its label")
+		}
+	}
+	for name := range want {
+		out = append(out, "missing: "+app+"/"+name)
+	}
+	return out, nil
 }
 
 // versionsOf are the resourceVersions of an application's objects.
