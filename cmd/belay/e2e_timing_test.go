@@ -143,10 +143,12 @@ func TestSuspend(t *testing.T) {
 	if out, stderr, code := s.cli("sync", "--all"); code != 0 || !strings.Contains(stderr, "until the database was moved") || strings.Contains(out, "a:") {
 		t.Errorf("a sync of all ends with %d: %s%s", code, out, stderr)
 	}
-	a = s.awaitMessage("a", "suspended: until the database was moved")
-	if a.Sync != belay.OutOfSync {
-		t.Errorf("it is %s", a.Sync)
-	}
+	devtest.Await(t, "it to be OutOfSync", func() error { // the drift is told before the pass that found it ends
+		if a, _ := s.app("a"); a.Sync != belay.OutOfSync || !strings.Contains(a.Message, "suspended: until the database was moved") {
+			return fmt.Errorf("it is %s: %q", a.Sync, a.Message)
+		}
+		return nil
+	})
 	s.kill()
 	s = w.serve()
 	s.keepsSaying("a", "suspended: until the database was moved")
@@ -179,10 +181,11 @@ func project(windows ...string) string {
 	return s
 }
 
-// denyUntil is a window that began in this minute and lasts until a moment.
-func denyUntil(end time.Time) string {
-	begin := time.Now().UTC().Truncate(time.Minute)
-	return fmt.Sprintf("kind: deny, schedule: '%d %d * * *', duration: %ds, reason: no changes now", begin.Minute(), begin.Hour(), int(end.Sub(begin).Seconds()))
+// deny is a window that began in this minute, lasts until a moment, and says why.
+func deny(lasts time.Duration, why string) (window string, end time.Time) {
+	now := time.Now().UTC()
+	begin, end := now.Truncate(time.Minute), now.Add(lasts)
+	return fmt.Sprintf("kind: deny, schedule: '%d %d * * *', duration: %ds, reason: %s", begin.Minute(), begin.Hour(), int(end.Sub(begin).Seconds()), why), end
 }
 
 // Outside of its windows nothing is written, no commit and no heal, until a
@@ -190,8 +193,9 @@ func denyUntil(end time.Time) string {
 func TestWindows(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	closed, _ := deny(6*time.Hour, "no changes now")
 	files := map[string]string{"belay/README.md": "Definitions.\n", "belay/a.yaml": application("a", "apps/a", "NS-a"), "apps/a/a.yaml": configMap("a", "1"),
-		"belay/project.yaml": project(denyUntil(time.Now().Add(6 * time.Hour)))}
+		"belay/project.yaml": project(closed)}
 	w.commit("A frozen application", files)
 	s := w.serve()
 	s.keepsSaying("a", "waits until", "because of the deny window", "no changes now")
@@ -227,28 +231,42 @@ func TestWindows(t *testing.T) {
 		t.Errorf("in a deny window%s", listing(r))
 	}
 
-	// A timer wakes it when the window ends.
-	end := time.Now().Add(20 * time.Second)
-	s.push("End it soon", map[string]string{"belay/project.yaml": project(denyUntil(end))})
-	s.awaitMessage("a", "waits until", "no changes now")
-	passes := s.metric("belay_passes_total")
-	w.awaitValue(w.ns("a"), "a", "2")
-	if at := time.Now(); at.Before(end.Add(-time.Second)) {
-		t.Errorf("written %s before the window ended", end.Sub(at))
-	}
-	s.awaitSynced("a")
-	if n := s.metric("belay_passes_total") - passes; n > 8 {
-		t.Errorf("%d passes to wait for a window", n)
+	// A timer wakes it when the window ends. One that was over before anybody saw the
+	// application wait for it shows nothing: then a longer one does.
+	for n, lasts := 3, 20*time.Second; ; n, lasts = n+1, 2*lasts {
+		value, waits := fmt.Sprint(n), false
+		window, end := deny(lasts, "no changes for a moment")
+		s.push("End it soon", map[string]string{"belay/project.yaml": project(window), "apps/a/a.yaml": configMap("a", value)})
+		devtest.Await(t, "the window to be read", func() error {
+			a, _ := s.app("a")
+			waits = strings.Contains(a.Message, "waits until") && strings.Contains(a.Message, "no changes for a moment")
+			if got, _ := w.value(w.ns("a"), "a"); !waits && got != value {
+				return fmt.Errorf("it is %s %q: %q", a.Sync, got, a.Message)
+			}
+			return nil
+		})
+		passes := s.metric("belay_passes_total")
+		w.awaitValue(w.ns("a"), "a", value)
+		if at := time.Now(); at.Before(end.Add(-time.Second)) {
+			t.Errorf("written %s before the window ended", end.Sub(at))
+		}
+		s.awaitSynced("a")
+		if n := s.metric("belay_passes_total") - passes; n > 8 {
+			t.Errorf("%d passes to wait for a window", n)
+		}
+		if waits {
+			break
+		}
 	}
 
 	// A sync that somebody asks for may be let through by a window, and what leaves
 	// Git waits like all else.
-	s.push("An allow window", map[string]string{"belay/project.yaml": project("kind: allow, schedule: '0 0 29 2 *', duration: 1m, manual: true"), "apps/a/a.yaml": configMap("a", "3")})
+	s.push("An allow window", map[string]string{"belay/project.yaml": project("kind: allow, schedule: '0 0 29 2 *', duration: 1m, manual: true"), "apps/a/a.yaml": configMap("a", "on request")})
 	s.awaitMessage("a", "waits until", "for the allow window")
 	if out, stderr, code := s.cli("sync", "a", "--wait"); code != 0 {
 		t.Fatalf("a sync on request ends with %d: %s%s", code, out, stderr)
 	}
-	w.awaitValue(w.ns("a"), "a", "3")
+	w.awaitValue(w.ns("a"), "a", "on request")
 	s.push("Remove it", map[string]string{"belay/a.yaml": ""})
 	s.keepsSaying("a", "removed from Git, but not deleted", "waits until")
 	s.push("No windows", map[string]string{"belay/project.yaml": project()})
@@ -263,11 +281,14 @@ func TestTimeoutAndSupersede(t *testing.T) {
 	w := newWorld(t)
 	late := func(value string) string { return configMap("late", value, annotated(belay.AnnotationWave, "1")) }
 	w.commit("It never gets ready", map[string]string{
-		"belay/a.yaml": application("a", "apps/a", "NS-a", "  sync: {timeout: 6s}\n"), "apps/a/a.yaml": documents(pods("web", "web:1", false), late("1")),
+		"belay/a.yaml": application("a", "apps/a", "NS-a"), "apps/a/a.yaml": documents(pods("web", "web:1", false), late("1")),
 		"belay/b.yaml": application("b", "apps/b", "NS-b"), "apps/b/b.yaml": documents(pods("web", "web:1", false), late("1")),
 	})
 	first := w.repo.Resolve("main")[:10]
 	s := w.serve()
+	// Its time begins where it waits, or the writes before might take all of it.
+	s.awaitMessage("a", "wave 1 waits for Deployment.apps")
+	s.push("Limit it", map[string]string{"belay/a.yaml": application("a", "apps/a", "NS-a", "  sync: {timeout: 6s}\n")})
 	a := s.awaitMessage("a", "was not finished within 6s", "wave 1 waits for Deployment.apps")
 	if a.Sync != belay.OutOfSync {
 		t.Errorf("it is %s", a.Sync)
@@ -286,7 +307,10 @@ func TestTimeoutAndSupersede(t *testing.T) {
 	s.awaitEvent(belay.EventSuperseded, "b | ", first, second)
 	s.keepsSaying("b", "wave 1 waits for Deployment.apps")
 	w.awaitValue(w.ns("b"), "late", "")
-	s.push("Mend both", map[string]string{"apps/a/a.yaml": documents(pods("web", "web:2", true), late("2")), "apps/b/b.yaml": documents(pods("web", "web:2", true), late("2"))})
+	s.push("Mend both", map[string]string{
+		"belay/a.yaml":  application("a", "apps/a", "NS-a"), // with time: what mends it is no race
+		"apps/a/a.yaml": documents(pods("web", "web:2", true), late("2")), "apps/b/b.yaml": documents(pods("web", "web:2", true), late("2")),
+	})
 	third := w.repo.Resolve("main")[:10]
 	s.awaitSynced("a", "b")
 	s.awaitEvent(belay.EventSuperseded, "b | ", second, third)
@@ -375,7 +399,8 @@ func TestAWindowClosesDuringASync(t *testing.T) {
 	})
 	s := w.serve()
 	s.awaitMessage("a", "wave 1 waits for Deployment.apps")
-	s.push("Close", map[string]string{"belay/project.yaml": project(denyUntil(time.Now().Add(6 * time.Hour)))})
+	closed, _ := deny(6*time.Hour, "no changes now")
+	s.push("Close", map[string]string{"belay/project.yaml": project(closed)})
 	devtest.Await(t, "the definitions to be read", func() error {
 		if _, stderr, code := s.cli("sync", "a"); code == 0 || !strings.Contains(stderr, "no changes now") {
 			return fmt.Errorf("a sync on request ends with %d: %s", code, stderr)
@@ -400,13 +425,15 @@ func TestHooksKeepTheTime(t *testing.T) {
 		"belay/suspended.yaml": application("suspended", "apps/ok", "NS-suspended", "  suspend: {reason: not yet}\n"),
 		"belay/waiting.yaml":   application("waiting", "apps/ok", "NS-waiting", "  dependsOn: [{name: slow}]\n"),
 		"apps/ok/a.yaml":       documents(configMap("a", "1"), hookJob("before", "PreSync", "")),
-		"belay/slow.yaml":      application("slow", "apps/slow", "NS-slow", "  sync: {timeout: 6s}\n"),
+		"belay/slow.yaml":      application("slow", "apps/slow", "NS-slow"),
 		"apps/slow/a.yaml":     documents(configMap("a", "1"), hookJob("hangs", "PreSync", "hold"), hookJob("tell", "SyncFail", "")),
 		"belay/failing.yaml":   application("failing", "apps/failing", "NS-failing", "  sync: {retry: {limit: 1, first: 100ms}}\n"),
 		"apps/failing/a.yaml":  documents(configMap("a", "1"), hookJob("fails", "PreSync", "fail")),
 	})
 	mark := w.cp.Mark(t)
 	s := w.serve()
+	s.awaitMessage("slow", "hangs") // its time begins where it waits, or the writes before might take all of it
+	s.push("Limit it", map[string]string{"belay/slow.yaml": application("slow", "apps/slow", "NS-slow", "  sync: {timeout: 6s}\n")})
 	s.awaitMessage("slow", "was not finished within 6s", "hangs")
 	s.awaitEvent(belay.EventHook, "slow | ", "tell", "SyncFail hook succeeded")
 	s.awaitMessage("failing", "fails", "tried 2 times")
