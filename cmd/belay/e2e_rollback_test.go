@@ -54,9 +54,12 @@ func TestRollback(t *testing.T) {
 	w.awaitValue(w.ns("web"), "own", "web-2")
 
 	// What can be gone back to is listed.
-	if out := s.rollback("web"); !strings.Contains(out, v1[:10]) || !strings.Contains(out, "(now) succeeded: Two") || !strings.Contains(out, "Ada Tester") {
-		t.Errorf("the list is\n%s", out)
-	}
+	devtest.Await(t, "both deployments to be listed", func() error { // an end may be on the record later than it shows
+		if out := s.rollback("web"); !strings.Contains(out, v1[:10]) || !strings.Contains(out, "(now) succeeded: Two") || !strings.Contains(out, "Ada Tester") {
+			return fmt.Errorf("the list is\n%s", out)
+		}
+		return nil
+	})
 	// A dry run shows it all and does nothing.
 	head := w.repo.Resolve("main")
 	out := s.rollback("web", "--to", v1[:9], "--dry-run")
@@ -266,6 +269,7 @@ func TestHold(t *testing.T) {
 	w.awaitValue(w.ns("api"), "a", "3")
 	w.patch(w.ns("web"), "a", "kubectl-edit", `{"data":{"value":"by hand"}}`)
 	w.awaitValue(w.ns("web"), "a", "1")
+	s.awaitEvent(belay.EventHealed, "web | ConfigMap "+w.ns("web")+"/a") // it was answered, and is no write of later
 	if got, _ := w.value(w.ns("web"), "b"); got != "" {
 		t.Error("a newer commit touched what is held")
 	}
@@ -315,7 +319,7 @@ func TestAutomaticRollback(t *testing.T) {
 	w := newWorld(t)
 	crd := strings.Replace(w.crd("Database", "Namespaced"), "      schema:\n", "      subresources: {status: {}}\n      schema:\n", 1)
 	crd += "            status: {type: object, x-kubernetes-preserve-unknown-fields: true}\n"
-	shop := application("shop", "apps/shop", "NS-shop", "  sync: {rollback: {window: 60s, hold: 1h}}\n")
+	shop := application("shop", "apps/shop", "NS-shop", "  sync: {rollback: {window: 3m, hold: 1h}}\n")
 	w.commit("One", map[string]string{
 		"belay/kinds.yaml": application("kinds", "apps/kinds", "NS-kinds"), "apps/kinds/crd.yaml": crd, "belay/rule.yaml": w.healthRule("Up"),
 		"belay/shop.yaml": shop, "apps/shop/database.yaml": w.custom("Database", "main", "1"), "apps/shop/web.yaml": configMap("web", "1"),
@@ -394,6 +398,7 @@ func TestHoldOutlivesTheServer(t *testing.T) {
 	s = w.serve()
 	w.awaitValue(w.ns("web"), "a", "1")
 	s.awaitMessage("web", "held at "+v1[:10])
+	s.awaitEvent(belay.EventSynced, "web | ", "synced to "+v1[:10]) // the write was answered, and is none of later
 	s.kill()
 	w.commit("Three", files("3"))
 	mark := w.cp.Mark(t)
@@ -432,7 +437,7 @@ func TestAutomaticRollbackOnABranch(t *testing.T) {
 	project := "apiVersion: belay.dev/v1alpha1\nkind: Project\nmetadata: {name: default}\nspec:\n  sources: [{repo: \"**\"}]\n  destinations: [{}]\n  clusterKinds: [\"*\"]\n  rollback: {push: pullRequest, branchPrefix: back/}\n"
 	first := w.commit("One", map[string]string{
 		"belay/kinds.yaml": application("kinds", "apps/kinds", "NS-kinds"), "apps/kinds/crd.yaml": crd, "belay/rule.yaml": w.healthRule("Up"), "belay/project.yaml": project,
-		"belay/shop.yaml":         application("shop", "apps/shop", "NS-shop", "  dependsOn: [{name: kinds}]\n  sync: {rollback: {window: 40s}, retry: {limit: 1, first: 100ms}}\n"),
+		"belay/shop.yaml":         application("shop", "apps/shop", "NS-shop", "  dependsOn: [{name: kinds}]\n  sync: {rollback: {window: 3m}, retry: {limit: 1, first: 100ms}}\n"),
 		"apps/shop/database.yaml": w.custom("Database", "main", "1"), "apps/shop/web.yaml": configMap("web", "1"),
 		"belay/other.yaml": application("other", "apps/other", "NS-other"), "apps/other/a.yaml": configMap("a", "1"),
 	})
@@ -445,10 +450,16 @@ func TestAutomaticRollbackOnABranch(t *testing.T) {
 	s.awaitApps("shop", "kinds", "other")
 
 	// One that cannot be written goes back as well.
+	mark := w.cp.Mark(t)
 	s.push("Two", map[string]string{"apps/shop/web.yaml": configMap("web", "2"), "apps/shop/wrong.yaml": "apiVersion: v1\nkind: Service\nmetadata: {name: wrong}\nspec: {ports: [{port: 99999999}]}\n"})
-	w.awaitValue(w.ns("shop"), "web", "2")
 	s.awaitEvent(belay.EventHold, "shop", "its deployment failed")
 	w.awaitValue(w.ns("shop"), "web", "1")
+	devtest.Await(t, "the other object to be written, and written back", func() error {
+		if n := len(slices.DeleteFunc(w.order(mark), func(o string) bool { return o != "patch configmaps/web" })); n != 2 {
+			return fmt.Errorf("it was written %d times", n)
+		}
+		return nil
+	})
 	s.awaitEvent(belay.EventRollback, "shop", "it waits on branch back/shop-"+first[:10])
 	if got := w.repo.Git("show", "back/shop-"+first[:10]+":apps/shop/web.yaml"); !strings.Contains(got, `value: "1"`) {
 		t.Errorf("on the branch stands\n%s", got)
@@ -465,7 +476,7 @@ func TestAutomaticRollbackOnABranch(t *testing.T) {
 	})
 
 	// Others go on, and what went wrong is not tried again.
-	mark := w.cp.Mark(t)
+	mark = w.cp.Mark(t)
 	s.push("Of another", map[string]string{"apps/other/a.yaml": configMap("a", "2")})
 	s.awaitApps("other")
 	for _, r := range w.writes(mark) {
