@@ -54,7 +54,7 @@ func ServeHTTP(t testing.TB, root string, o HTTPOptions) *HTTP {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &HTTP{t: t, tls: o.TLS, user: o.User, password: o.Password, addr: "127.0.0.1:0"}
+	h := &HTTP{t: t, tls: o.TLS, user: o.User, password: o.Password, addr: quietAddress()}
 	h.backend = &cgi.Handler{
 		Path: filepath.Join(strings.TrimSpace(string(exec)), "git-http-backend"),
 		Env: append(gitEnv(), "GIT_PROJECT_ROOT="+root, "GIT_HTTP_EXPORT_ALL=1", "REMOTE_USER=tester",
