@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -486,20 +487,38 @@ func (s *serveProcess) push(subject string, files map[string]string) {
 	s.hook()
 }
 
-// readAll returns every file below a directory by its path, for those the filter takes.
+// readAll returns every file below a directory by its path, for those the filter
+// takes. A server may be at work there: files come and go meanwhile.
 func readAll(t testing.TB, dir string, take func(path string) bool) map[string]string {
 	t.Helper()
 	out := map[string]string{}
 	err := filepath.WalkDir(dir, func(p string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !d.Type().IsRegular() || !take(p) {
-			return err
+		if err == nil && !d.IsDir() && d.Type().IsRegular() && take(p) {
+			var b []byte
+			if b, err = os.ReadFile(p); err == nil {
+				out[p] = string(b)
+			}
 		}
-		b, err := os.ReadFile(p)
-		out[p] = string(b)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// leave removes the data directory at the end of the test, which is no error of the
+// test while a git that a killed server ran still writes to it.
+func (w *world) leave() {
+	deadline := time.After(devtest.Patience)
+	for os.RemoveAll(w.data) != nil {
+		select {
+		case <-deadline:
+			return // who made the directory tells that it stays
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }

@@ -58,6 +58,7 @@ func newWorldOn(t testing.TB, cp *devtest.ControlPlane) *world {
 	w.kube, w.dynamic = kubernetes.NewForConfigOrDie(cfg), dynamic.NewForConfigOrDie(cfg)
 	w.user = "system:serviceaccount:" + w.home + ":belay"
 	w.kubeconfig = w.account()
+	t.Cleanup(w.leave)
 	t.Cleanup(w.verifyLedger)
 	t.Cleanup(w.clear)
 	return w
