@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/devtest"
 	"github.com/belaydev/belay/internal/render"
 	"github.com/belaydev/belay/internal/sops/sopstest"
 	"github.com/belaydev/belay/internal/source"
@@ -39,7 +40,7 @@ var decryptKey = []byte("0123456789abcdef0123456789abcdef")
 func decryptPool(t *testing.T, s *sealer) (pool *render.Pool, pipe func() string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "pipe")
-	pool, err := render.NewPool(render.Options{Key: decryptKey, Workers: 1, Sealer: s, Command: []string{os.Args[0], recorderArgument, file}})
+	pool, err := render.NewPool(render.Options{Key: decryptKey, Workers: 1, Deadline: devtest.Patience, Sealer: s, Command: []string{os.Args[0], recorderArgument, file}})
 	if err != nil {
 		t.Fatal(err)
 	}
