@@ -34,6 +34,9 @@ func TestAdoptAndRecreate(t *testing.T) {
 	s.awaitMessage("a", "refused", "kubectl-create", "spec.sync.adopt")
 	w.awaitValue(ns, "theirs", "1")
 	w.awaitValue(ns, "refused", "x")
+	for _, name := range []string{"theirs", "frozen", "anew"} { // the plan is to know of all of them
+		s.awaitEvent(belay.EventApplied, "ConfigMap "+ns+"/"+name)
+	}
 	s.awaitEvent(belay.EventApplied, "ConfigMap "+ns+"/theirs", "adopted")
 	anew := w.uid(ns, "anew")
 
@@ -54,7 +57,7 @@ func TestAdoptAndRecreate(t *testing.T) {
 	}
 	s.crashAt("recreate", 1)
 	w.repo.Branch("main", allowed)
-	s.hook()
+	s.hookIfAlive() // it may be dead before it answers
 	devtest.Await(t, "the server to die", func() error {
 		if !s.ended() {
 			return errors.New("it lives")
@@ -134,7 +137,7 @@ func TestServiceAccountNamespaceAndConfirmations(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		w.ignore(w.kube.RbacV1().ClusterRoleBindings().Delete(t.Context(), w.home+"-deployer", metav1.DeleteOptions{}))
+		w.ignore(w.kube.RbacV1().ClusterRoleBindings().Delete(w.cleanUp(), w.home+"-deployer", metav1.DeleteOptions{}))
 	})
 	project := func(confirm string) string {
 		return fmt.Sprintf("apiVersion: belay.dev/v1alpha1\nkind: Project\nmetadata: {name: web}\nspec:\n  sources: [{repo: \"**\"}]\n  destinations: [{}]\n"+
@@ -176,7 +179,7 @@ func TestServiceAccountNamespaceAndConfirmations(t *testing.T) {
 	s.push("Nothing of a", map[string]string{"apps/other": "x"})
 	s.awaitSynced("a")
 	// Kinds of other tests come and go; what serves them is looked at.
-	ours := slices.DeleteFunc(w.requests(mark), func(r devtest.Request) bool { return r.Resource == "" || strings.HasSuffix(r.Group, ".example.com") })
+	ours := slices.DeleteFunc(w.requests(mark), func(r devtest.Request) bool { return r.Resource == "" || w.foreign(r.Group) })
 	if len(ours) > 0 {
 		t.Errorf("requests at rest%s", listing(ours))
 	}

@@ -41,16 +41,18 @@ func TestTheRecordTellsWhoChangedWhat(t *testing.T) {
 		return stdout
 	}
 	var found deploymentList
-	devtest.Await(t, "the end of the deployment to be on record", func() error {
-		found = deploymentList{}
-		if err := json.Unmarshal([]byte(ask("history", "shop", "--changed", "value:", "--since", "1h", "-o", "json")), &found); err != nil {
-			return err
-		}
-		if len(found.Deployments) != 2 || slices.ContainsFunc(found.Deployments, func(d belay.Deployment) bool { return d.Result != belay.Succeeded }) {
-			return fmt.Errorf("it has %+v", found.Deployments)
-		}
-		return nil
-	})
+	for _, app := range []string{"mail", "shop"} {
+		devtest.Await(t, "the end of the deployments of "+app+" to be on record", func() error {
+			found = deploymentList{}
+			if err := json.Unmarshal([]byte(ask("history", app, "--changed", "value:", "--since", "1h", "-o", "json")), &found); err != nil {
+				return err
+			}
+			if len(found.Deployments) != 2 || slices.ContainsFunc(found.Deployments, func(d belay.Deployment) bool { return d.Result != belay.Succeeded }) {
+				return fmt.Errorf("it has %+v", found.Deployments)
+			}
+			return nil
+		})
+	}
 	id := found.Deployments[0].ID
 	show := ask("audit", "show", id)
 	for _, want := range []string{"of shop on", "Ada Tester", "Grace Hopper", commit, w.expand("update    ConfigMap NS-shop/settings"), `-  value: "1"`, `+  value: "2"`, "Went out with the same Change", "mail"} {

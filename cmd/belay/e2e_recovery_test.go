@@ -96,6 +96,9 @@ func (w *world) take(out map[string]string, groupVersion, resource string) error
 	if err != nil {
 		return err
 	}
+	if w.foreign(gv.Group) {
+		return nil
+	}
 	list, err := w.dynamic.Resource(gv.WithResource(resource)).List(w.t.Context(), metav1.ListOptions{LabelSelector: belay.LabelInstance + "=" + w.instance})
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -130,9 +131,12 @@ func TestRotatedKubeconfig(t *testing.T) {
 	s.push("Change", map[string]string{"apps/a/a.yaml": configMap("a", "2")})
 	w.awaitValue(w.ns("a"), "a", "2")
 	s.awaitSynced("a")
-	if !strings.Contains(s.log.String(), `"using new credentials"`) {
-		t.Error("it does not say so")
-	}
+	devtest.Await(t, "the log to say so", func() error { // its lines come through a pipe
+		if !strings.Contains(s.log.String(), `"using new credentials"`) {
+			return errors.New("it does not")
+		}
+		return nil
+	})
 	for _, q := range w.cp.Requests(t, mark, devtest.Filter{UserAgent: "belay/", Verbs: []string{"list"}}) {
 		if q.User == r.user() && q.Resource == "configmaps" {
 			t.Errorf("it began anew: %s", q)

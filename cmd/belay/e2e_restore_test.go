@@ -81,10 +81,11 @@ func TestRepositoryMoved(t *testing.T) {
 func TestNamespaceDeletedByHand(t *testing.T) {
 	t.Parallel()
 	w, s, names := restorable(t)
-	before, err := w.inventory()
-	if err != nil {
-		t.Fatal(err)
-	}
+	var before map[string]string
+	devtest.Await(t, "what there is", func() (err error) { // a group of another test may be going
+		before, err = w.inventory()
+		return err
+	})
 	uid := w.uid(w.ns("app-00"), "config")
 	w.make(w.ns("app-00"), "stays", "", nil, nil) // or the namespace may be there again before anybody saw it go
 	w.patch(w.ns("app-00"), "stays", "kubectl-edit", `{"metadata":{"finalizers":["example.com/stays"]}}`)
@@ -235,11 +236,17 @@ func TestLedgerFetchedBack(t *testing.T) {
 		}
 		ledger := gittest.OpenRepo(t, filepath.Join(w.data, ledgerDir))
 		ledger.Git("merge-base", "--is-ancestor", tip, "ledger/main") // fails the test if it is not
-		if all, _, err := s.Deployments(t.Context(), belay.RecordQuery{Applications: []string{"app-03"}}); err != nil || len(all) < 2 {
-			t.Errorf("%s: %d deployments of app-03 are known, %v", loss.name, len(all), err)
-		} else if all[0].Revision != first || all[0].Result != belay.Succeeded {
-			t.Errorf("%s: the newest deployment of app-03 is %+v", loss.name, all[0])
-		}
+		// The end of the newest may be told anew.
+		devtest.Await(t, loss.name+": the deployments of app-03 to be known", func() error {
+			all, _, err := s.Deployments(t.Context(), belay.RecordQuery{Applications: []string{"app-03"}})
+			if err != nil || len(all) < 2 {
+				return fmt.Errorf("%d are, %v", len(all), err)
+			}
+			if all[0].Revision != first || all[0].Result != belay.Succeeded {
+				return fmt.Errorf("the newest is %+v", all[0])
+			}
+			return nil
+		})
 	}
 }
 

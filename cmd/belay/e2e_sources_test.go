@@ -1,12 +1,14 @@
 package main
 
 import (
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/client"
+	"github.com/belaydev/belay/internal/devtest"
 	"github.com/belaydev/belay/internal/gittest"
 )
 
@@ -36,6 +38,11 @@ func TestOtherRepositories(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		// What was seen in the cluster may be answered later than that.
+		devtest.Await(t, "the commit to be reached", func() error {
+			st, commit := s.state(), other.Resolve("main")
+			return errors.Join(wellAt(&st, "by-url", commit), wellAt(&st, "by-name", commit))
+		})
 	}
 	well("1")
 	for i, value := range []string{"2", "3", "4"} {
