@@ -7,6 +7,9 @@
 // no Git, no Kubernetes library, no HTTP, no clock.
 package belay
 
+// ownPrefix is that of the names of all labels and annotations that are Belay's.
+const ownPrefix = "belay.dev/"
+
 // Names that Belay writes on the objects it applies. They are the inventory:
 // there is no other record of what was applied.
 const (

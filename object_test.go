@@ -32,10 +32,11 @@ func TestNewObjectSaysWhatIsWrong(t *testing.T) {
 		`{"kind":"X"}`:                        "apiVersion is missing",
 		`{"apiVersion":"v1"}`:                 "kind is missing",
 		`{"apiVersion":"v1","kind":"Secret"}`: "metadata.name of the Secret is missing",
-		`{"apiVersion":"v1","kind":"Pod","metadata":{"generateName":"x-"}}`:                                          "generateName",
-		`{"apiVersion":"v1","kind":"Pod","metadata":{"name":5}}`:                                                     "metadata.name must be a string",
-		`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"x","annotations":{"belay.dev/wave":"first"}}}`:          "belay.dev/wave",
-		`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"x","annotations":{"argocd.argoproj.io/sync-wave":""}}}`: "argocd.argoproj.io/sync-wave",
+		`{"apiVersion":"v1","kind":"Pod","metadata":{"generateName":"x-"}}`:                                                                                                  "generateName",
+		`{"apiVersion":"v1","kind":"Pod","metadata":{"name":5}}`:                                                                                                             "metadata.name must be a string",
+		`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"x","annotations":{"belay.dev/wave":"first"}}}`:                                                                  "belay.dev/wave",
+		`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"x","annotations":{"argocd.argoproj.io/sync-wave":""}}}`:                                                         "argocd.argoproj.io/sync-wave",
+		`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"x","annotations":{"belay.dev/prunne":"disabled","belay.dev/weve":"1","belay.dev/id":"a","x.belay.dev/y":"z"}}}`: "annotation belay.dev/prunne of Pod x means nothing; there are belay.dev/adopt, belay.dev/delete, ",
 	} {
 		if _, err := belay.NewObject([]byte(manifest), belay.Origin{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", manifest, err, want)

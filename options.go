@@ -2,6 +2,7 @@ package belay
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -86,9 +87,25 @@ func OptionsOf(annotations map[string]string) ObjectOptions {
 	return o
 }
 
-// checkOptions refuses values that mean nothing: somebody who wrote "true" for
-// "disabled" would find out when the object is gone.
+// chosen are the annotations by which people say what is to be done with an object.
+var chosen = []string{AnnotationAdopt, AnnotationDelete, AnnotationHook, AnnotationHookDelete, AnnotationPrune, AnnotationRecreate,
+	AnnotationReplace, AnnotationVariables, AnnotationWave}
+
+// stamped are those that Belay writes: they are in what was copied from a cluster.
+var stamped = []string{AnnotationID, AnnotationDigest, AnnotationSet, AnnotationDeletion, AnnotationCreatedFor, AnnotationHookRun}
+
+// checkOptions refuses names and values that mean nothing: somebody who wrote "prunne",
+// or "true" for "disabled", would find out when the object is gone.
 func checkOptions(annotations map[string]string, id ObjectID) error {
+	unknown := ""
+	for name := range annotations {
+		if strings.HasPrefix(name, ownPrefix) && !slices.Contains(chosen, name) && !slices.Contains(stamped, name) && (unknown == "" || name < unknown) {
+			unknown = name
+		}
+	}
+	if unknown != "" {
+		return fmt.Errorf("annotation %s of %s means nothing; there are %s", unknown, id, strings.Join(chosen, ", "))
+	}
 	for _, name := range []string{AnnotationPrune, AnnotationAdopt, AnnotationRecreate, AnnotationReplace} {
 		if v, ok := annotations[name]; ok && Choice(v) != Enabled && Choice(v) != Disabled {
 			return fmt.Errorf("annotation %s of %s must be %q or %q, not %q", name, id, Enabled, Disabled, v)

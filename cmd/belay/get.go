@@ -194,7 +194,7 @@ With "-o json" the output is {"applications": [...]}, sorted by name.`,
 				Applications []belay.ApplicationStatus `json:"applications"`
 			}{apps})
 		}
-		return printStatus(env.printer(), &belay.Status{Applications: apps})
+		return printStatus(env.printer(), &belay.Status{Applications: apps}, filter)
 	}
 	return cmd
 }

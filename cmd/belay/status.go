@@ -69,9 +69,10 @@ func newStatus(env *env) *cobra.Command {
 		if *out != outputTable {
 			err = env.write(*out, st)
 		} else {
-			err = printStatus(env.printer(), &st)
+			err = printStatus(env.printer(), &st, filter)
 		}
-		if err == nil && exitCode && !allWell(&st) {
+		// A misspelt project must not pass for one in which all is well.
+		if err == nil && exitCode && (!allWell(&st) || len(st.Applications) == 0 && narrowed(filter) != "") {
 			return errDiffers
 		}
 		return err
@@ -89,9 +90,20 @@ func allWell(st *belay.Status) bool {
 	return len(troubles(st)) == 0
 }
 
-func printStatus(p *term.Printer, st *belay.Status) error {
+// narrowed says to what applications a filter narrows a list, beside their names.
+func narrowed(f client.Filter) (words string) {
+	if f.Project != "" {
+		words += fmt.Sprintf(" of project %q", f.Project)
+	}
+	if f.Cluster != "" {
+		words += fmt.Sprintf(" for cluster %q", f.Cluster)
+	}
+	return words
+}
+
+func printStatus(p *term.Printer, st *belay.Status, f client.Filter) error {
 	if len(st.Applications) == 0 {
-		if _, err := fmt.Fprintln(p, "No applications."); err != nil {
+		if _, err := fmt.Fprintf(p, "No applications%s.\n", narrowed(f)); err != nil {
 			return err
 		}
 	} else if err := p.Print(applicationTable(st.Applications)); err != nil {
@@ -161,7 +173,7 @@ func (e *env) watchStatus(ctx context.Context, c *client.Client, f client.Filter
 		var shown strings.Builder
 		buf := *p
 		buf.Redirect(&shown)
-		if err := printStatus(&buf, &st); err != nil {
+		if err := printStatus(&buf, &st, f); err != nil {
 			return err
 		}
 		if !first && shown.String() == last {
