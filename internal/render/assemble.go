@@ -42,19 +42,13 @@ func (a *assembler) fail(e *belay.Error) {
 	a.errs = append(a.errs, e)
 }
 
-// err sorts the errors by place and joins the first of them. Of a plain file
-// only the first counts: what follows a broken document is noise.
+// err sorts the errors by place and joins the first of them.
 func (a *assembler) err() error {
 	slices.SortStableFunc(a.errs, func(x, y *belay.Error) int {
 		return cmp.Or(cmp.Compare(x.Origin.File, y.Origin.File), cmp.Compare(x.Origin.Line, y.Origin.Line))
 	})
 	var errs []error
-	last := ""
-	for _, e := range a.errs {
-		if len(errs) == maxProblems || a.kind == "plain" && last != "" && e.Origin.File == last {
-			continue
-		}
-		last = e.Origin.File
+	for _, e := range a.errs[:min(len(a.errs), maxProblems)] {
 		errs = append(errs, e)
 	}
 	switch len(errs) {

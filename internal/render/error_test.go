@@ -51,7 +51,7 @@ func TestErrorsOfManyFilesComeTogether(t *testing.T) {
 	for _, e := range errs {
 		places = append(places, e.Origin.String())
 	}
-	if got := strings.Join(places, " "); got != "a/00.yaml:1 a/05.yaml:4 a/06.yaml:1" {
+	if got := strings.Join(places, " "); got != "a/00.yaml:1 a/00.yaml:5 a/05.yaml:4 a/06.yaml:1" {
 		t.Errorf("places %s: %v", got, errs)
 	}
 }

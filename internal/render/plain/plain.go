@@ -154,7 +154,7 @@ func read(out *wire.Output, file string, data []byte) {
 				}
 				out.Fail(wire.Problem{File: file, Line: it.Line, Message: "not a Kubernetes object: " + missing,
 					Hint: "add what is missing, or leave the file out with spec.source.directory.exclude"})
-				return
+				continue
 			}
 			out.Add(file, it.Line, it.Manifest)
 		}
