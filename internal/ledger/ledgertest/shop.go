@@ -33,10 +33,10 @@ func (l *Ledger) Shop() {
 	l.Deploy(shop(1, ada, "Open the shop", "", at(16, 9, 0), belay.Succeeded, web("shop:1.0", 2)))
 	l.Deploy(shop(2, edsger, "Release 1.1", grace, at(18, 14, 30), belay.Succeeded, web("shop:1.1", 2)))
 	drift := belay.Event{Time: at(20, 22, 5), Type: belay.EventDrift, Application: "shop", Cluster: "production", Project: "web", Object: "Deployment.apps shop/web",
-		Actor: "kubectl-edit", Message: "changed by kubectl-edit: .spec.replicas",
-		Detail: &belay.Detail{Drift: &belay.Drift{Taken: []string{".spec.replicas"}, Manager: "kubectl-edit", Operation: "Update", Time: at(20, 22, 4)}}}
+		Actor: "kubectl-edit", Message: "changed: spec.replicas by kubectl-edit (Update)",
+		Detail: &belay.Detail{Drift: &belay.Drift{Taken: []string{"spec.replicas"}, Manager: "kubectl-edit", Operation: "Update", Time: at(20, 22, 4)}}}
 	healed := drift
-	healed.Time, healed.Type, healed.Actor, healed.Message = at(20, 22, 6), belay.EventHealed, "", "put back to what Git says"
+	healed.Time, healed.Type, healed.Actor, healed.Message = at(20, 22, 6), belay.EventHealed, "", "set back to what Git declares"
 	l.Append(drift, healed)
 	l.Append(belay.Event{Time: at(24, 13, 40), Type: belay.EventRevision, Repo: "https://git.example.org/fleet.git", Ref: "main", Revision: Hash(3), Actor: grace,
 		Message: "main is at " + Hash(3)[:7] + ": Double the replicas of everything for the sale"})
