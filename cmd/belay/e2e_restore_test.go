@@ -239,8 +239,11 @@ func TestLedgerFetchedBack(t *testing.T) {
 		// The end of the newest may be told anew.
 		devtest.Await(t, loss.name+": the deployments of app-03 to be known", func() error {
 			all, _, err := s.Deployments(t.Context(), belay.RecordQuery{Applications: []string{"app-03"}})
-			if err != nil || len(all) < 2 {
-				return fmt.Errorf("%d are, %v", len(all), err)
+			if err != nil {
+				return err
+			}
+			if len(all) < 2 {
+				return fmt.Errorf("%d are", len(all))
 			}
 			if all[0].Revision != first || all[0].Result != belay.Succeeded {
 				return fmt.Errorf("the newest is %+v", all[0])
