@@ -218,10 +218,11 @@ func TestWritersSeeOneAnother(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "ledger.git")
 		o := ledger.Options{Dir: dir, Writer: name, Key: key(t, "key"), Remote: &remote{dir: dir, url: there}}
 		ledger.Hasty(&o)
-		ledgers[name], dirs[name] = open(t, o), dir
+		l := open(t, o)
+		ledgers[name], dirs[name] = l, dir
 		wg.Go(func() {
 			for i := range 30 {
-				if _, err := ledgers[name].Record(t.Context(), started(i)); err != nil {
+				if _, err := l.Record(t.Context(), started(i)); err != nil {
 					t.Error(err)
 				}
 			}
