@@ -7,8 +7,8 @@
 // no Git, no Kubernetes library, no HTTP, no clock.
 package belay
 
-// ownPrefix is that of the names of all labels and annotations that are Belay's.
-const ownPrefix = "belay.dev/"
+// OwnPrefix is that of the names of all labels and annotations that are Belay's.
+const OwnPrefix = "belay.dev/"
 
 // Names that Belay writes on the objects it applies. They are the inventory:
 // there is no other record of what was applied.

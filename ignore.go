@@ -57,7 +57,7 @@ func essential(pointer []string) bool {
 
 // isMark says whether a path is that of a label or annotation of Belay's own.
 func isMark(path []string) bool {
-	return len(path) >= 3 && path[0] == "metadata" && (path[1] == "labels" || path[1] == "annotations") && strings.HasPrefix(path[2], ownPrefix)
+	return len(path) >= 3 && path[0] == "metadata" && (path[1] == "labels" || path[1] == "annotations") && strings.HasPrefix(path[2], OwnPrefix)
 }
 
 // CutPointers takes the fields that pointers lead to out of a decoded manifest,

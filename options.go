@@ -99,7 +99,7 @@ var stamped = []string{AnnotationID, AnnotationDigest, AnnotationSet, Annotation
 func checkOptions(annotations map[string]string, id ObjectID) error {
 	unknown := ""
 	for name := range annotations {
-		if strings.HasPrefix(name, ownPrefix) && !slices.Contains(chosen, name) && !slices.Contains(stamped, name) && (unknown == "" || name < unknown) {
+		if strings.HasPrefix(name, OwnPrefix) && !slices.Contains(chosen, name) && !slices.Contains(stamped, name) && (unknown == "" || name < unknown) {
 			unknown = name
 		}
 	}

@@ -117,10 +117,13 @@ func (b *bench) serve(ctx context.Context) (*server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the log: %w", err)
 	}
+	args := []string{"serve", "--log-format", "json", "--log-level", cmp.Or(b.logLevel, "info"), "--repo", b.repo.url(), "--kubeconfig", b.kubeconfig,
+		"--data", filepath.Join(b.dir, "data"), "--listen", "127.0.0.1:0", "--instance", b.instance, "--pprof-listen", b.pprof}
+	if b.interval > 0 {
+		args = append(args, "--interval", b.interval.String())
+	}
 	p, url, err := start(ctx, xec.Command{Path: b.belay, Inherit: []string{"HOME", "GOMAXPROCS", "GOGC", "GOMEMLIMIT"},
-		Env: []string{"PATH=" + cmp.Or(b.path, os.Getenv("PATH"))},
-		Args: []string{"serve", "--interval", cmp.Or(b.interval, 30*time.Second).String(), "--log-format", "json", "--log-level", cmp.Or(b.logLevel, "info"), "--repo", b.repo.url(), "--kubeconfig", b.kubeconfig,
-			"--data", filepath.Join(b.dir, "data"), "--listen", "127.0.0.1:0", "--instance", b.instance, "--pprof-listen", b.pprof}}, log,
+		Env: []string{"PATH=" + cmp.Or(b.path, os.Getenv("PATH"))}, Args: args}, log,
 		func(line string) (string, bool) {
 			var said struct{ Msg, URL string }
 			err := json.Unmarshal([]byte(line), &said)

@@ -53,7 +53,7 @@ type diskPart struct {
 // look takes a sample. While the server is down there is none.
 func (s *soak) look(ctx context.Context) error {
 	var l *life
-	if err := s.patiently(ctx, func() (up bool) { l, up = s.server.up(); return up }); err != nil {
+	if err := s.patiently(ctx, func() bool { l, _ = s.server.now(); return l != nil }); err != nil {
 		return err
 	}
 	if l == nil {

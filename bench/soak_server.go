@@ -42,12 +42,6 @@ func (s *soakServer) now() (*life, error) {
 	return s.running, nil
 }
 
-// up is the process that serves, if one does.
-func (s *soakServer) up() (*life, bool) {
-	l, err := s.now()
-	return l, err == nil
-}
-
 func (s *soakServer) start(ctx context.Context, c *soak) error {
 	log, err := os.OpenFile(c.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {

@@ -163,7 +163,7 @@ func vital(p fieldpath.Path) bool {
 		return false
 	}
 	return len(p) == 1 && (*last.FieldName == "apiVersion" || *last.FieldName == "kind") ||
-		len(p) == 3 && strings.HasPrefix(*last.FieldName, "belay.dev/")
+		len(p) == 3 && strings.HasPrefix(*last.FieldName, belay.OwnPrefix)
 }
 
 // restore gives fields of an object the values that they have in another, but for
@@ -182,7 +182,7 @@ func restore(u, from *unstructured.Unstructured, fields []fieldpath.Path) {
 
 func withMarks(names, marked map[string]string) map[string]string {
 	for k, v := range marked {
-		if strings.HasPrefix(k, "belay.dev/") {
+		if strings.HasPrefix(k, belay.OwnPrefix) {
 			if names == nil {
 				names = map[string]string{}
 			}

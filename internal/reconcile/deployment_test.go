@@ -509,6 +509,27 @@ func holdRender() (hold func(string), held <-chan bool, release func()) {
 	}, came, sync.OnceFunc(func() { close(goOn) })
 }
 
+// restingWorld is one in which web was deployed and nothing is left to be done.
+func restingWorld(t *testing.T) *fakeWorld {
+	t.Helper()
+	w := newFakeWorld(t)
+	w.commit(ada, "first", map[string]string{"belay/web.yaml": fakeApp("web"), "apps/web/a": "1"})
+	w.start()
+	w.settled("web")
+	w.await("rest", w.e.Settled)
+	return w
+}
+
+// subjects are those of the commits that deployments bring.
+func subjects(started []belay.Event) (named []string) {
+	for _, ev := range started {
+		for _, c := range ev.Detail.Commits {
+			named = append(named, c.Subject)
+		}
+	}
+	return named
+}
+
 // awaitRef waits until the engine knows that the branch moved.
 func (w *fakeWorld) awaitRef(commit string) {
 	w.t.Helper()
@@ -542,11 +563,7 @@ func TestCommitsThatComeWhileItRenders(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newFakeWorld(t)
-			w.commit(ada, "first", map[string]string{"belay/web.yaml": fakeApp("web"), "apps/web/a": "1"})
-			w.start()
-			w.settled("web")
-			w.await("rest", w.e.Settled)
+			w := restingWorld(t)
 			hold, held, release := holdRender()
 			defer release()
 			if c.restart {
@@ -565,12 +582,7 @@ func TestCommitsThatComeWhileItRenders(t *testing.T) {
 			release()
 			w.settled("web")
 			w.await("rest", w.e.Settled)
-			var named []string
-			for _, ev := range w.l.events(belay.EventSyncStarted) {
-				for _, c := range ev.Detail.Commits {
-					named = append(named, c.Subject)
-				}
-			}
+			named := subjects(w.l.events(belay.EventSyncStarted))
 			for _, want := range []string{"first", "earlier", "another"} {
 				if wanted := want != "earlier" || c.earlier["x"] == ""; wanted && !slices.Contains(named, want) {
 					t.Errorf("the deployments name %q, and not %q", named, want)
@@ -585,11 +597,7 @@ func TestCommitsThatComeWhileItRenders(t *testing.T) {
 func TestCommitsBeforeTheFirstDeployment(t *testing.T) {
 	t.Parallel()
 	for _, restart := range []bool{false, true} {
-		w := newFakeWorld(t)
-		w.commit(ada, "first", map[string]string{"belay/web.yaml": fakeApp("web"), "apps/web/a": "1"})
-		w.start()
-		w.settled("web")
-		w.await("rest", w.e.Settled)
+		w := restingWorld(t)
 		hold, held, release := holdRender()
 		w.last.Store(&hold)
 		if restart {
@@ -611,12 +619,7 @@ func TestCommitsBeforeTheFirstDeployment(t *testing.T) {
 		release()
 		w.settled("web", "new")
 		w.await("rest", w.e.Settled)
-		var named []string
-		for _, ev := range of(w.l.events(belay.EventSyncStarted), "new") {
-			for _, c := range ev.Detail.Commits {
-				named = append(named, c.Subject)
-			}
-		}
+		named := subjects(of(w.l.events(belay.EventSyncStarted), "new"))
 		if slices.Sort(named); !slices.Equal(slices.Compact(named), []string{"changed", "declared"}) {
 			t.Errorf("restart %v: its deployments name %q", restart, named)
 		}

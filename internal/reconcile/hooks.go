@@ -319,7 +319,7 @@ func (e *Engine) hookOutcome(t *target, act *belay.Action, err error) {
 func (e *Engine) leftovers(t *target, hooks []belay.Object, gate plan.Gate) []belay.Action {
 	over := t.app.hooks.rec.Over || !t.desired.hooked()
 	declaredOrClaimed := func(id belay.ObjectID) bool {
-		return has(t.desired.objects, id) || e.claimedByOther(t.cluster, id, t.def.Name)
+		return has(t.desired.objects, id) || e.claimed(t, id)
 	}
 	all := plan.HookLeftovers(t.conn.Live(t.def.Name), hooks, declaredOrClaimed, over, t.def.Spec.Sync.Prune)
 	return slices.DeleteFunc(all, func(a belay.Action) bool {

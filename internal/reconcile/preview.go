@@ -248,6 +248,9 @@ func (e *Engine) previewOne(ctx context.Context, v view, s subject, f *foreseen)
 	if err != nil {
 		return out, err
 	}
+	if err := awaitListed(ctx, t.conn, objs); err != nil {
+		return out, err
+	}
 	objs, _ = plan.SplitHooks(objs)
 	p, _ := e.plan(t, objs)
 	out.Digest, out.Unchanged, out.Held = p.Digest, p.Unchanged, p.Held
@@ -332,24 +335,21 @@ func (e *Engine) previewObjects(ctx context.Context, t *target, s subject) ([]be
 		}
 		objs, t.desired = rendered, d
 	}
-	kinds := []belay.VersionKind{}
-	for i := range objs {
-		kinds = append(kinds, belay.VersionKind{APIVersion: objs[i].APIVersion, Kind: objs[i].ID.Kind})
-	}
-	if !observed(ctx, t.conn, kinds) {
-		return nil, &belay.Error{Code: belay.CodeUnavailable, Message: "looking at what the cluster has; try again in a moment"}
-	}
 	return objs, nil
 }
 
 // listPatience is how long a preview waits for kinds that nobody watched before.
 const listPatience = 15 * time.Second
 
-// observed has kinds watched and waits until they are listed: the first object of
-// a kind is no reason to have somebody ask twice.
-func observed(ctx context.Context, conn Cluster, kinds []belay.VersionKind) bool {
+// awaitListed has the kinds of objects watched and waits until they are listed: the
+// first object of a kind is no reason to have somebody ask twice.
+func awaitListed(ctx context.Context, conn Cluster, objs []belay.Object) error {
+	kinds := []belay.VersionKind{}
+	for i := range objs {
+		kinds = append(kinds, belay.VersionKind{APIVersion: objs[i].APIVersion, Kind: objs[i].ID.Kind})
+	}
 	if conn.Observe(kinds) {
-		return true
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, listPatience)
 	defer cancel()
@@ -359,10 +359,10 @@ func observed(ctx context.Context, conn Cluster, kinds []belay.VersionKind) bool
 		select {
 		case <-tick.C:
 			if conn.Observe(kinds) {
-				return true
+				return nil
 			}
 		case <-ctx.Done():
-			return false
+			return &belay.Error{Code: belay.CodeUnavailable, Message: "looking at what the cluster has; try again in a moment"}
 		}
 	}
 }

@@ -161,11 +161,7 @@ func (e *Engine) claimant(t *target, id belay.ObjectID) (name string, at belay.O
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	cl := e.claims[t.cluster]
-	if t.foreseen != nil {
-		cl = t.foreseen.of(t.cluster, id, cl)
-	}
-	name, at, ok = cl.claimant(id, owner)
+	name, at, ok = e.claimsOn(t, id).claimant(id, owner)
 	other := e.apps[owner]
 	if owner == t.def.Name || other == nil || other.def == nil || t.foreseen != nil && t.foreseen.apps[owner] {
 		other = nil // nobody has it whom Git knows

@@ -241,11 +241,17 @@ func (e *Engine) plan(t *target, objs []belay.Object) (belay.Plan, plan.Gate) {
 func (e *Engine) claimed(t *target, id belay.ObjectID) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	cl := e.claims[t.cluster]
-	if t.foreseen != nil {
-		cl = t.foreseen.of(t.cluster, id, cl)
-	}
+	cl := e.claimsOn(t, id)
 	return cl != nil && cl.claimed(id, t.def.Name)
+}
+
+// claimsOn has the claims on an object that count for a target. Called with e.mu.
+func (e *Engine) claimsOn(t *target, id belay.ObjectID) *claims {
+	now := e.claims[t.cluster]
+	if t.foreseen != nil {
+		return t.foreseen.of(t.cluster, id, now)
+	}
+	return now
 }
 
 // verified tells the observer which managers need not be kept.
