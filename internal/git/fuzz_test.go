@@ -57,7 +57,7 @@ func FuzzParseRefs(f *testing.F) {
 
 // A URL is refused, or can be shown: it has no password in it.
 func FuzzURL(f *testing.F) {
-	for _, s := range []string{"https://user:secret-pass@host/x.git", "git@host:path/x", "ssh://git@host:22/x", "file:///x", "/x", "ext::sh -c id", "-oProxyCommand=x", "http://[::1]:80/x"} {
+	for _, s := range []string{"https://user:secret-pass@host/x.git", "git@host:path/x", "ssh://git@host:22/x", "file:///x", "/x", "ext::sh -c id", "-oProxyCommand=x", "http://[::1]:80/x", "http://a@b@c", "https://a@b?c@d"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, raw string) {

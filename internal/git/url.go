@@ -52,8 +52,9 @@ func parseURL(raw string) (location, error) {
 		return location{raw: raw, scheme: "ssh", scp: true, user: m[1], host: host, path: path.Clean("/" + m[3])}, nil
 	}
 	u, err := url.Parse(raw)
-	if err != nil {
-		return location{}, invalidURL(raw, "not a URL", urlForms) // the cause quotes the URL
+	if err != nil { // the cause quotes the URL, and nobody knows where a password in it ends
+		scheme, rest, _ := strings.Cut(raw, "://")
+		return location{}, invalidURL(scheme+"://"+rest[strings.LastIndexByte(rest, '@')+1:], "not a URL", urlForms)
 	}
 	l := location{raw: raw, scheme: strings.ToLower(u.Scheme), user: u.User.Username(),
 		host: strings.ToLower(u.Hostname()), port: u.Port(), path: path.Clean("/" + u.Path)}
@@ -93,7 +94,12 @@ func (l location) fetchURL() string {
 	if l.user == "" || l.scheme == "ssh" || l.scheme == "file" {
 		return l.raw
 	}
-	return (*xec.Scrubber)(nil).String(l.raw)
+	scheme, rest, _ := strings.Cut(l.raw, "://")
+	authority := rest
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		authority = rest[:i]
+	}
+	return scheme + "://" + rest[strings.LastIndexByte(authority, '@')+1:]
 }
 
 func (l location) display() string { return l.fetchURL() }

@@ -40,6 +40,7 @@ func TestURLErrors(t *testing.T) {
 	for _, u := range []string{
 		"", "-oProxyCommand=x", "ext::sh -c 'touch /tmp/x'", "fd::17", "relative/path", "ftp://host/a", "https://user:sesame99@host/a",
 		"ssh://-oProxyCommand=x/a", "-x@host:a", "https:///a", "a b", "https://host/a\nb", "https://user:sesame99@host/%zz",
+		"https://user:a/sesame99@host/a", "https://user:a@sesame99@host/a", "foo://user:a@sesame99@host/a", "ssh://user:a@sesame99@host/a",
 	} {
 		_, err := CleanURL(u)
 		if err == nil {
@@ -50,6 +51,8 @@ func TestURLErrors(t *testing.T) {
 	}
 	for in, want := range map[string]string{
 		"https://ghp_token@github.com/a/b": "https://github.com/a/b",
+		"https://ghp@token@github.com/a/b": "https://github.com/a/b",
+		"https://token@host/a?b@c":         "https://host/a?b@c",
 		"ssh://git@host/a":                 "ssh://git@host/a",
 		"git@host:a/b":                     "git@host:a/b",
 		"/srv/a":                           "/srv/a",

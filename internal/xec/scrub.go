@@ -58,9 +58,10 @@ func NewScrubber(values ...string) *Scrubber {
 }
 
 var (
-	// A token is often given as the user's name, so all of it goes.
-	httpUserinfo  = regexp.MustCompile(`(?i)(https?://)[^\s/@'"]+@`)
-	otherUserinfo = regexp.MustCompile(`(?i)([a-z][a-z0-9+.-]*://[^\s/:@'"]*):[^\s/@'"]*@`)
+	// A token is often given as the user's name, so all of it goes. A password may
+	// hold an @ that nobody escaped: what is left starts after the last.
+	httpUserinfo  = regexp.MustCompile(`(?i)(https?://)[^\s/'"]+@`)
+	otherUserinfo = regexp.MustCompile(`(?i)([a-z][a-z0-9+.-]*://[^\s/:'"]*):[^\s/'"]*@`)
 	authorization = regexp.MustCompile(`(?i)(authorization:\s*\w+\s+)\S+`)
 )
 

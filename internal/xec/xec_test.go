@@ -260,7 +260,9 @@ func TestScrubber(t *testing.T) {
 		"line DDDDEEEE of it":                  "line [redacted] of it",
 		"abc stays":                            "abc stays",
 		"https://token@host/a":                 "https://host/a",
+		"https://a:b@token@host/a or /x@y":     "https://host/a or /x@y",
 		"ssh://git:pw@host/a":                  "ssh://git@host/a",
+		"ssh://me@home:p@w@host/a@b":           "ssh://me@home@host/a@b",
 		"git@host:path":                        "git@host:path",
 		"Authorization: Basic Zm9vOmJhcg== ok": "Authorization: Basic [redacted] ok",
 	} {
