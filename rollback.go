@@ -41,10 +41,27 @@ type NewCommit struct {
 	// Parent is the commit that it changes.
 	Parent string
 	Edits  []TreeEdit
-	// Author is "Name <address>", or a name.
-	Author  string
-	Message string
+	// Author is "Name <address>", or a name; Committer likewise, Belay itself for "".
+	Author, Committer string
+	Message           string
+	// Sign makes of a raw commit one with a signature; nil leaves it as it is.
+	Sign func(raw []byte) (signed []byte, err error)
 }
+
+// CommitSigner is whose signature the commits of a server have.
+type CommitSigner struct {
+	// Committer of the commits, "Name <address>".
+	Committer string `json:"committer" doc:"Committer of the commits that this server makes, as Name <address>."`
+	// Key is the public key.
+	Key string `json:"key" doc:"Public SSH key that signs them: what spec.signatures.signers of a Project and forges take."`
+	// Fingerprint of the key, as ssh-keygen(1) prints it.
+	Fingerprint string `json:"fingerprint" doc:"Fingerprint of the key, as ssh-keygen prints it."`
+	// AllowedSigner is the key as a line of a file of allowed signers.
+	AllowedSigner string `json:"allowedSigner" doc:"The same as a line of a file of allowed signers."`
+}
+
+// String is "NAME <ADDRESS> (FINGERPRINT)".
+func (s CommitSigner) String() string { return s.Committer + " (" + s.Fingerprint + ")" }
 
 // RollbackRequest asks that applications become what they were at an earlier
 // revision. Either To or Change is set.
@@ -84,8 +101,9 @@ type Rollback struct {
 	Previews []Preview `json:"previews,omitempty" doc:"What would change in the clusters; only of a dry run."`
 	// Hold is the one that began, or would.
 	Hold *Hold `json:"hold,omitempty" doc:"The hold that begins with it."`
-	// Problem is why there is a hold and no commit.
-	Problem *Error `json:"problem,omitempty" doc:"Why no commit was made although the hold began."`
+	// Problem is why there is a hold and no commit, or why the commit of a dry run
+	// would not be pushed.
+	Problem *Error `json:"problem,omitempty" doc:"Why no commit was made although the hold began; of a dry run, why none would be pushed."`
 }
 
 // RolledBack is one application that goes back.
@@ -113,6 +131,11 @@ type RollbackCommit struct {
 	Commit string        `json:"commit" doc:"The commit; known before it is pushed."`
 	Files  []ChangedFile `json:"files" doc:"Files that it changes."`
 	Pushed bool          `json:"pushed,omitempty" doc:"Whether it was pushed."`
+	// Signer is who signed it; Unsigned is why nobody did.
+	Signer   string `json:"signer,omitempty" doc:"Committer and key that signed it. A patch of it has no signature."`
+	Unsigned string `json:"unsigned,omitempty" doc:"Why it is not signed, where it is not."`
+	// MustBeSigned is true where it is deployed only with a signature.
+	MustBeSigned bool `json:"mustBeSigned,omitempty" doc:"Whether commits of that branch have to be signed to be deployed."`
 	// Compare is where a pull request is opened.
 	Compare string `json:"compare,omitempty" doc:"Page on which a pull request can be opened."`
 	Message string `json:"message,omitempty" doc:"Message of the commit."`

@@ -92,6 +92,11 @@ func TestMethods(t *testing.T) {
 	if err != nil || b.Version != "v0.0.0-test" {
 		t.Errorf("Version: %+v, %v", b, err)
 	}
+	signer := belay.CommitSigner{Committer: "Belay <belay@localhost>", Key: "ssh-ed25519 AAAA", Fingerprint: "SHA256:x", AllowedSigner: "belay@localhost ssh-ed25519 AAAA"}
+	e.Set(func(s *servertest.State) { s.Signer = signer })
+	if got, err := c.CommitSigner(ctx); err != nil || got != signer {
+		t.Errorf("CommitSigner: %+v, %v", got, err)
+	}
 	facts := belay.ClusterFacts{Version: "v1", APIVersions: []string{"v1"}, Digest: "d",
 		Kinds: map[belay.VersionKind]belay.KindFacts{{APIVersion: "v1", Kind: "Secret"}: {Resource: "secrets", Namespaced: true}}}
 	preview := []belay.Preview{{Application: "web", Changes: []belay.PreviewChange{}}}

@@ -35,3 +35,10 @@ func (c *Client) Release(ctx context.Context, name string, req belay.ReleaseRequ
 	var body struct{}
 	return c.do(ctx, http.MethodPost, "/api/v1/applications/"+url.PathEscape(name)+"/release", nil, req, &body)
 }
+
+// CommitSigner is whose signature the commits have that the server makes.
+func (c *Client) CommitSigner(ctx context.Context) (belay.CommitSigner, error) {
+	var out belay.CommitSigner
+	err := c.do(ctx, http.MethodGet, "/api/v1/commit-signer", nil, nil, &out)
+	return out, err
+}

@@ -14,7 +14,10 @@ import (
 )
 
 // commits fits the mirrors of a source.Hub to what the engine needs for commits.
-type commits struct{ *source.Hub }
+type commits struct {
+	*source.Hub
+	signing *commitSigning
+}
 
 // commitTree is the tree of one commit of a mirror.
 type commitTree struct {
@@ -146,6 +149,7 @@ func (c commits) Commit(ctx context.Context, url string, n belay.NewCommit) (str
 	if err != nil {
 		return "", err
 	}
+	n.Committer = c.signing.committer
 	return m.MakeCommit(ctx, n)
 }
 
@@ -170,4 +174,13 @@ func (c commits) Patch(ctx context.Context, url, commit string) (string, error) 
 	}
 	b, err := m.Patch(ctx, commit)
 	return string(b), err
+}
+
+// Signer implements reconcile.Committer.
+func (c commits) Signer() (reconcile.CommitSigner, error) {
+	key, err := c.signing.key()
+	if err != nil {
+		return reconcile.CommitSigner{}, err
+	}
+	return reconcile.CommitSigner{CommitSigner: c.signing.public(key), Sign: key.Commit}, nil
 }

@@ -138,6 +138,7 @@ func (s *serving) started(o *serveOptions) belay.Event {
 	add(o.ledger.remote != "", "--ledger-remote "+o.ledger.remote)
 	add(o.signing.signers != "", "--config-signers "+o.signing.signers)
 	add(o.signing.require, "--require-signed-config")
+	add(o.commits.key != "", "--commit-signing-key "+o.commits.key)
 	return belay.Event{Type: belay.EventStarted, Repo: s.parts.repo, Ref: o.ref,
 		Message: fmt.Sprintf("belay %s started with %s", version.Get().Version, strings.Join(flags, " "))}
 }

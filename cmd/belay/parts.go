@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,6 +53,9 @@ type partsOptions struct {
 	log           *slog.Logger
 	sourceChanged func(url string)
 	rewritten     func(url, ref, old, now string)
+	// signing is what the commits that are made have for a committer and a key; nil
+	// where none is made.
+	signing *commitSigning
 	// lenient lets encrypted values be unknown where the keys cannot be had.
 	lenient bool
 	// own reads Secrets of the server's own cluster; nil asks that cluster.
@@ -96,7 +100,7 @@ func newParts(o partsOptions) (*parts, error) {
 		return nil, err
 	}
 	p.sources = &sources{Hub: p.hub, interval: o.interval, own: own}
-	p.committer = commits{p.hub}
+	p.committer = commits{p.hub, cmp.Or(o.signing, &commitSigning{})}
 	p.provenance = &provenance{hub: p.hub, own: own, path: filepath.Join(o.data.path, acceptedFile), log: o.log}
 	p.renderer = &renderer{pool: p.pool, cache: cache}
 	p.connector = conn

@@ -41,8 +41,12 @@ when Git says the same, with "belay release", or when its time is over. With
 --change COMMIT takes back together all applications that a commit changed, each
 to what it had before.
 
-Where nothing may be pushed, --patch FILE writes the commit for "git am". A
-Project with "rollback: {push: pullRequest}" has it pushed to a branch of its own.
+The server signs the commit ("belay signing-key" shows with what). Where commits
+have to be signed and its key is not trusted, nothing is pushed, and it says so.
+
+Where nothing may be pushed, --patch FILE writes the commit for "git am"; a patch
+has no signature, "git am -S" gives it yours. A Project with
+"rollback: {push: pullRequest}" has it pushed to a branch of its own.
 
 REVISION may be abbreviated. DEPLOYMENT is the ID of a deployment on record.
 With "-o json" the output is what was done, or with --dry-run what would be.`
@@ -167,13 +171,17 @@ func (e *env) rollback(ctx context.Context, c *client.Client, name string, f *ro
 	case f.patch != "":
 		return e.writePatches(f.patch, &plan)
 	}
+	refused := error(nil)
+	if !f.req.DryRun && plan.Problem != nil && plan.Hold == nil { // nothing would come of it
+		refused, plan.Problem = plan.Problem, nil
+	}
 	if *f.out == outputTable {
 		if err := e.showRollback(&plan, true); err != nil {
 			return err
 		}
 	}
-	if f.req.DryRun {
-		return nil
+	if f.req.DryRun || refused != nil {
+		return refused
 	}
 	if len(plan.Commits) == 0 && plan.Hold == nil && plan.Problem == nil {
 		if *f.out != outputTable {
@@ -227,6 +235,11 @@ func (e *env) showRollback(r *belay.Rollback, diffs bool) error {
 		for _, f := range c.Files {
 			fmt.Fprintf(&b, "  %-8s %s\n", f.Change, term.Clean(f.Path))
 		}
+		if c.Signer != "" {
+			fmt.Fprintf(&b, "It is signed by %s.\n", term.Clean(c.Signer))
+		} else {
+			fmt.Fprintf(&b, "It is not signed: %s.\n", term.Clean(c.Unsigned))
+		}
 	}
 	if len(r.Commits) == 0 && r.Problem == nil && r.Hold == nil {
 		b.WriteString("\nGit says the same already: there is nothing to commit.\n")
@@ -277,9 +290,18 @@ func (e *env) showDone(r *belay.Rollback) error {
 	return err
 }
 
-// writePatches writes the commits as files for git am.
+// writePatches writes the commits as files for git am. A patch has no signature, so
+// it is not told what that of the commit would be.
 func (e *env) writePatches(file string, r *belay.Rollback) error {
-	if err := e.showRollback(r, false); err != nil {
+	shown := *r
+	shown.Problem, shown.Commits = nil, slices.Clone(r.Commits)
+	for i := range shown.Commits {
+		shown.Commits[i].Signer, shown.Commits[i].Unsigned = "", "a patch has no signature"
+		if shown.Commits[i].MustBeSigned {
+			shown.Commits[i].Unsigned += ", and to be deployed it needs one: git am -S signs it as you"
+		}
+	}
+	if err := e.showRollback(&shown, false); err != nil {
 		return err
 	}
 	for i, c := range r.Commits {
@@ -290,7 +312,11 @@ func (e *env) writePatches(file string, r *belay.Rollback) error {
 		if err := os.WriteFile(name, []byte(c.Patch), 0o644); err != nil {
 			return fmt.Errorf("write the patch: %w", err)
 		}
-		if _, err := fmt.Fprintf(e.stdout, "\nWrote %s; in a clone of %s on %s: git am %s && git push\n", name, term.Clean(c.Repo), term.Clean(c.Branch), name); err != nil {
+		am := "git am"
+		if c.MustBeSigned {
+			am += " -S"
+		}
+		if _, err := fmt.Fprintf(e.stdout, "\nWrote %s; in a clone of %s on %s: %s %s && git push\n", name, term.Clean(c.Repo), term.Clean(c.Branch), am, name); err != nil {
 			return err
 		}
 	}

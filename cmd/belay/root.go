@@ -96,7 +96,7 @@ func newRoot(env *env) *cobra.Command {
 	}
 	add(groupRun, newServe(env), newDemo(env), newDrill(env))
 	add(groupAsk, newStatus(env), newGet(env), newSync(env), newRollback(env), newRelease(env), newWait(env), newEvents(env), newHistory(env),
-		newAudit(env), newDelivery(env))
+		newAudit(env), newDelivery(env), newSigningKey(env))
 	add(groupAuthor, newLint(env), newRender(env), newPlan(env), newHealth(env))
 	add("", newVersion(env), newCompletion(env))
 	root.SetHelpCommand(newHelp(root))

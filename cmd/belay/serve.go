@@ -97,6 +97,7 @@ cluster it runs in, and needs nobody else.`,
 	o.open.addFlags(f)
 	o.ledger.addFlags(f)
 	o.signing.addFlags(f)
+	o.commits.addFlags(f)
 	_ = cmd.MarkFlagRequired("repo") // the flag is defined above
 	return cmd
 }
@@ -113,6 +114,7 @@ type serveOptions struct {
 	open           openOptions
 	ledger         ledgerOptions
 	signing        configSigning
+	commits        commitOptions
 
 	interval   time.Duration
 	log        *slog.Logger
@@ -219,8 +221,12 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 	})
 	s.recorder = &recorder{bus: s.bus, ledger: s.ledger, grown: func() { s.index.Wake(); s.idler.Touch() }}
 	s.denials = &denials{publish: s.recorder.Publish, now: time.Now}
+	commits, err := o.commits.signing(data.path, o.log)
+	if err != nil {
+		return nil, err
+	}
 	s.parts, err = newParts(partsOptions{
-		repo: o.repo, instance: o.instance, kubeconfig: o.kubeconfig, plugins: o.plugins, namespaces: o.namespaces,
+		signing: commits, repo: o.repo, instance: o.instance, kubeconfig: o.kubeconfig, plugins: o.plugins, namespaces: o.namespaces,
 		ownCredentials: o.ownCredentials, lease: s.lease, interval: o.interval, data: data, log: o.log,
 		sourceChanged: func(url string) { s.engine.SourceChanged(url) },
 		rewritten:     func(url, ref, old, now string) { s.engine.HistoryRewritten(url, ref, old, now) },

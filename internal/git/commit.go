@@ -13,7 +13,7 @@ import (
 	"github.com/belaydev/belay"
 )
 
-// The committer of every commit that is made here.
+// The committer of a commit that names none, and the author of one by nobody.
 const (
 	committerName = "Belay"
 	committerMail = "belay@localhost"
@@ -80,8 +80,33 @@ func (m *Mirror) makeCommit(ctx context.Context, c belay.NewCommit) (string, err
 		return "", err
 	}
 	name, mail := person(c.Author)
-	return run([]byte(c.Message), []string{"GIT_AUTHOR_NAME=" + name, "GIT_AUTHOR_EMAIL=" + mail,
-		"GIT_COMMITTER_NAME=" + committerName, "GIT_COMMITTER_EMAIL=" + committerMail}, "commit-tree", "-p", c.Parent, "-F", "-", tree)
+	byName, byMail := person(c.Committer)
+	id, err := run([]byte(c.Message), []string{"GIT_AUTHOR_NAME=" + name, "GIT_AUTHOR_EMAIL=" + mail,
+		"GIT_COMMITTER_NAME=" + byName, "GIT_COMMITTER_EMAIL=" + byMail}, "commit-tree", "-p", c.Parent, "-F", "-", tree)
+	if err != nil || c.Sign == nil {
+		return id, err
+	}
+	return m.signCommit(ctx, id, c.Sign)
+}
+
+// signCommit makes the commit anew with a signature. The one without stays in the
+// mirror until it is tidied, and nobody sees it.
+func (m *Mirror) signCommit(ctx context.Context, id string, sign func([]byte) ([]byte, error)) (string, error) {
+	raw, err := m.local("cat-file", "commit", id).Output(ctx, maxRaw)
+	if err != nil {
+		return "", err
+	}
+	signed, err := sign(raw)
+	if err != nil {
+		return "", err
+	}
+	cmd := m.local("hash-object", "-t", "commit", "-w", "--stdin")
+	cmd.Stdin = bytes.NewReader(signed)
+	out, err := cmd.Output(ctx, 1<<10)
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimSpace(string(out)), nil
 }
 
 // validPath refuses what no checkout should have to deal with.

@@ -11,6 +11,7 @@ import (
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/git"
 	"github.com/belaydev/belay/internal/gittest"
+	"github.com/belaydev/belay/internal/signature"
 )
 
 // A commit is made of edits, without a checkout: it changes what they name and
@@ -63,6 +64,52 @@ func TestMakeCommit(t *testing.T) {
 		if _, err := m.MakeCommit(ctx, belay.NewCommit{Parent: base, Edits: []belay.TreeEdit{{Path: p, Entry: file}}}); err == nil {
 			t.Errorf("path %q is taken", p)
 		}
+	}
+}
+
+// A commit is signed as it is, with the committer that it names; one that cannot be
+// signed is none.
+func TestMakeSignedCommit(t *testing.T) {
+	repo := gittest.NewRepo(t)
+	base := repo.Commit("main", "base", map[string]string{"a": "1"})
+	m := mirrorOf(t, repo)
+	ctx := t.Context()
+	b, err := signature.GenerateKey("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := signature.ParseKey(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := belay.NewCommit{Parent: base, Author: "Ada Tester <ada@example.org>", Committer: "Robot <12+robot[bot]@example.org>", Sign: key.Commit,
+		Message: "Sign it: ä\n\n-----BEGIN SSH SIGNATURE-----\nis no signature\n\n\n", Edits: []belay.TreeEdit{{Path: "a", Entry: belay.TreeEntry{Mode: belay.ModeFile}, Content: []byte("2")}}}
+	id, err := m.MakeCommit(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Push(ctx, id, "main"); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "allowed")
+	if err := os.WriteFile(file, []byte(key.AllowedSigner("12+robot[bot]@example.org")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := repo.Git("-c", "gpg.ssh.allowedSignersFile="+file, "log", "-1", "--format=%G? %GF %an <%ae> %cn <%ce> %s", "main"),
+		"G "+key.Fingerprint()+" Ada Tester <ada@example.org> Robot <12+robot[bot]@example.org> Sign it: ä"; got != want {
+		t.Errorf("the commit is\n%s\nwant\n%s", got, want)
+	}
+	if got := repo.Git("show", "main:a"); got != "2" {
+		t.Errorf("a is %q", got)
+	}
+	repo.Git("fsck", "--strict")
+	c.Sign = func([]byte) ([]byte, error) { return nil, errors.New("the key is gone") }
+	if id, err := m.MakeCommit(ctx, c); err == nil || id != "" || !strings.Contains(err.Error(), "the key is gone") {
+		t.Errorf("without its key: %q, %v", id, err)
+	}
+	c.Sign = func(raw []byte) ([]byte, error) { return append([]byte("nonsense"), raw...), nil }
+	if id, err := m.MakeCommit(ctx, c); err == nil {
+		t.Errorf("nonsense became the commit %s", id)
 	}
 }
 

@@ -265,6 +265,10 @@ func (e *Engine) commitByItself(p *past, why string, tell func(string)) {
 	if err != nil && ctx.Err() == nil {
 		be := asError(err, p.name)
 		e.Logger.Warn("automatic rollback not committed", "application", p.name, "error", be.Error())
-		tell("it is held at " + p.rev.Short() + ", but no commit was made: " + be.Message)
+		what := be.Message
+		if be.Hint != "" { // nobody is at a terminal to be told how that is mended
+			what += " (" + be.Hint + ")"
+		}
+		tell("it is held at " + p.rev.Short() + ", but no commit was made: " + what)
 	}
 }

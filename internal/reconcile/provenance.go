@@ -156,13 +156,7 @@ func (e *Engine) vouched(ctx context.Context, k refKey, rev belay.Revision) (bel
 	if last != nil && last.newest == rev.Commit && last.rules == digest {
 		return last.accepted, errorOf(last.err)
 	}
-	accepted := ""
-	if last != nil {
-		accepted = last.accepted.Commit
-	}
-	if accepted == "" && e.Provenance != nil {
-		accepted = e.Provenance.Accepted(k.url, k.ref, k.project)
-	}
+	accepted := e.acceptedLast(k)
 	err := e.checkSigned(ctx, k, rev.Commit, accepted, rules)
 	now := &judged{rules: digest, newest: rev.Commit, accepted: rev}
 	if err != nil && belay.CodeOf(err) != belay.CodeDenied {
@@ -188,6 +182,18 @@ func (e *Engine) vouched(ctx context.Context, k refKey, rev belay.Revision) (bel
 		e.tellRefused(k, rev, now.err)
 	}
 	return now.accepted, errorOf(now.err)
+}
+
+// acceptedLast is the revision of a ref that may be deployed and was accepted last,
+// over restarts; "" for none.
+func (e *Engine) acceptedLast(k refKey) string {
+	if last := e.verdicts.of(k).last.Load(); last != nil && last.accepted.Commit != "" {
+		return last.accepted.Commit
+	}
+	if e.Provenance == nil {
+		return ""
+	}
+	return e.Provenance.Accepted(k.url, k.ref, k.project)
 }
 
 // errorOf keeps a nil error nil.

@@ -98,15 +98,16 @@ func (e *Engine) commitBack(ctx context.Context, pasts []*past, req *belay.Rollb
 		if err != nil {
 			return out, err
 		}
+		refusal := e.notDeployed(ctx, w, &out)
 		if req.DryRun {
-			out.Previews = e.previewsOf(ctx, w)
+			out.Previews, out.Problem = e.previewsOf(ctx, w), refusal
 			return out, nil
 		}
 		if err := agreed(w, req); err != nil {
 			return out, err
 		}
-		if err := e.unsigned(w, &out); err != nil {
-			return out, err
+		if refusal != nil {
+			return out, refusal
 		}
 		moved, err := e.pushAll(ctx, w, &out, actor, req.Reason)
 		switch {
@@ -133,27 +134,6 @@ func agreed(w *work, req *belay.RollbackRequest) error {
 		Hint: "they are made of the same files; look at it with --dry-run, and agree with --yes"}
 }
 
-// unsigned refuses to push what would not be deployed: commits that are made here
-// carry no signature. On a branch of its own people sign when they merge.
-func (e *Engine) unsigned(w *work, out *belay.Rollback) error {
-	rules := []*belay.Signatures{}
-	for _, p := range w.pasts {
-		rules = append(rules, p.project.Spec.Signatures)
-	}
-	for i := range out.Commits {
-		if out.Commits[i].Repo == e.Repo {
-			rules = append(rules, e.ConfigSignatures)
-		}
-	}
-	for _, r := range rules {
-		if r.Wanted() && r.Mode != belay.SignaturesWarn && len(out.Commits) > 0 && out.Commits[0].Into == "" {
-			return &belay.Error{Code: belay.CodeDenied, Application: w.pasts[0].name, Message: "nothing was pushed: commits have to be signed, and Belay signs none",
-				Hint: "take it as a patch and sign it: belay rollback ... --patch FILE, then git am -S FILE and push"}
-		}
-	}
-	return nil
-}
-
 // described is the work as people see it.
 func (e *Engine) described(ctx context.Context, w *work, req *belay.RollbackRequest, actor string) (belay.Rollback, error) {
 	out := belay.Rollback{Applications: rolledBack(w.pasts), Commits: []belay.RollbackCommit{}, Others: w.others, Notes: w.notes}
@@ -164,6 +144,11 @@ func (e *Engine) described(ctx context.Context, w *work, req *belay.RollbackRequ
 			continue
 		}
 		c := belay.RollbackCommit{Repo: bk.url, Branch: bk.branch, Parent: b.head, Commit: b.commit, Message: rollbackMessage(w.pasts, req, actor)}
+		if b.signer != nil {
+			c.Signer = b.signer.String()
+		} else {
+			c.Unsigned = asError(b.why, "").Message
+		}
 		if policy.Push == belay.PushPullRequest {
 			c.Into, c.Branch = bk.branch, branchFor(policy.BranchPrefix, w.pasts)
 			c.Compare = compareURL(bk.url, c.Into, c.Branch)
@@ -252,7 +237,7 @@ func (e *Engine) pushAll(ctx context.Context, w *work, out *belay.Rollback, acto
 		c.Pushed = true
 		e.Checkpoint("pushed")
 		for _, p := range w.pasts {
-			msg := fmt.Sprintf("commit %s puts back what it was made of at %s", shortCommit(c.Commit), p.rev.Short())
+			msg := fmt.Sprintf("commit %s puts back what it was made of at %s; %s", shortCommit(c.Commit), p.rev.Short(), whoSigned(c))
 			if c.Into != "" {
 				msg += fmt.Sprintf("; it waits on branch %s to be merged into %s", c.Branch, c.Into)
 			}

@@ -38,6 +38,15 @@ type Committer interface {
 	Push(ctx context.Context, url, commit, branch string) error
 	// Patch is a commit as "git am" takes it.
 	Patch(ctx context.Context, url, commit string) (string, error)
+	// Signer signs commits; its error says why none can be signed now.
+	Signer() (CommitSigner, error)
+}
+
+// CommitSigner signs commits.
+type CommitSigner struct {
+	belay.CommitSigner
+	// Sign makes of a raw commit one with a signature.
+	Sign func(raw []byte) (signed []byte, err error)
 }
 
 // Deployments tells what is on the record of deployments.

@@ -24,7 +24,12 @@ func (e *Engine) makeCommits(ctx context.Context, w *work, req *belay.RollbackRe
 		for _, p := range slices.Sorted(maps.Keys(b.edits)) {
 			edits = append(edits, b.edits[p])
 		}
-		id, err := e.Committer.Commit(ctx, bk.url, belay.NewCommit{Parent: b.head, Edits: edits, Author: cmp.Or(req.Author, actor), Message: rollbackMessage(w.pasts, req, actor)})
+		n := belay.NewCommit{Parent: b.head, Edits: edits, Author: cmp.Or(req.Author, actor), Message: rollbackMessage(w.pasts, req, actor)}
+		b.guards = e.guardsOf(ctx, w, bk)
+		if b.signer, b.why = e.signerFor(ctx, w, bk); b.signer != nil {
+			n.Sign = b.signer.Sign
+		}
+		id, err := e.Committer.Commit(ctx, bk.url, n)
 		if err != nil {
 			return err
 		}

@@ -23,6 +23,9 @@ type branchEdits struct {
 	edits  map[string]belay.TreeEdit
 	by     map[string]string // which application asked for an edit
 	commit string            // once it is made
+	guards []guard           // who lets in only what is signed
+	signer *CommitSigner     // whose signature it has; nil for none
+	why    error             // why it has none
 }
 
 // work is a rollback on its way to being commits: first edits are gathered from

@@ -176,6 +176,7 @@ func TestAnswersFitTheDocument(t *testing.T) {
 		{"GET", "/api/v1/applications/nosuch", "", "/api/v1/applications/{name}", 404},
 		{"GET", "/api/v1/clusters/local/facts", "", "/api/v1/clusters/{name}/facts", 200},
 		{"GET", "/api/v1/version", "", "", 200},
+		{"GET", "/api/v1/commit-signer", "", "", 200},
 		{"POST", "/api/v1/sync", `{"all":true}`, "", 202},
 		{"POST", "/api/v1/sync", `{}`, "", 422},
 		{"POST", "/api/v1/applications/web/sync", "", "/api/v1/applications/{name}/sync", 202},

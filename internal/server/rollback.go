@@ -23,6 +23,9 @@ type Rollbacks interface {
 	RollbackTargets(ctx context.Context, name string) ([]belay.RollbackTarget, error)
 	// Release ends a hold. The error's code is CodeNotFound where there is none.
 	Release(ctx context.Context, name string, req belay.ReleaseRequest, actor string) error
+	// CommitSigner is whose signature the commits have. The error says why they have
+	// none.
+	CommitSigner() (belay.CommitSigner, error)
 }
 
 // rollbackTargets is the answer of the list.
@@ -81,6 +84,17 @@ func (s *Server) registerRollback(api huma.API) {
 			return nil, err
 		}
 		return &reply[belay.Rollback]{out}, nil
+	})
+	operation(api, handlerTimeout, huma.Operation{
+		OperationID: "get-commit-signer", Method: http.MethodGet, Path: "/api/v1/commit-signer", Tags: []string{tagServer},
+		Summary:     "Whose signature the server's commits have",
+		Description: "Committer and public key of the commits that rollbacks make, to be named in the signers of Projects and at a forge.",
+	}, func(context.Context, *struct{}) (*reply[belay.CommitSigner], error) {
+		signer, err := s.Engine.CommitSigner()
+		if err != nil {
+			return nil, err
+		}
+		return &reply[belay.CommitSigner]{signer}, nil
 	})
 	operation(api, handlerTimeout, huma.Operation{
 		OperationID: "release-application", Method: http.MethodPost, Path: "/api/v1/applications/{name}/release", Tags: []string{tagAction},

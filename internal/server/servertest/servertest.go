@@ -48,6 +48,7 @@ type State struct {
 	// RolledBack and Targets answer questions about rollbacks.
 	RolledBack belay.Rollback
 	Targets    []belay.RollbackTarget
+	Signer     belay.CommitSigner
 
 	Syncs     []SyncCall
 	Rollbacks []belay.RollbackRequest
@@ -186,6 +187,13 @@ func (e *Engine) Release(_ context.Context, name string, _ belay.ReleaseRequest,
 	}
 	e.Released = append(e.Released, name)
 	return e.Failure
+}
+
+// CommitSigner implements server.Rollbacks.
+func (e *Engine) CommitSigner() (belay.CommitSigner, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.Signer, e.Failure
 }
 
 // Poke implements server.Actor.
