@@ -113,6 +113,42 @@ func TestMakeSignedCommit(t *testing.T) {
 	}
 }
 
+// A repository that takes signed commits only takes ours when it knows the key; if
+// not, it is said that this is what is missing.
+func TestPushWhereSignaturesAreWanted(t *testing.T) {
+	repo := gittest.NewRepo(t)
+	base := repo.Commit("main", "base", map[string]string{"a": "1"})
+	m := mirrorOf(t, repo)
+	b, err := signature.GenerateKey("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := signature.ParseKey(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := m.MakeCommit(t.Context(), belay.NewCommit{Parent: base, Message: "ours", Sign: key.Commit, Edits: []belay.TreeEdit{
+		{Path: "a", Entry: belay.TreeEntry{Mode: belay.ModeFile}, Content: []byte("2")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	allowed, hook := filepath.Join(repo.Dir, "allowed"), filepath.Join(repo.Dir, "hooks", "update")
+	script := "#!/bin/sh\ngit -c gpg.ssh.allowedSignersFile=" + allowed + " verify-commit $3 || { echo 'Commits must have verified signatures.' >&2; exit 1; }\n"
+	if err := errors.Join(os.MkdirAll(filepath.Dir(hook), 0o755), os.WriteFile(hook, []byte(script), 0o755), os.WriteFile(allowed, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	err = m.Push(t.Context(), id, "main")
+	if belay.CodeOf(err) != belay.CodeDenied || !strings.Contains(err.Error(), "give it the key that signs them (belay signing-key)") || repo.Resolve("main") != base {
+		t.Errorf("with a key that it does not know: %v", err)
+	}
+	if err := os.WriteFile(allowed, []byte(key.AllowedSigner("belay@localhost")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Push(t.Context(), id, "main"); err != nil || repo.Resolve("main") != id {
+		t.Errorf("with a key that it knows: %v", err)
+	}
+}
+
 // A push never forces: whoever was faster stays.
 func TestPush(t *testing.T) {
 	for _, tr := range transports(t) {

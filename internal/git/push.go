@@ -71,6 +71,9 @@ func (m *Mirror) notPushed(err error, porcelain, branch string, given bool) erro
 				e.Message += "; it says: " + said
 			}
 		}
+		if strings.Contains(e.Message, "signature") || strings.Contains(e.Message, " signed") {
+			e.Hint = "where it takes signed commits only, give it the key that signs them (belay signing-key); " + e.Hint
+		}
 		return e
 	}
 	explained := m.explain(err, given)
