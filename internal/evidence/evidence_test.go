@@ -426,6 +426,43 @@ func TestRolledBack(t *testing.T) {
 }
 
 // A change of several applications that nobody reviewed is in the report of each.
+// In a repository of many applications the commit that is left was often no
+// deployment of the one that is held: what is taken back is what was there.
+func TestHeldFromACommitOfOthers(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		hold     belay.Hold
+		trouble  Trouble
+		restored bool
+	}{
+		{"back", belay.Hold{Revision: "c1", Bad: "c9"}, TroubleRolledBack, true},
+		{"where it is", belay.Hold{Revision: "c2", Bad: "c9"}, "", false},
+		{"at the commit that is left", belay.Hold{Revision: "c9", Bad: "c9"}, "", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newHistory()
+			h.deploy("web", "c0", belay.Succeeded, h.commit("c1", ada, grace))
+			h.wait(time.Hour).deploy("web", "c1", belay.Succeeded, h.commit("c2", ada, grace))
+			tt.hold.Application, tt.hold.Cluster = "web", "prod"
+			h.wait(time.Hour).add(belay.Event{Type: belay.EventHold, Application: "web", Actor: linus, Detail: &belay.Detail{Hold: &tt.hold}})
+			if tt.restored {
+				h.wait(time.Minute)
+				back := h.startEvent(belay.Event{Application: "web", Revision: "c1", Change: "c9", Actor: linus, Detail: &belay.Detail{Previous: "c2"}})
+				h.wait(time.Minute).end(back, belay.Succeeded)
+				h.wait(time.Minute).add(belay.Event{Type: belay.EventRollback, Application: "web", Actor: linus, Message: "commit c10 puts it back"})
+			}
+			r := h.report(Scope{})
+			d := r.Changes[len(r.Changes)-1].Deliveries[0]
+			if d.Revision != "c2" || d.Trouble != tt.trouble || d.RestoredAt.IsZero() == tt.restored {
+				t.Errorf("c2: %+v", d)
+			}
+			if m := r.Metrics[0]; tt.restored && (m.Restore.Open != 0 || m.Restore.MedianText() != "2m") {
+				t.Errorf("it took %s to restore, %d are open", m.Restore.MedianText(), m.Restore.Open)
+			}
+		})
+	}
+}
+
 func TestSeveralApplicationsInAScope(t *testing.T) {
 	h := newHistory()
 	m := h.commit("c1", ada)

@@ -39,7 +39,7 @@ func (c *Collector) exceptional(r *belay.Record) {
 		c.released(r)
 	case belay.EventRollback:
 		if ev.Result != belay.Failed { // or it only says why there was none
-			c.rolledBack(place{ev.Cluster, ev.Application}, "", ev)
+			c.rolledBack(place{ev.Cluster, ev.Application}, nil, ev)
 		}
 	case belay.EventOverride:
 		c.except(r, ExcOverride, ev.Message)
@@ -121,7 +121,7 @@ func (c *Collector) heldBack(r *belay.Record) {
 	e.Cluster = p.cluster
 	e.ofHold(&h)
 	c.held[p], c.holds[p] = h, e
-	c.rolledBack(p, h.Bad, ev)
+	c.rolledBack(p, &h, ev)
 }
 
 // ofHold fills in what a hold says.
@@ -150,20 +150,30 @@ func (c *Collector) released(r *belay.Record) {
 	}
 }
 
-// rolledBack marks the deployment that somebody took back.
-func (c *Collector) rolledBack(p place, bad string, ev *belay.Event) {
+// rolledBack marks the deployment that somebody took back: that of the revision
+// which a hold names as bad, or else the newest. A repository of many applications
+// stands at commits that were no deployment of this one.
+func (c *Collector) rolledBack(p place, h *belay.Hold, ev *belay.Event) {
+	if h != nil && h.Bad == h.Revision && h.Bad != "" {
+		return // who holds what is there takes nothing back
+	}
+	var taken *Delivery
 	for _, d := range slices.Backward(c.deliveries) {
 		if d.Application != p.application || p.cluster != "" && d.Cluster != p.cluster || d.Kind != Deploys || ev.Time.Before(d.when()) {
 			continue
 		}
-		if bad != "" && d.Revision != bad {
-			continue
+		named := h == nil || h.Bad == "" || d.Revision == h.Bad
+		if named || taken == nil {
+			taken = d
 		}
-		if d.Trouble == "" {
-			d.Trouble, d.TroubleAt = TroubleRolledBack, ev.Time
+		if named {
+			break
 		}
+	}
+	if taken == nil || taken.Trouble != "" || h != nil && taken.Revision == h.Revision {
 		return
 	}
+	taken.Trouble, taken.TroubleAt = TroubleRolledBack, ev.Time
 }
 
 // review makes exceptions of changes that nobody reviewed, and of deployments that
