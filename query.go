@@ -11,7 +11,8 @@ type RecordQuery struct {
 	Clusters     []string
 	// Types do not choose deployments.
 	Types []EventType
-	// Person is a part of the actor, in any case.
+	// Person is a part of the name or address, in any case, of who caused it, or wrote,
+	// reviewed or approved a commit that it brings.
 	Person string
 	// Change begins a commit: the Change, the revision, or one of the commits that
 	// were brought.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -106,8 +107,7 @@ func newAuditList(env *env) *cobra.Command {
 			}
 			p := env.printer()
 			if len(list) == 0 {
-				_, err := fmt.Fprintln(p, "Nothing on record.")
-				return err
+				return nothingOnRecord(cmd.Context(), p, r, &q)
 			}
 			if err := p.Print(recordTable(list, *out == outputWide)); err != nil {
 				return err
@@ -116,6 +116,20 @@ func newAuditList(env *env) *cobra.Command {
 		})
 	}
 	return cmd
+}
+
+// nothingOnRecord says that there is nothing, and of which names there never was.
+func nothingOnRecord(ctx context.Context, p *term.Printer, r recordReader, q *belay.RecordQuery) error {
+	names, err := unheardOf(ctx, r, q)
+	if err != nil {
+		return err
+	}
+	said := "Nothing on record that fits."
+	if len(names) > 0 {
+		said = "Nothing on record is of " + strings.Join(names, " or ") + "; \"belay history -o wide\" shows names."
+	}
+	_, err = fmt.Fprintln(p, term.CleanLine(said))
+	return err
 }
 
 // eventTypes checks names of types.

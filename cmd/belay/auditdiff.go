@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -59,7 +60,7 @@ func newAuditDiff(env *env) *cobra.Command {
 
 const auditBlameLong = `Shows the manifests of an application, as they were deployed last, and for each
 line which deployment set it, when and by whom. Lines that were set together
-name it once.
+name it once. Of an application that was removed it shows what it had until then.
 
 Use it to answer "who set this value?"; "belay audit show ID" then tells why, and
 who approved it. OBJECT is KIND/NAME, KIND/NAMESPACE/NAME or NAME, in any case;
@@ -99,6 +100,11 @@ func newAuditBlame(env *env) *cobra.Command {
 			}
 			p := env.printer()
 			var b strings.Builder
+			gone, err := removed(cmd.Context(), r, args[0], cluster)
+			if err != nil {
+				return err
+			}
+			b.WriteString(gone)
 			for i := range manifests {
 				if i > 0 {
 					b.WriteByte('\n')
@@ -110,6 +116,21 @@ func newAuditBlame(env *env) *cobra.Command {
 		})
 	}
 	return cmd
+}
+
+// removed says that an application was removed, where the newest deployment to the
+// cluster did that.
+func removed(ctx context.Context, r recordReader, application, cluster string) (string, error) {
+	q := belay.RecordQuery{Applications: []string{application}, Limit: 1, Brief: true}
+	if cluster != "" {
+		q.Clusters = []string{cluster}
+	}
+	newest, _, err := r.Deployments(ctx, q)
+	if err != nil || len(newest) == 0 || newest[0].Revision != "" || newest[0].Result != belay.Succeeded {
+		return "", err
+	}
+	d := &newest[0]
+	return fmt.Sprintf("%s was removed from %s by %s, %s; until then it had\n\n", term.Clean(application), term.Clean(d.Cluster), term.Clean(d.ID), moment(d.Started)), nil
 }
 
 func printBlame(p *term.Printer, b *strings.Builder, m *belay.ManifestBlame) {

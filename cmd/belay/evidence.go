@@ -253,6 +253,9 @@ const mostWindows = 32
 
 // collect makes the report of a period.
 func collect(ctx context.Context, rec recordReader, p evidence.Period, s evidence.Scope) (*evidence.Report, error) {
+	if err := onRecord(ctx, rec, s); err != nil {
+		return nil, err
+	}
 	c := evidence.Collect(p, s)
 	step := max(p.To.Sub(p.From)/mostWindows, 24*time.Hour)
 	for from := p.From; from.Before(p.To); from = from.Add(step) {

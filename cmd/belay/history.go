@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -46,7 +47,7 @@ func (r *recordFilter) addFlags(cmd *cobra.Command, limit int) {
 	f := cmd.Flags()
 	f.StringSliceVar(&r.q.Clusters, "cluster", nil, "only of these clusters")
 	f.StringSliceVar(&r.q.Projects, "project", nil, "only of these projects")
-	f.StringVar(&r.q.Person, "person", "", "only what somebody caused whose name or address has this in it")
+	f.StringVar(&r.q.Person, "person", "", "only what somebody caused, wrote, reviewed or approved whose name or address has this in it")
 	f.StringVar(&r.q.Change, "change", "", "only what this commit led to or was part of; the first digits are enough")
 	f.StringVar(&r.q.Object, "object", "", "only about this object: KIND/NAME, KIND/NAMESPACE/NAME or NAME")
 	f.IntVar(&r.limit, "limit", limit, "show at most so many, 0 for all")
@@ -94,7 +95,7 @@ func newHistory(env *env) *cobra.Command {
 			}
 			p := env.printer()
 			if len(list) == 0 {
-				return noDeployments(p, args)
+				return noDeployments(cmd.Context(), p, r, &q)
 			}
 			if err := p.Print(deploymentTable(list, len(args) != 1, *out == outputWide)); err != nil {
 				return err
@@ -106,12 +107,19 @@ func newHistory(env *env) *cobra.Command {
 }
 
 // noDeployments says of what there are none, for those who mistyped a name.
-func noDeployments(p *term.Printer, names []string) error {
-	if len(names) == 0 {
-		_, err := fmt.Fprintln(p, "No deployments on record that fit.")
+func noDeployments(ctx context.Context, p *term.Printer, r recordReader, q *belay.RecordQuery) error {
+	names, err := unheardOf(ctx, r, q)
+	if err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(p, "No deployments of %s on record that fit; belay history shows those of all applications.\n", strings.Join(names, ", "))
+	said := "No deployments on record that fit."
+	switch {
+	case len(names) > 0:
+		said = "Nothing on record is of " + strings.Join(names, " or ") + "; belay history shows the deployments of all applications."
+	case len(q.Applications) > 0:
+		said = fmt.Sprintf("No deployments of %s on record that fit; belay history shows those of all applications.", strings.Join(q.Applications, ", "))
+	}
+	_, err = fmt.Fprintln(p, term.CleanLine(said))
 	return err
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/evidence"
 	"github.com/belaydev/belay/internal/git"
 	"github.com/belaydev/belay/internal/ledger/index"
 	"github.com/belaydev/belay/internal/server"
@@ -141,4 +142,49 @@ func pages[T any](ctx context.Context, q belay.RecordQuery, enough int, read fun
 		}
 		q.After = next
 	}
+}
+
+// unheardOf are the names of a query that nothing on record bears: somebody may
+// have mistyped them.
+func unheardOf(ctx context.Context, r recordReader, q *belay.RecordQuery) ([]string, error) {
+	var out []string
+	for _, of := range []struct {
+		what  string
+		names []string
+		ask   func(name string) belay.RecordQuery
+	}{
+		{"application", q.Applications, func(n string) belay.RecordQuery { return belay.RecordQuery{Applications: []string{n}} }},
+		{"project", q.Projects, func(n string) belay.RecordQuery { return belay.RecordQuery{Projects: []string{n}} }},
+		{"cluster", q.Clusters, func(n string) belay.RecordQuery { return belay.RecordQuery{Clusters: []string{n}} }},
+	} {
+		for _, name := range of.names {
+			one := of.ask(name)
+			one.Limit, one.Brief = 1, true
+			found, _, err := r.Records(ctx, one)
+			if err != nil {
+				return nil, fmt.Errorf("read the record: %w", err)
+			}
+			if len(found) == 0 {
+				out = append(out, fmt.Sprintf("%s %q", of.what, name))
+			}
+		}
+	}
+	return out, nil
+}
+
+// onRecord refuses a report of what nothing on record bears the name of: it would
+// be as empty as one of a period without changes, and read as good.
+func onRecord(ctx context.Context, r recordReader, s evidence.Scope) error {
+	one := func(name string) []string {
+		if name == "" {
+			return nil
+		}
+		return []string{name}
+	}
+	names, err := unheardOf(ctx, r, &belay.RecordQuery{Applications: one(s.Application), Projects: one(s.Project), Clusters: one(s.Cluster)})
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	return &belay.Error{Code: belay.CodeNotFound, Message: "nothing on record is of " + strings.Join(names, " or "),
+		Hint: "\"belay history -o wide\" shows names of applications, projects and clusters"}
 }

@@ -41,7 +41,7 @@ type recordQuery struct {
 	Project     []string          `query:"project,explode" doc:"Names of projects; repeat it for several." maxItems:"1000"`
 	Cluster     []string          `query:"cluster,explode" doc:"Names of clusters; repeat it for several." maxItems:"1000"`
 	Type        []belay.EventType `query:"type,explode" doc:"Types of events; repeat it for several. Deployments are not chosen by it." maxItems:"100"`
-	Person      string            `query:"person" doc:"Part of the name or address of who caused it, in any case." maxLength:"256"`
+	Person      string            `query:"person" doc:"Part of the name or address of who caused it, or wrote, reviewed or approved a commit of it, in any case." maxLength:"256"`
 	Change      string            `query:"change" doc:"Beginning of a commit: the Change, the revision, or one of the commits that were brought." maxLength:"128"`
 	Object      string            `query:"object" doc:"KIND/NAME, KIND/NAMESPACE/NAME or a name, in any case." maxLength:"512"`
 	Changed     string            `query:"changed" doc:"Regular expression: only deployments that added or removed a line of a manifest that matches. Records are not chosen by it." maxLength:"256"`

@@ -123,6 +123,13 @@ func lead(r *evidence.Report) string {
 	return out
 }
 
+func commits(s *evidence.Summary) string {
+	if s.Commits == 0 {
+		return "0 commits"
+	}
+	return count(s.Commits, "commit") + " by " + people(s.Authors)
+}
+
 func people(n int) string {
 	switch n {
 	case 0:
@@ -146,7 +153,7 @@ func tiles(r *evidence.Report) []tile {
 	emergencies := s.Exceptions[evidence.ExcHold] + s.Exceptions[evidence.ExcOverride]
 	refused := s.Exceptions[evidence.ExcRefused] + s.Exceptions[evidence.ExcUnverified] + s.Exceptions[evidence.ExcRewritten]
 	return []tile{
-		{Name: "Changes", Value: fmt.Sprint(s.Changes), More: count(s.Commits, "commit") + " by " + people(s.Authors)},
+		{Name: "Changes", Value: fmt.Sprint(s.Changes), More: commits(s)},
 		{Name: "Reviewed by another", Value: share(s.Reviewed, s.Changes), More: fmt.Sprintf("%d of %d", s.Reviewed, s.Changes), Attention: s.Reviewed < s.Changes},
 		{Name: "Deployments", Value: fmt.Sprint(s.Deployments), More: deployments(s)},
 		{Name: "Failed", Value: fmt.Sprint(s.Failed), More: fmt.Sprintf("of %d that ended", s.Deployments-s.Running), Attention: s.Failed > 0},

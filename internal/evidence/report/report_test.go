@@ -171,6 +171,9 @@ func TestHTMLSaysWhatIsNotThere(t *testing.T) {
 			t.Errorf("the page lacks %q", want)
 		}
 	}
+	if strings.Contains(out, "unnamed people") {
+		t.Error("nobody wrote no commits")
+	}
 	failed := source
 	failed.Verified = &Verified{false, "record hub/17 does not follow hub/16"}
 	if out := render(t, "failed.html", func(w io.Writer) error { return HTML(w, r, failed) }); !strings.Contains(out, `<span class="badge bad">failed</span> record hub/17`) {

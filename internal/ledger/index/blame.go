@@ -14,7 +14,8 @@ import (
 )
 
 // Blame tells of each line of the manifests of an application, as it was deployed
-// last, which deployment set it. object chooses some of them, "" all.
+// last, which deployment set it. object chooses some of them, "" all. Of an
+// application that was removed it tells what it had until then.
 //
 // It follows the deployments of the application and not the commits of the ledger,
 // of which a fleet makes a hundred times as many.
@@ -27,11 +28,15 @@ func (x *Index) Blame(ctx context.Context, application, cluster, object string) 
 		return nil, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("the ledger has no deployment of %q that ended", application),
 			Hint: "\"belay audit list\" shows what it has"}
 	}
-	last := &steps[len(steps)-1]
-	texts, err := x.Manifests(ctx, last.d.ID)
+	texts, err := x.Manifests(ctx, steps[len(steps)-1].d.ID)
+	for err == nil && len(texts) == 0 && len(steps) > 1 && steps[len(steps)-1].d.Revision == "" {
+		steps = steps[:len(steps)-1] // it only took something away
+		texts, err = x.Manifests(ctx, steps[len(steps)-1].d.ID)
+	}
 	if err != nil {
 		return nil, err
 	}
+	last := &steps[len(steps)-1]
 	files, err := x.reader(ctx)
 	if err != nil {
 		return nil, err
@@ -50,6 +55,10 @@ func (x *Index) Blame(ctx context.Context, application, cluster, object string) 
 		out = append(out, b)
 	}
 	if len(out) == 0 {
+		if object == "" {
+			return nil, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("deployment %s of %s left no manifests", last.d.ID, application),
+				Hint: fmt.Sprintf("\"belay audit show %s\" tells what it did", last.d.ID)}
+		}
 		return nil, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("deployment %s of %s has no manifest of %q", last.d.ID, application, object),
 			Hint: fmt.Sprintf("\"belay audit blame %s\" shows all that it has; an object is KIND/NAME", application)}
 	}

@@ -435,12 +435,35 @@ func (b *builder) deployment(ctx context.Context, start int64, r *belay.Record, 
 	return err
 }
 
-// mentions writes which commits and objects a record is about; what a deployment
-// did to an object its start is about as well.
+// involved writes who had a part in the commits that a record brings.
+func (b *builder) involved(ctx context.Context, id int64, commits []belay.Commit) error {
+	for i := range commits {
+		c := &commits[i]
+		for _, who := range slices.Concat([]string{c.Author}, c.Reviewers, c.Approvers) {
+			actor, err := b.actor(ctx, who)
+			if err != nil {
+				return err
+			}
+			if actor == nil {
+				continue
+			}
+			if _, err := b.exec(ctx, `INSERT OR IGNORE INTO involved (actor, record) VALUES (?, ?)`, actor, id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// mentions writes which people, commits and objects a record is about; what a
+// deployment did to an object its start is about as well.
 func (b *builder) mentions(ctx context.Context, id, start int64, ev *belay.Event) error {
 	hashes := []string{ev.Change, ev.Revision}
 	objects := []string{ev.Object}
 	if d := ev.Detail; d != nil {
+		if err := b.involved(ctx, id, d.Commits); err != nil {
+			return err
+		}
 		for i := range d.Commits {
 			hashes = append(hashes, d.Commits[i].ID)
 		}

@@ -158,6 +158,28 @@ func TestEachLineIsOfWhoSetIt(t *testing.T) {
 	}
 }
 
+// Of an application that was removed it is told what it had until then.
+func TestARemovedApplicationIsBlamed(t *testing.T) {
+	l, ids := story(t)
+	at := ledgertest.Begin.AddDate(1, 0, 0)
+	start := belay.Event{Time: at, Type: belay.EventSyncStarted, Application: "shop", Cluster: "prod", Message: "removed from Git: 1 object to delete"}
+	gone := l.Append(start)[0]
+	end := start
+	end.Time, end.Type, end.Deployment, end.Result, end.Detail = at.Add(time.Second), belay.EventSynced, gone, belay.Succeeded, &belay.Detail{Cleared: true}
+	l.Append(end)
+	x := open(t, Options{Ledger: l.Dir})
+	if left, err := x.Manifests(t.Context(), gone); err != nil || len(left) != 0 {
+		t.Fatalf("the removal left %v, %v", left, err)
+	}
+	blamed, err := x.Blame(t.Context(), "shop", "", "deployment/web")
+	if err != nil || len(blamed) != 1 || !slices.ContainsFunc(blamed[0].Deployments, func(d belay.Deployment) bool { return d.ID == ids[3] }) {
+		t.Errorf("blame: %+v, %v", blamed, err)
+	}
+	if _, err := x.Blame(t.Context(), "shop", "", "deployment/api"); err == nil || !strings.Contains(err.Error(), `no manifest of "deployment/api"`) {
+		t.Errorf("blame of what was not there at the end: %v", err)
+	}
+}
+
 // Whatever is edited, every line has one owner, and a line nobody touched keeps its.
 func TestLinesKeepTheirOwners(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))

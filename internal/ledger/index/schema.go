@@ -16,7 +16,7 @@ import (
 
 // Version of the schema and of what is put into it: one more with every change of
 // either. An index of another version is made anew.
-const Version = 1
+const Version = 2
 
 // schema keeps bodies apart from what is searched, so that a search reads little.
 var schema = []string{
@@ -40,6 +40,8 @@ var schema = []string{
 	`CREATE TABLE deployments (id INTEGER PRIMARY KEY, began TEXT NOT NULL, ended TEXT NOT NULL, body BLOB NOT NULL)`,
 	`CREATE TABLE commits (hash TEXT NOT NULL, record INTEGER NOT NULL, PRIMARY KEY (hash, record)) WITHOUT ROWID`,
 	`CREATE TABLE touched (object INTEGER NOT NULL, record INTEGER NOT NULL, PRIMARY KEY (object, record)) WITHOUT ROWID`,
+	// Who wrote, reviewed or approved a commit that a record brings.
+	`CREATE TABLE involved (actor INTEGER NOT NULL, record INTEGER NOT NULL, PRIMARY KEY (actor, record)) WITHOUT ROWID`,
 }
 
 // open opens the file and makes the tables, if they are not those of this version.
