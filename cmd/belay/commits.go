@@ -166,6 +166,15 @@ func (c commits) Push(ctx context.Context, url, commit, branch string) error {
 	return err
 }
 
+// CheckedOut implements reconcile.Committer.
+func (c commits) CheckedOut(ctx context.Context, url, branch string) (bool, error) {
+	m, err := c.Mirror(ctx, url)
+	if err != nil {
+		return false, err
+	}
+	return m.CheckedOut(ctx, branch)
+}
+
 // Patch implements reconcile.Committer.
 func (c commits) Patch(ctx context.Context, url, commit string) (string, error) {
 	m, err := c.Mirror(ctx, url)

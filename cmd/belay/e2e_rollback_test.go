@@ -140,6 +140,28 @@ func TestRollback(t *testing.T) {
 	bad := w.commit("Bad", map[string]string{"base/shared.yaml": configMap("shared", "bad"), "apps/api/own.yaml": configMap("own", "api-bad")})
 	s.hook()
 	w.awaitValue(w.ns("api"), "own", "api-bad")
+	// HEAD is where the application stands in Git, and what came after is named.
+	if out := s.rollback("--change", "HEAD", "--dry-run"); !strings.Contains(out, "changed  base/shared.yaml") || strings.Contains(out, "taken back as well") {
+		t.Errorf("to take back the newest commit it says\n%s", out)
+	}
+	worse := w.commit("Worse", map[string]string{"apps/api/own.yaml": configMap("own", "api-worse")})
+	s.hook()
+	w.awaitValue(w.ns("api"), "own", "api-worse")
+	s.awaitSynced("web", "api")
+	if out := s.rollback("api", "--to", "HEAD~1", "--dry-run"); !strings.Contains(out, "api goes back to "+bad[:10]) {
+		t.Errorf("one back from the newest is\n%s", out)
+	}
+	devtest.Await(t, "the later commit to be named", func() error { // an end may be on the record later than it shows
+		if out := s.rollback("--change", bad[:10], "--dry-run"); !strings.Contains(out, "note: api: commits that came with it or after it are taken back as well: "+worse[:10]+" Worse\n") {
+			return fmt.Errorf("to take back the one before it says\n%s", out)
+		}
+		return nil
+	})
+	for _, to := range []string{"HEAD^2", "main@{1}", "main/99999", "nosuch"} {
+		if _, errOut, code := s.cli("rollback", "api", "--to", to, "--dry-run"); code != exitError || !strings.Contains(errOut, "has no deployment \""+to) || !strings.Contains(errOut, "HEAD~1") {
+			t.Errorf("back to %s ended with %d: %s", to, code, errOut)
+		}
+	}
 	s.rollback("--change", bad[:10], "--yes")
 	w.awaitValue(w.ns("api"), "own", "api-1")
 	w.awaitValue(w.ns("web"), "shared", "2")

@@ -48,7 +48,8 @@ Where nothing may be pushed, --patch FILE writes the commit for "git am"; a patc
 has no signature, "git am -S" gives it yours. A Project with
 "rollback: {push: pullRequest}" has it pushed to a branch of its own.
 
-REVISION may be abbreviated. DEPLOYMENT is the ID of a deployment on record.
+REVISION may be abbreviated, a tag, or written as HEAD~1: so many commits before
+the newest. DEPLOYMENT is the ID of a deployment on record.
 With "-o json" the output is what was done, or with --dry-run what would be.`
 
 const rollbackExample = `  belay rollback guestbook

@@ -224,6 +224,42 @@ func TestPushRefused(t *testing.T) {
 	}
 }
 
+// That somebody has the branch checked out is known before anything is pushed.
+func TestCheckedOut(t *testing.T) {
+	repo := gittest.NewRepo(t)
+	repo.Commit("main", "base", map[string]string{"a": "1"})
+	copied := filepath.Join(t.TempDir(), "with spaces", "working copy")
+	repo.Git("clone", "-q", repo.Dir, copied)
+	linked := filepath.Join(t.TempDir(), "linked")
+	for _, step := range []struct {
+		name, url string
+		do        []string
+		want      bool
+	}{
+		{"bare", repo.Dir, nil, false},
+		{"working copy", copied, nil, true},
+		{"its .git, as a URL", "file://" + filepath.Join(copied, ".git"), nil, true},
+		{"updated by pushes", copied, []string{"-C", copied, "config", "receive.denyCurrentBranch", "updateInstead"}, false},
+		{"refused in words", copied, []string{"-C", copied, "config", "receive.denyCurrentBranch", "Refuse"}, true},
+		{"another branch checked out", copied, []string{"-C", copied, "checkout", "-q", "-b", "other"}, false},
+		{"a worktree of the bare one", repo.Dir, []string{"worktree", "add", "-q", linked, "main"}, true},
+		{"elsewhere", "https://git.invalid/fleet.git", nil, false},
+	} {
+		if step.do != nil {
+			repo.Git(step.do...)
+		}
+		m, err := git.Open(t.Context(), filepath.Join(t.TempDir(), "m.git"), step.url, git.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := m.CheckedOut(t.Context(), "main")
+		m.Close()
+		if err != nil || got != step.want {
+			t.Errorf("%s: %v, %v", step.name, got, err)
+		}
+	}
+}
+
 func authOptions(a git.Auth) git.Options {
 	return git.Options{Auth: func(context.Context) (git.Auth, error) { return a, nil }}
 }

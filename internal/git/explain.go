@@ -28,7 +28,7 @@ func words(p string) *regexp.Regexp { return regexp.MustCompile("(?i)" + p) }
 const (
 	declareAuth = "declare a Repository with auth for this URL"
 	checkAuth   = "check the auth of its Repository"
-	triedAgain  = "tried again by itself; check that the server runs and can be reached from here"
+	unreached   = "check that the server runs and can be reached from here; belay serve looks again by itself"
 )
 
 // causes in the order in which they are looked for: the more particular first.
@@ -54,15 +54,15 @@ var causes = []cause{
 		`no such file or directory|project you were looking for could not be found|not a git repository|access denied or repository not exported|does not exist`), belay.CodeNotFound,
 		"there is no such repository", "check the URL, and whether the credentials may see it: many servers say so when they may not", "check the URL; a private repository needs a Repository with auth"},
 	{words(`transport '.*' not allowed|unable to find remote helper|is not allowed`), belay.CodeInvalid, "the transport is not allowed", urlForms, ""},
-	{words(`connection refused|failed to connect|could not connect|no route to host|network is unreachable`), belay.CodeUnavailable, "no connection to the server", triedAgain, ""},
-	{words(`timed out|operation too slow|timeout`), belay.CodeUnavailable, "the server does not answer", triedAgain, ""},
+	{words(`connection refused|failed to connect|could not connect|no route to host|network is unreachable`), belay.CodeUnavailable, "no connection to the server", unreached, ""},
+	{words(`timed out|operation too slow|timeout`), belay.CodeUnavailable, "the server does not answer", unreached, ""},
 	{words(`returned error: 429`), belay.CodeUnavailable, "the server asks for fewer requests", "poll less often: give its Repository a longer interval", ""},
-	{words(`returned error: 5\d\d`), belay.CodeUnavailable, "the server has a problem", triedAgain, ""},
+	{words(`returned error: 5\d\d`), belay.CodeUnavailable, "the server has a problem", unreached, ""},
 	{words(`No space left on device|Disk quota exceeded`), belay.CodeUnavailable, "the disk is full", "make room in the data directory", ""},
 	{words(`mismatched algorithms|unsupported object format|unknown object format`), belay.CodeInvalid, "it uses SHA-256 object ids, which are not supported", "", ""},
 	{words(`not our ref|couldn't find remote ref|did not contain|unadvertised object`), belay.CodeNotFound, "the server does not give this commit away", "name a branch or tag that has it", ""},
 	{words(`connection reset|early EOF|unexpected disconnect|RPC failed|hung up unexpectedly|Empty reply|connection closed|broken pipe|unexpected eof`), belay.CodeUnavailable,
-		"the connection was cut", triedAgain, ""},
+		"the connection was cut", unreached, ""},
 }
 
 // explain turns an error of a command into one for people: which repository,
@@ -75,7 +75,7 @@ func (m *Mirror) explain(err error, given bool) error {
 	x, isExit := errors.AsType[*xec.ExitError](err)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		e.Message, e.Hint = "the server does not answer in time", triedAgain
+		e.Message, e.Hint = "the server does not answer in time", unreached
 		if p := progressOf(x); p != "" {
 			e.Message += ": " + p
 		}
@@ -109,7 +109,7 @@ func (m *Mirror) fromStderr(e *belay.Error, x *xec.ExitError, given bool) {
 		}
 		return
 	}
-	e.Message, e.Hint = x.Name+": "+telling(x), triedAgain
+	e.Message, e.Hint = x.Name+": "+telling(x), unreached
 }
 
 // telling is the line of standard error that says most.

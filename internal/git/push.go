@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/belaydev/belay"
@@ -37,6 +38,36 @@ func (m *Mirror) Push(ctx context.Context, commit, branch string) error {
 		return nil
 	}
 	return m.notPushed(err, out.String(), branch, r.given)
+}
+
+// CheckedOut says whether the remote is a repository on this machine in which a
+// branch is checked out, so that git refuses to push to it.
+func (m *Mirror) CheckedOut(ctx context.Context, branch string) (bool, error) {
+	l, err := parseURL(m.url)
+	if err != nil || l.scheme != "file" {
+		return false, err
+	}
+	ctx, cancel := withTimeout(ctx, m.o.ListTimeout)
+	defer cancel()
+	r, err := m.credentials(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer r.close()
+	ask := func(args ...string) (string, error) {
+		c := configured(r.env, settings, args...)
+		c.Dir = l.path
+		out, err := c.Output(ctx, 1<<20)
+		return string(out), err
+	}
+	trees, err := ask("worktree", "list", "--porcelain")
+	if err != nil || !slices.Contains(strings.Split(trees, "\n"), "branch refs/heads/"+branch) {
+		return false, err
+	}
+	// It fails where nothing is set, which means to refuse.
+	deny, _ := ask("config", "--get", "receive.denyCurrentBranch")
+	deny = strings.ToLower(strings.TrimSpace(deny))
+	return deny == "" || deny == "refuse" || deny == "true" || deny == "yes" || deny == "on" || deny == "1", nil
 }
 
 // notPushed says why a push failed.

@@ -40,6 +40,7 @@ type wanted struct {
 	sources    []belay.SourceRevision
 	time       time.Time
 	recorded   bool // all of this is from the record
+	notes      []string
 }
 
 // ofDeployment is what a deployment deployed.
@@ -72,22 +73,22 @@ func (e *Engine) want(ctx context.Context, name, to string) (wanted, error) {
 			return ofDeployment(&d), nil
 		}
 	}
-	commit, err := e.findRevision(ctx, first.url, to)
+	w := wanted{name: name}
+	if w.revision, err = e.commitAt(ctx, first, to); err == nil && w.revision == "" && first.url != e.Repo {
+		w.config, err = e.commitAt(ctx, e.configKey(), to)
+	}
+	if err == nil && w.revision == "" && w.config == "" {
+		var rev belay.Revision
+		rev, err = e.Sources.Resolve(ctx, first.url, to)
+		w.revision = rev.Commit
+	}
+	if belay.CodeOf(err) == belay.CodeNotFound {
+		return wanted{}, &belay.Error{Code: belay.CodeNotFound, Application: name, Err: err,
+			Message: fmt.Sprintf("application %q has no deployment %q, and %s has no such commit, tag or branch", name, to, first.url),
+			Hint:    fmt.Sprintf("belay rollback %s lists what it can go back to; a revision is a commit, a tag, or HEAD~1 for the commit before the newest", name)}
+	}
 	if err != nil {
 		return wanted{}, err
-	}
-	w := wanted{name: name, revision: commit}
-	if commit == "" && first.url != e.Repo {
-		if w.config, err = e.findRevision(ctx, e.Repo, to); err != nil {
-			return wanted{}, err
-		}
-	}
-	if w.revision == "" && w.config == "" {
-		rev, err := e.Sources.Resolve(ctx, first.url, to)
-		if err != nil {
-			return wanted{}, err
-		}
-		w.revision = rev.Commit
 	}
 	if w, err = e.recorded(ctx, w); err != nil || w.recorded {
 		return w, err
@@ -152,7 +153,7 @@ func (e *Engine) firstRef(name string) (refKey, error) {
 
 // pastOf renders an application as it was.
 func (e *Engine) pastOf(ctx context.Context, w wanted) (*past, error) {
-	p := &past{name: w.name, deployment: w.deployment}
+	p := &past{name: w.name, deployment: w.deployment, notes: w.notes}
 	e.mu.Lock()
 	a, cat := e.apps[w.name], e.catalog
 	var now *belay.Application

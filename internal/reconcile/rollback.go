@@ -153,6 +153,7 @@ func (e *Engine) described(ctx context.Context, w *work, req *belay.RollbackRequ
 			c.Into, c.Branch = bk.branch, branchFor(policy.BranchPrefix, w.pasts)
 			c.Compare = compareURL(bk.url, c.Into, c.Branch)
 		}
+		out.Notes = append(out.Notes, e.unwelcome(ctx, &c)...)
 		tree, err := e.Committer.Tree(ctx, bk.url, b.head)
 		if err != nil {
 			return out, err
@@ -182,6 +183,16 @@ func (e *Engine) described(ctx context.Context, w *work, req *belay.RollbackRequ
 		out.Applications[i].Same = len(out.Commits) == 0
 	}
 	return out, nil
+}
+
+// unwelcome tells of a push that will be refused, as far as that is known before.
+func (e *Engine) unwelcome(ctx context.Context, c *belay.RollbackCommit) []string {
+	busy, err := e.Committer.CheckedOut(ctx, c.Repo, c.Branch)
+	if err != nil || !busy { // or the push says why not
+		return nil
+	}
+	return []string{fmt.Sprintf("%s is checked out in %s, and git will refuse the push; allow it there with "+
+		"git config receive.denyCurrentBranch updateInstead, or take the commit with --patch", c.Branch, c.Repo)}
 }
 
 // configLast puts the definitions after what they are made of: a definition that

@@ -36,6 +36,9 @@ type Committer interface {
 	Commit(ctx context.Context, url string, c belay.NewCommit) (id string, err error)
 	// Push puts a commit on a branch, without force.
 	Push(ctx context.Context, url, commit, branch string) error
+	// CheckedOut says whether the repository refuses pushes to a branch because it is
+	// on this machine and somebody has the branch checked out.
+	CheckedOut(ctx context.Context, url, branch string) (bool, error)
 	// Patch is a commit as "git am" takes it.
 	Patch(ctx context.Context, url, commit string) (string, error)
 	// Signer signs commits; its error says why none can be signed now.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/belaydev/belay"
 )
@@ -133,12 +134,13 @@ func (e *Engine) pathsOf(ctx context.Context, name string) (map[refKey][]string,
 // wantsOfChange are what the applications that a commit changed had before it: as
 // the record of deployments says, or else as the commit before it.
 func (e *Engine) wantsOfChange(ctx context.Context, change string) ([]wanted, error) {
-	commit, err := e.findRevision(ctx, e.Repo, change)
+	commit, err := e.commitAt(ctx, e.configKey(), change)
+	if err == nil && commit == "" || belay.CodeOf(err) == belay.CodeNotFound {
+		return nil, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no commit %s in %s", change, e.Repo),
+			Hint: "name a commit of the repository with the definitions, or HEAD for the newest; \"belay history -o wide\" shows them as CHANGE"}
+	}
 	if err != nil {
 		return nil, err
-	}
-	if commit == "" {
-		return nil, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no commit %s in %s", change, e.Repo), Hint: "name a commit of the repository with the definitions"}
 	}
 	if e.Deployments != nil {
 		all, _, err := e.Deployments.Deployments(ctx, belay.RecordQuery{Change: commit, Limit: belay.MaxPage})
@@ -159,6 +161,9 @@ func (e *Engine) wantsOfChange(ctx context.Context, change string) ([]wanted, er
 			if err != nil {
 				return nil, err
 			}
+			if w.notes, err = e.takenAlong(ctx, &d, commit); err != nil {
+				return nil, err
+			}
 			out = append(out, w)
 		}
 		if len(out) > 0 {
@@ -166,6 +171,52 @@ func (e *Engine) wantsOfChange(ctx context.Context, change string) ([]wanted, er
 		}
 	}
 	return e.wantsBefore(ctx, commit)
+}
+
+// mostNamed is how many commits a note names.
+const mostNamed = 5
+
+// takenAlong tells of the other commits that an application loses when it goes back
+// to what it had before a deployment: those that came with the change, and after.
+func (e *Engine) takenAlong(ctx context.Context, d *belay.Deployment, change string) ([]string, error) {
+	all, err := e.deploymentsOf(ctx, d.Application, mostDeployments)
+	if err != nil {
+		return nil, err
+	}
+	// What it goes back to has some of them, and a change that is a merge others.
+	kept := []string{d.Previous}
+	if slices.ContainsFunc(d.Commits, func(c belay.Commit) bool { return c.ID == change && c.Merge }) {
+		kept = append(kept, change)
+	}
+	seen, named, more := map[string]bool{change: true}, []string{}, 0
+	for i := range all {
+		for _, c := range all[i].Commits {
+			if seen[c.ID] {
+				continue
+			}
+			seen[c.ID] = true
+			part := func(head string) bool {
+				in, err := e.Committer.Includes(ctx, e.Repo, head, c.ID)
+				return err == nil && in // of another repository it is not
+			}
+			if !slices.ContainsFunc(kept, part) {
+				named = append(named, shortCommit(c.ID)+" "+c.Subject)
+			}
+		}
+		more += all[i].MoreCommits
+		if all[i].ID == d.ID {
+			break
+		}
+	}
+	if len(named) == 0 {
+		return nil, nil
+	}
+	more += max(len(named)-mostNamed, 0)
+	note := fmt.Sprintf("%s: commits that came with it or after it are taken back as well: %s", d.Application, strings.Join(named[:min(len(named), mostNamed)], ", "))
+	if more > 0 {
+		note += fmt.Sprintf(" and %d more", more)
+	}
+	return []string{note}, nil
 }
 
 // wantsBefore finds out from Git alone what a commit of the definitions'
