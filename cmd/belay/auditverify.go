@@ -20,8 +20,8 @@ import (
 )
 
 const auditVerifyLong = `Proves that a ledger is whole, in order, unchanged and signed. It needs no server:
-LEDGER is the folder of a ledger or of any clone of it, or a URL; by default
-ledger.git in the data directory.
+LEDGER is the folder of a ledger or of any clone of it, a data directory, or a
+URL; by default ledger.git in the data directory.
 
 Of every branch ledger/WRITER it checks that the records are one chain without a
 gap, that author, date, message and files of each commit are what its event says,
@@ -69,8 +69,9 @@ func newAuditVerify(env *env) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.Ledger = filepath.Join(cmp.Or(data, defaultDataDir()), ledgerDir)
 		if len(args) == 1 {
-			o.Ledger = args[0]
+			o.Ledger = ledgerIn(args[0])
 		}
+		o.Against = ledgerIn(o.Against)
 		if signers != "" {
 			keys, err := readSigners(signers)
 			if err != nil {

@@ -72,13 +72,19 @@ func (e *env) withRecord(ctx context.Context, where string, ask func(recordReade
 	return errors.Join(err, x.Close())
 }
 
+// ledgerIn is the ledger of a data directory, and what is named itself otherwise.
+func ledgerIn(where string) string {
+	dir := filepath.Join(where, ledgerDir)
+	if st, err := os.Stat(dir); where != "" && err == nil && st.IsDir() {
+		return dir
+	}
+	return where
+}
+
 // ledgerAt is the repository that --ledger means; one elsewhere is cloned until done.
 func (e *env) ledgerAt(ctx context.Context, where string) (dir string, cloned bool, done func(), err error) {
 	if st, err := os.Stat(where); err == nil && st.IsDir() {
-		if in, err := os.Stat(filepath.Join(where, ledgerDir)); err == nil && in.IsDir() {
-			where = filepath.Join(where, ledgerDir)
-		}
-		return where, false, func() {}, nil
+		return ledgerIn(where), false, func() {}, nil
 	}
 	if !strings.Contains(where, ":") {
 		return "", false, nil, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no directory %s", where),

@@ -61,7 +61,7 @@ func (e *Engine) commitAt(ctx context.Context, k refKey, text string) (commit st
 			commit = rev.Commit
 		}
 	}
-	for n := range back {
+	for range back {
 		before, err := e.Committer.Parent(ctx, k.url, commit)
 		if errors.Is(err, errors.ErrUnsupported) {
 			return "", nil // charts and artifacts have no history
@@ -71,7 +71,7 @@ func (e *Engine) commitAt(ctx context.Context, k refKey, text string) (commit st
 		}
 		if before == "" {
 			return "", &belay.Error{Code: belay.CodeInvalid, Origin: belay.Origin{Repo: k.url},
-				Message: fmt.Sprintf("there is no %s: only %d commits come before %s", text, n, base), Hint: "go back less far"}
+				Message: fmt.Sprintf("there is no %s: it would be before the first commit", text), Hint: "go back less far"}
 		}
 		commit = before
 	}
