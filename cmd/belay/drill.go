@@ -25,6 +25,9 @@ Your clusters are not touched. With --kubeconfig the definitions of kinds that a
 real cluster has and Git does not are copied in, so that the rest can be rehearsed;
 nothing else is read there.
 
+What waits for a maintenance window or to be asked for does not wait in a drill: the
+report lists it, and what is suspended, as what does not come back by itself.
+
 In a drill pods run at once, but nothing in them does. So custom resources never
 become ready: with --health lenient, the default, one that was applied counts as
 well, and the report says so. Admission webhooks are not called. Secrets that
@@ -37,7 +40,7 @@ their applications to be ready.
 
 It needs the devcluster program, which "make build" puts beside belay.
 
-Exit codes: 0 when everything came back, 1 when something did not, 2 when the drill
+Exit codes: 0 when everything came back but what is suspended, 1 when something did not, 2 when the drill
 could not be run.`
 
 const drillExample = `  belay drill --repo https://git.example.com/platform/fleet.git

@@ -15,6 +15,7 @@ import (
 	"github.com/belaydev/belay/internal/drill"
 	"github.com/belaydev/belay/internal/events"
 	"github.com/belaydev/belay/internal/reconcile"
+	"github.com/belaydev/belay/internal/window"
 )
 
 // stage connects every cluster to the control plane that stands in for it.
@@ -194,6 +195,36 @@ func (r *rehearsal) fleet() *drill.Fleet {
 	return f
 }
 
+// order asks for what waits to be asked for, and lets through what waits for a
+// window, as somebody would in a recovery; what that was the report says.
+func (r *rehearsal) order(ctx context.Context, st *belay.Status) {
+	var names []string
+	for i := range st.Applications {
+		a := &st.Applications[i]
+		if a.Suspended != "" {
+			continue
+		}
+		windows, err := window.Compile(r.catalog.Projects[a.Project].Spec.Windows)
+		if err != nil {
+			continue // it is a problem of the catalog, and told there
+		}
+		v := window.Decide(windows, a.Name, a.Cluster, !a.Automatic, time.Now())
+		switch {
+		case !v.Open:
+			r.byHand = append(r.byHand, fmt.Sprintf("%s %s; here it did not wait: belay sync %s --override-window --reason \"...\"", a.Name, v.Reason(), a.Name))
+		case !a.Automatic:
+			r.byHand = append(r.byHand, fmt.Sprintf("%s waits until a sync is asked for; here it was: belay sync %s", a.Name, a.Name))
+		default:
+			continue
+		}
+		names = append(names, a.Name)
+	}
+	if len(names) > 0 {
+		// Who refuses is reported as waiting, with the reason.
+		_, _, _ = r.engine.Sync(ctx, belay.SyncRequest{Applications: names, OverrideWindow: true, Reason: "rehearsal of recovery"}, "belay drill")
+	}
+}
+
 // mostUnfinished bounds the objects that are listed of an application.
 const mostUnfinished = 10
 
@@ -222,7 +253,7 @@ func (r *rehearsal) report(t *drill.Tracker, began time.Time, reason string) *dr
 	r.mu.Lock()
 	out.Missing = append(out.Missing, drill.Keys(r.asked, nil)...)
 	r.mu.Unlock()
-	out.NotRehearsed = r.unreadable()
+	out.ByHand, out.NotRehearsed = r.byHand, r.unreadable()
 	out.Limits(r.casts, func(cluster string, id belay.ObjectID) string {
 		for app, c := range fleet.Contents {
 			if fleet.Cluster[app] == cluster && slices.Contains(c.Declares, id) {

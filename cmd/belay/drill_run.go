@@ -42,6 +42,7 @@ type rehearsal struct {
 	catalog  *catalog.Catalog
 	revision belay.Revision
 	fetched  time.Duration
+	byHand   []string // what the drill did that somebody has to do
 
 	mu       sync.Mutex
 	contents map[string]map[string]drill.Contents // by application and source
@@ -289,6 +290,7 @@ func (r *rehearsal) deliver(ctx, bounded context.Context, definitions map[string
 			if err := r.define(bounded, definitions); err != nil {
 				return nil, err
 			}
+			r.order(bounded, &st)
 			continue
 		}
 		if t.Over(now, &st, idle) {

@@ -40,6 +40,12 @@ func (w *world) drillFleet() (good, bad map[string]string) {
 		"belay/gadget.yaml":   application("gadget", "apps/gadget", "NS-gadget"), "apps/gadget/g.yaml": w.custom("Gadget", "g", "1"),
 		"belay/sealed-project.yaml": "apiVersion: belay.dev/v1alpha1\nkind: Project\nmetadata: {name: sealed}\nspec:\n  sources: [{repo: \"**\"}]\n  destinations: [{}]\n" +
 			"  decryption:\n    age: [{secret: {namespace: belay, name: sops, key: age}}]\n",
+		// Somebody has to ask for these, or to leave them alone.
+		"belay/asked.yaml": application("asked", "apps/asked", "NS-asked", "  sync: {automatic: false}\n"), "apps/asked/a.yaml": configMap("a", "1"),
+		"belay/shut-project.yaml": "apiVersion: belay.dev/v1alpha1\nkind: Project\nmetadata: {name: shut}\nspec:\n  sources: [{repo: \"**\"}]\n  destinations: [{}]\n" +
+			"  windows: [{kind: deny, schedule: \"0 * * * *\", duration: 2h}]\n",
+		"belay/shut.yaml":    application("shut", "apps/asked", "NS-shut", "  project: shut\n", after("asked")),
+		"belay/rest.yaml":    application("rest", "apps/asked", "NS-rest", "  suspend: {reason: migration}\n"),
 		"belay/sealed.yaml":  application("sealed", "apps/sealed", "NS-sealed", "  project: sealed\n"),
 		"apps/sealed/s.yaml": sopstest.Encrypt(w.t, "s.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: token}\nstringData: {token: x}\n", "^stringData$", key),
 	}
@@ -120,8 +126,15 @@ func TestDrill(t *testing.T) {
 
 	mark := w.cp.Mark(t)
 	r, _, code := w.drilled("--at", "v1", "--kubeconfig", w.kubeconfig)
-	if code != exitOK || r.Result != drill.Passed || len(r.Applications) != 6 || r.Revision != commit {
+	if code != exitOK || r.Result != drill.Passed || len(r.Applications) != 9 || r.Revision != commit {
 		t.Errorf("at v1 it ended with %d, %s, %d applications", code, r.Result, len(r.Applications))
+	}
+	if by := strings.Join(r.ByHand, "\n"); len(r.ByHand) != 3 || !strings.Contains(by, "asked waits until a sync is asked for") ||
+		!strings.Contains(by, "shut waits for a window, but none will open") || !strings.Contains(by, "rest is suspended (migration)") {
+		t.Errorf("what does not come back by itself is\n%s", by)
+	}
+	if a := resultOf(&r, "rest"); a.Result != drill.Suspended || r.GivenUp != 0 {
+		t.Errorf("what is suspended: %+v, given up after %v", a, r.GivenUp)
 	}
 	if m := findingOf(&r, "CustomResourceDefinition "+crd.GetName()); !strings.Contains(m.Message, "copied in") || !slices.Equal(m.Applications, []string{"gadget"}) {
 		t.Errorf("a kind that only the real cluster has: %+v", m)

@@ -196,3 +196,35 @@ func TestReports(t *testing.T) {
 		t.Error("what is not in Git alone fails a drill")
 	}
 }
+
+// What is suspended in Git is left alone, keeps no drill from its end, and is no
+// failure; who depends on it is one.
+func TestSuspended(t *testing.T) {
+	tr := drill.NewTracker(start, 20*time.Second)
+	rest, web := app("rest", belay.OutOfSync, belay.Missing, "suspended: migration"), app("web", belay.Synced, belay.Healthy, "")
+	rest.Suspended = "migration"
+	st := status(rest, web)
+	if tr.Look(at(1), st, true); !tr.Over(at(1), st, true) {
+		t.Error("it waits for what is suspended")
+	}
+	r := &drill.Report{Applications: tr.Applications(at(1), st)}
+	r.Finish()
+	if r.Result != drill.Passed || r.GivenUp != 0 || len(r.ByHand) != 1 || !strings.Contains(r.ByHand[0], "rest is suspended (migration)") || r.Summary() != "1 of 2 applications came back, 1 suspended" {
+		t.Errorf("%s: %+v", r.Summary(), r)
+	}
+	for format, text := range map[drill.Format]string{drill.Text: "Does not come back by itself\n  - rest is", drill.Markdown: "⏸️ | rest", drill.JSON: `"result": "suspended"`, drill.JUnit: `<skipped message="suspended: migration">`} {
+		var b bytes.Buffer
+		if err := r.Write(term.New(&b, func(string) string { return "" }), format); err != nil || !strings.Contains(b.String(), text) {
+			t.Errorf("%s, %v:\n%s", format, err, b.String())
+		}
+	}
+	web.Sync, web.Message = belay.OutOfSync, "waits for rest"
+	st = status(rest, web)
+	if tr.Look(at(2), st, true); tr.Over(at(3), st, true) {
+		t.Error("it does not wait for the others")
+	}
+	r = &drill.Report{Applications: tr.Applications(at(30), st)}
+	if r.Finish(); r.Result != drill.Failed || r.GivenUp != 30 {
+		t.Errorf("%s: %+v", r.Summary(), r)
+	}
+}

@@ -9,6 +9,7 @@ package drill
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/belaydev/belay"
@@ -20,7 +21,7 @@ type Report struct {
 	Ref      string    `json:"ref"`
 	Revision string    `json:"revision"`
 	Started  time.Time `json:"started"`
-	// Result is passed when every application came back.
+	// Result is passed when every application came back but those that are suspended.
 	Result Result `json:"result"`
 	// Reason says why it did not get to its end, if it did not.
 	Reason string `json:"reason,omitempty"`
@@ -38,6 +39,8 @@ type Report struct {
 	Problems []belay.Error `json:"problems,omitempty"`
 	// Missing is what no manifest in Git brings.
 	Missing []Finding `json:"missing,omitempty"`
+	// ByHand says what did not come back, or would not, without somebody.
+	ByHand []string `json:"byHand,omitempty"`
 	// NotRehearsed says what a drill cannot show.
 	NotRehearsed []string `json:"notRehearsed,omitempty"`
 }
@@ -53,13 +56,16 @@ type Cluster struct {
 // Finish sets the result.
 func (r *Report) Finish() {
 	r.Result = Passed
-	if len(r.Problems) > 0 || r.Reason != "" || slices.ContainsFunc(r.Applications, func(a Application) bool { return a.Result != Passed }) {
+	if len(r.Problems) > 0 || r.Reason != "" || slices.ContainsFunc(r.Applications, func(a Application) bool { return a.Result != Passed && a.Result != Suspended }) {
 		r.Result = Failed
 	}
 	for i := range r.Applications {
-		if a := &r.Applications[i]; a.Result == Passed {
+		switch a := &r.Applications[i]; a.Result {
+		case Passed:
 			r.Seconds = max(r.Seconds, a.Seconds)
-		} else {
+		case Suspended:
+			r.ByHand = append(r.ByHand, fmt.Sprintf("%s is suspended (%s): take spec.suspend out of its definition when it is to come back", a.Name, strings.TrimPrefix(a.Message, "suspended: ")))
+		default:
 			r.GivenUp = max(r.GivenUp, a.Seconds)
 		}
 	}
@@ -84,6 +90,9 @@ func (r *Report) Summary() string {
 	}
 	if n := r.Count(Waiting); n > 0 {
 		s += fmt.Sprintf(", %d could get no further", n)
+	}
+	if n := r.Count(Suspended); n > 0 {
+		s += fmt.Sprintf(", %d suspended", n)
 	}
 	if n := len(r.Problems); n == 1 {
 		s += ", 1 definition is wrong"

@@ -99,7 +99,8 @@ func (t *Tracker) Over(now time.Time, st *belay.Status, idle bool) bool {
 	}
 	all := true
 	for i := range st.Applications {
-		all = all && !t.of(st.Applications[i].Name).arrived.IsZero()
+		a := &st.Applications[i]
+		all = all && (a.Suspended != "" || !t.of(a.Name).arrived.IsZero())
 	}
 	return all || now.Sub(t.moved) > t.patience
 }
@@ -123,6 +124,8 @@ const (
 	Passed  Result = "passed"
 	Failed  Result = "failed"
 	Waiting Result = "waiting" // it could get no further, for something that is not there
+	// Suspended: Git says that it is to be left alone.
+	Suspended Result = "suspended"
 )
 
 // Application is one application in the report.
@@ -169,7 +172,10 @@ func (t *Tracker) Applications(now time.Time, st *belay.Status) []Application {
 			if p.failed != nil {
 				r.Error = p.failed.Message
 			}
-			if p.failed != nil || a.Health == belay.Degraded {
+			switch {
+			case a.Suspended != "":
+				r.Result = Suspended
+			case p.failed != nil || a.Health == belay.Degraded:
 				r.Result = Failed
 			}
 		}

@@ -63,7 +63,7 @@ func (r *Report) rto() string {
 	return s + fmt.Sprintf("%s until the last application was back, %d writes", took(r.Seconds), r.Writes)
 }
 
-var styles = map[Result]term.Style{Passed: term.Green, Failed: term.Red, Waiting: term.Yellow}
+var styles = map[Result]term.Style{Passed: term.Green, Failed: term.Red, Waiting: term.Yellow, Suspended: term.Faint}
 
 func (r *Report) text(p *term.Printer) error {
 	fmt.Fprintf(p, "\n%s %s: %s\n", p.Paint(styles[r.Result]+";1", strings.ToUpper(string(r.Result))), term.Clean(r.head()), r.Summary())
@@ -85,10 +85,14 @@ func (r *Report) text(p *term.Printer) error {
 		r.Applications[i].details(p)
 	}
 	section(p, "Wrong definitions", len(r.Problems), func(i int) string { return term.ErrorLine(&r.Problems[i]) })
+	section(p, byHand, len(r.ByHand), func(i int) string { return r.ByHand[i] })
 	section(p, "Not in Git: a rebuilt cluster will lack it", len(r.Missing), func(i int) string { return r.Missing[i].line() })
 	section(p, "Not rehearsed", len(r.NotRehearsed), func(i int) string { return r.NotRehearsed[i] })
 	return nil
 }
+
+// byHand is the title of what needs somebody.
+const byHand = "Does not come back by itself"
 
 func section(p *term.Printer, title string, n int, line func(int) string) {
 	if n == 0 {
@@ -115,7 +119,7 @@ func (a *Application) why() string {
 
 // details says all that is known of one that did not come back.
 func (a *Application) details(p *term.Printer) {
-	if a.Result == Passed {
+	if a.Result == Passed || a.Result == Suspended {
 		return
 	}
 	fmt.Fprintf(p, "\n%s\n", p.Paint(term.Bold, a.Name+": "+string(a.Result)))
@@ -171,7 +175,7 @@ func cell(s string) string {
 
 func (r *Report) markdown() string {
 	var b strings.Builder
-	mark := map[Result]string{Passed: "✅", Failed: "❌", Waiting: "⏳"}
+	mark := map[Result]string{Passed: "✅", Failed: "❌", Waiting: "⏳", Suspended: "⏸️"}
 	fmt.Fprintf(&b, "### %s Recovery drill: %s\n\n%s: %s.\n", mark[r.Result], r.Summary(), cell(r.head()), r.rto())
 	if r.Reason != "" {
 		fmt.Fprintf(&b, "\n%s\n", cell(r.Reason))
@@ -191,12 +195,13 @@ func (r *Report) markdown() string {
 		}
 	}
 	for i := range r.Applications {
-		if a := &r.Applications[i]; a.Result != Passed {
+		if a := &r.Applications[i]; a.Result != Passed && a.Result != Suspended {
 			lines := a.lines()
 			part(cell(a.Name), len(lines), func(i int) string { return lines[i] })
 		}
 	}
 	part("Wrong definitions", len(r.Problems), func(i int) string { return term.ErrorLine(&r.Problems[i]) })
+	part(byHand, len(r.ByHand), func(i int) string { return r.ByHand[i] })
 	part("Not in Git: a rebuilt cluster will lack it", len(r.Missing), func(i int) string { return r.Missing[i].line() })
 	part("Not rehearsed", len(r.NotRehearsed), func(i int) string { return r.NotRehearsed[i] })
 	return b.String()
@@ -207,6 +212,7 @@ type junitSuite struct {
 	Name     string      `xml:"name,attr"`
 	Tests    int         `xml:"tests,attr"`
 	Failures int         `xml:"failures,attr"`
+	Skipped  int         `xml:"skipped,attr"`
 	Time     float64     `xml:"time,attr"`
 	Cases    []junitCase `xml:"testcase"`
 }
@@ -216,6 +222,11 @@ type junitCase struct {
 	Name    string        `xml:"name,attr"`
 	Time    float64       `xml:"time,attr"`
 	Failure *junitFailure `xml:"failure,omitempty"`
+	Skipped *junitSkipped `xml:"skipped,omitempty"`
+}
+
+type junitSkipped struct {
+	Message string `xml:"message,attr"`
 }
 
 type junitFailure struct {
@@ -229,7 +240,12 @@ func (r *Report) junit(w io.Writer) error {
 	for i := range r.Applications {
 		a := &r.Applications[i]
 		c := junitCase{Class: a.Cluster, Name: a.Name, Time: a.Seconds}
-		if a.Result != Passed {
+		switch a.Result {
+		case Passed:
+		case Suspended:
+			c.Skipped = &junitSkipped{Message: term.Clean(a.why())}
+			s.Skipped++
+		default:
 			c.Failure = &junitFailure{Message: term.Clean(string(a.Result) + ": " + a.why()), Text: strings.Join(a.lines(), "\n")}
 		}
 		s.Cases = append(s.Cases, c)
