@@ -206,10 +206,11 @@ func (e *Engine) wellBefore(ctx context.Context, t *target, bad string) (*past, 
 // commit made that puts it back into Git.
 func (e *Engine) goBack(ctx context.Context, t *target, w *watch, why string) {
 	a := t.app
-	tell := func(what string) {
+	say := func(message string) {
 		e.publish(belay.Event{Type: belay.EventRollback, Application: a.name, Project: t.project.Name, Cluster: t.cluster, Repo: t.rev.Repo, Revision: w.revision,
-			Actor: belay.FieldManager, Reason: why, Result: belay.Failed, Message: "no automatic rollback: " + what})
+			Actor: belay.FieldManager, Reason: why, Result: belay.Failed, Message: message})
 	}
+	tell := func(what string) { say("no automatic rollback: " + what) }
 	e.mu.Lock()
 	insisted := a.insisted == w.desired
 	e.mu.Unlock()
@@ -245,7 +246,7 @@ func (e *Engine) goBack(ctx context.Context, t *target, w *watch, why string) {
 		e.queue.addAfter(key{keyApp, a.name}, heldRetry)
 		return
 	}
-	e.running.Go(func() { e.commitByItself(p, why, tell) })
+	e.running.Go(func() { e.commitByItself(p, why, say) })
 }
 
 // automaticActor is who rolls back what nobody asked to be rolled back.
@@ -253,7 +254,7 @@ const automaticActor = "belay (automatic)"
 
 // commitByItself makes the commit of an automatic rollback. The hold is in force
 // whatever comes of it.
-func (e *Engine) commitByItself(p *past, why string, tell func(string)) {
+func (e *Engine) commitByItself(p *past, why string, say func(string)) {
 	if e.Committer == nil {
 		return
 	}
@@ -269,6 +270,6 @@ func (e *Engine) commitByItself(p *past, why string, tell func(string)) {
 		if be.Hint != "" { // nobody is at a terminal to be told how that is mended
 			what += " (" + be.Hint + ")"
 		}
-		tell("it is held at " + p.rev.Short() + ", but no commit was made: " + what)
+		say(fmt.Sprintf("held at %s, but no commit was made: %s; \"belay rollback %s --to %s\" makes one", p.rev.Short(), what, p.name, p.rev.Short()))
 	}
 }
