@@ -43,9 +43,13 @@ type wanted struct {
 	notes      []string
 }
 
-// ofDeployment is what a deployment deployed.
+// ofDeployment is what a deployment deployed, or was to.
 func ofDeployment(d *belay.Deployment) wanted {
-	return wanted{name: d.Application, deployment: d.ID, revision: d.Revision, config: d.Change, sources: d.Sources, time: d.Started, recorded: true}
+	w := wanted{name: d.Application, deployment: d.ID, revision: d.Revision, config: d.Change, sources: d.Sources, time: d.Started, recorded: true}
+	if d.Result == belay.Failed || d.Result == belay.Superseded {
+		w.notes = []string{fmt.Sprintf("%s: deployment %s, which this goes back to, did not succeed (%s)", d.Application, d.ID, d.Result)}
+	}
+	return w
 }
 
 // ofHold is what a hold holds.

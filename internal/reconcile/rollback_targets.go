@@ -161,9 +161,11 @@ func (e *Engine) wantsOfChange(ctx context.Context, change string) ([]wanted, er
 			if err != nil {
 				return nil, err
 			}
-			if w.notes, err = e.takenAlong(ctx, &d, commit); err != nil {
+			along, err := e.takenAlong(ctx, &d, commit)
+			if err != nil {
 				return nil, err
 			}
+			w.notes = append(w.notes, along...)
 			out = append(out, w)
 		}
 		if len(out) > 0 {
