@@ -44,6 +44,7 @@ type target struct {
 
 	// What may not run, and why, as far as it is known of the plan at hand.
 	override *override
+	asked    *asked  // who asked for the sync, when the pass began
 	barred   bool    // a rule keeps something from being written
 	outside  *string // of which window it is; nil before it was asked
 	unready  *string // what the dependencies lack; nil before it was asked

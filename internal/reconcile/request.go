@@ -87,8 +87,29 @@ func (e *Engine) Sync(ctx context.Context, req belay.SyncRequest, actor string) 
 	return taken, refused, errors.Join(failed...)
 }
 
-// asked is who asked for a sync, and why.
-type asked struct{ actor, reason string }
+// asked is who asked for a sync, and why; desired is the state that it was for, once
+// that is known.
+type asked struct{ actor, reason, desired string }
+
+// bindAsked ties what somebody asked for to the desired state that the pass meets
+// first. Where commits are applied without being asked, what comes after it is the
+// doing of its author.
+func (e *Engine) bindAsked(t *target, unread bool) {
+	if t.asked == nil || unread || t.held != nil {
+		return
+	}
+	if t.asked.desired == "" {
+		t.asked.desired = t.desired.digest
+	}
+	if t.asked.desired == t.desired.digest || !t.def.Spec.Sync.Automatic {
+		return
+	}
+	e.mu.Lock()
+	if t.app.asked == t.asked {
+		t.app.asked = nil
+	}
+	e.mu.Unlock()
+}
 
 // recordOverride has on the record that windows are overridden.
 func (e *Engine) recordOverride(ctx context.Context, names []string, req belay.SyncRequest, actor string) error {
@@ -103,7 +124,7 @@ func (e *Engine) recordOverride(ctx context.Context, names []string, req belay.S
 
 // order notes that somebody asked for a sync. Called with e.mu.
 func (e *Engine) order(a *app, req belay.SyncRequest, actor string) {
-	a.manual, a.retry, a.asked = true, true, &asked{actor, req.Reason}
+	a.manual, a.retry, a.asked = true, true, &asked{actor: actor, reason: req.Reason}
 	if req.OverrideWindow {
 		a.override = &override{}
 	}

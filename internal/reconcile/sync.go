@@ -24,7 +24,7 @@ func (e *Engine) reconcile(ctx context.Context, name string) {
 		e.mu.Unlock()
 		return
 	}
-	def, ref, cat, retry, afresh, over := a.def, a.ref, e.catalog, a.retry, a.afresh, a.override
+	def, ref, cat, retry, afresh, over, who := a.def, a.ref, e.catalog, a.retry, a.afresh, a.override, a.asked
 	a.retry, a.afresh = false, false
 	e.mu.Unlock()
 	if retry {
@@ -39,7 +39,7 @@ func (e *Engine) reconcile(ctx context.Context, name string) {
 		}
 		return
 	}
-	t := &target{app: a, def: def, ref: ref, cluster: def.Spec.Destination.Cluster, override: over}
+	t := &target{app: a, def: def, ref: ref, cluster: def.Spec.Destination.Cluster, override: over, asked: who}
 	a.deliverTo(t.cluster)
 	if err := cat.ApplicationErrors[name]; err != nil {
 		e.unreadable(a)
@@ -118,6 +118,7 @@ func (e *Engine) converge(ctx context.Context, t *target, renderErr error) {
 	e.supersede(t)
 	e.reconsider(t)
 	e.bindOverride(t, renderErr != nil)
+	e.bindAsked(t, renderErr != nil)
 	for {
 		e.stats.Passes.Add(1)
 		if e.inSync(t) {

@@ -211,6 +211,42 @@ func TestTeardownGoesTheOtherWay(t *testing.T) {
 	}
 }
 
+// Who asked for a sync is named for the desired state that it met first. What comes
+// after it is its author's, unless nothing is applied without being asked.
+func TestWhoAskedIsNamedForOneState(t *testing.T) {
+	e, target := movedEngine(t, onShelf(), onShelf())
+	a, def := target.app, *target.def
+	target.def = &def
+	for _, step := range []struct {
+		what, digest            string
+		automatic, unread, held bool
+		named                   bool
+	}{
+		{"what could not be rendered", "0", true, true, false, true},
+		{"the first", "1", true, false, false, true},
+		{"the same again", "1", true, false, false, true},
+		{"what it is held at", "2", true, false, true, true},
+		{"another that has to be asked for", "2", false, false, false, true},
+		{"another", "2", true, false, false, false},
+	} {
+		if a.asked == nil {
+			a.asked = &asked{actor: "bob"}
+		}
+		target.asked, target.desired, target.held = a.asked, &desired{digest: step.digest}, nil
+		if def.Spec.Sync.Automatic = step.automatic; step.held {
+			target.held = &hold{}
+		}
+		if e.bindAsked(target, step.unread); (a.asked != nil) != step.named {
+			t.Errorf("%s: named %v", step.what, a.asked != nil)
+		}
+	}
+	// Whoever asked meanwhile is not forgotten.
+	target.asked, target.held, a.asked = &asked{actor: "bob", desired: "1"}, nil, &asked{actor: "ada"}
+	if e.bindAsked(target, false); a.asked == nil || a.asked.actor != "ada" {
+		t.Error("the next request was lost")
+	}
+}
+
 // An override is for one desired state: the first that it meets.
 func TestAnOverrideIsForOneSync(t *testing.T) {
 	e, target := movedEngine(t, onShelf(), onShelf())
