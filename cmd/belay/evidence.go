@@ -32,8 +32,8 @@ evidence for, and what it cannot know: an approval that was only given in the we
 page of a forge is not in the commit, and so not here.
 
 Formats: html is one page that needs no other file, for reading and for printing;
-csv has a row for each deployment of each change; jsonl has one object a line, for
-programs.
+csv has a row for each deployment of each change, and for each exception; jsonl has
+one object a line, for programs.
 
 --from and --to are whole days of the local time zone, both included (2026-11-01),
 or moments (2026-11-01T08:00:00Z, the second not included). Without --to the period

@@ -218,8 +218,23 @@ func TestCSV(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(rows[0], Columns()) || len(rows)-1 != r.Summary.Deployments {
-		t.Errorf("%d rows for %d deployments, columns %v", len(rows)-1, r.Summary.Deployments, rows[0])
+	deployments := len(rows) - 1 - len(r.Exceptions)
+	if !slices.Equal(rows[0], Columns()) || deployments != r.Summary.Deployments || len(r.Exceptions) == 0 {
+		t.Errorf("%d rows for %d deployments and %d exceptions, columns %v", len(rows)-1, r.Summary.Deployments, len(r.Exceptions), rows[0])
+	}
+	cell := func(row []string, column string) string { return row[slices.Index(Columns(), column)] }
+	for i, row := range rows[1:] {
+		if cell(row, "kind") == "exception" != (i >= deployments) || cell(row, "exception") == "" != (i < deployments) {
+			t.Errorf("row %d is of kind %q, exception %q", i, cell(row, "kind"), cell(row, "exception"))
+		}
+		if i < deployments {
+			continue
+		}
+		e := &r.Exceptions[i-deployments]
+		if cell(row, "exception") != string(e.Kind) || cell(row, "message") != e.What || cell(row, "actor") != e.Who || cell(row, "application") != e.Application ||
+			cell(row, "object") != e.Object || cell(row, "fields") != strings.Join(e.Fields, "; ") || cell(row, "reason") != e.Reason {
+			t.Errorf("%+v is the row\n%q", e, row)
+		}
 	}
 	for _, row := range rows[1:] {
 		started := row[slices.Index(Columns(), "started")]
@@ -235,9 +250,11 @@ func TestCSVIsHarmless(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, cell := range rows[1] {
-		if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
-			t.Errorf("%s would be a formula: %q", rows[0][i], cell)
+	for _, row := range rows[1:] {
+		for i, cell := range row {
+			if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
+				t.Errorf("%s would be a formula: %q", rows[0][i], cell)
+			}
 		}
 	}
 	space := " " // the linter takes one that leads in a key for a slip
