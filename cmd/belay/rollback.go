@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -68,7 +67,7 @@ type rollbackFlags struct {
 
 func newRollback(env *env) *cobra.Command {
 	var f rollbackFlags
-	var last time.Duration
+	var last string
 	cmd := &cobra.Command{
 		Use: "rollback {APP [--to REVISION|DEPLOYMENT] | --change COMMIT}", Short: "Go back to an earlier revision, in Git",
 		Long: rollbackLong, Example: rollbackExample,
@@ -100,14 +99,18 @@ func newRollback(env *env) *cobra.Command {
 	fl.StringVar(&f.req.Reason, "reason", "", "why, for the commit and the record")
 	fl.BoolVar(&f.req.DryRun, "dry-run", false, "show what would be done, and do nothing")
 	fl.BoolVar(&f.req.Now, "now", false, "hold the application at that revision at once; needs --reason")
-	fl.DurationVar(&last, "for", belay.DefaultHold, "with --now: how long the hold lasts at most, up to 720h")
+	fl.StringVar(&last, "for", "24h", "with --now: `time` that the hold lasts at most: 4h, 3d, up to 30d")
 	fl.BoolVar(&f.req.HoldOnly, "hold-only", false, "with --now: make no commit")
 	fl.BoolVarP(&f.yes, "yes", "y", false, "do not ask; agree to changes of other applications, too")
 	fl.StringVar(&f.patch, "patch", "", "write the commit to this file for git am, and push nothing")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		name := strings.Join(args, "")
 		if f.req.Now {
-			f.req.For = last.String()
+			d, ok := parseAgo(last)
+			if !ok {
+				return &usage{message: fmt.Sprintf("--for is a time, not %q", last), hint: "for example 90m, 4h or 3d"}
+			}
+			f.req.For = d.String()
 		}
 		c, err := env.client()
 		if err != nil {
