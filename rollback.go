@@ -99,8 +99,8 @@ type Rollback struct {
 	Notes []string `json:"notes,omitempty" doc:"What is to be known of it."`
 	// Previews are what changes in the clusters; only of a dry run.
 	Previews []Preview `json:"previews,omitempty" doc:"What would change in the clusters; only of a dry run."`
-	// Hold is the one that began, or would.
-	Hold *Hold `json:"hold,omitempty" doc:"The hold that begins with it."`
+	// Hold is the one that began, or would; of several applications the first one's.
+	Hold *Hold `json:"hold,omitempty" doc:"The hold that begins with it; of several applications that of the first."`
 	// Problem is why there is a hold and no commit, or why the commit of a dry run
 	// would not be pushed.
 	Problem *Error `json:"problem,omitempty" doc:"Why no commit was made although the hold began; of a dry run, why none would be pushed."`
@@ -117,6 +117,8 @@ type RolledBack struct {
 	Deployment string `json:"deployment,omitempty" doc:"Deployment that it goes back to."`
 	// Digest of the desired state then.
 	Digest string `json:"digest" doc:"Digest of its desired state at that revision."`
+	// Held is true where a hold begins with it, or would.
+	Held bool `json:"held,omitempty" doc:"Whether it is held there."`
 	// Same is true where nothing has to change.
 	Same bool `json:"same,omitempty" doc:"Whether Git says the same already."`
 }

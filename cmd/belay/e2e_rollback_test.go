@@ -162,6 +162,11 @@ func TestRollback(t *testing.T) {
 			t.Errorf("back to %s ended with %d: %s", to, code, errOut)
 		}
 	}
+	// Together they are held, all or none; each is told.
+	out = s.rollback("--change", bad[:10], "--now", "--hold-only", "--reason", "both are down", "--dry-run")
+	if !strings.Contains(out, "api and web are held there at once") {
+		t.Errorf("to hold both it says\n%s", out)
+	}
 	s.rollback("--change", bad[:10], "--yes")
 	w.awaitValue(w.ns("api"), "own", "api-1")
 	w.awaitValue(w.ns("web"), "shared", "2")
@@ -325,11 +330,21 @@ func TestHold(t *testing.T) {
 	s.rollback("web", "--to", v1, "--now", "--hold-only", "--yes", "--reason", "for a moment", "--for", "3s")
 	s.awaitEvent(belay.EventRelease, "web", "its time is over")
 	w.awaitValue(w.ns("web"), "a", "4")
-	// One that is suspended is left alone.
+	// One that is suspended is left alone, and of several then all are.
+	five := w.commit("Five", merge(app("web", "5"), app("api", "5")))
+	s.hook()
+	w.awaitValue(w.ns("web"), "a", "5")
+	w.awaitValue(w.ns("api"), "a", "5")
 	s.push("Suspend", map[string]string{"belay/web.yaml": app("web", "")["belay/web.yaml"] + "  suspend: {reason: migration}\n"})
 	s.awaitMessage("web", "suspended: migration")
 	if _, errOut, code := s.cli("rollback", "web", "--to", v1, "--now", "--yes", "--reason", "x"); code == 0 || !strings.Contains(errOut, "suspended: migration") {
 		t.Errorf("a hold of what is suspended ended with %d: %s", code, errOut)
+	}
+	if _, errOut, code := s.cli("rollback", "--change", five, "--now", "--hold-only", "--yes", "--reason", "x"); code == 0 || !strings.Contains(errOut, "suspended: migration") {
+		t.Errorf("a hold of several of which one is suspended ended with %d: %s", code, errOut)
+	}
+	if out, errOut, code := s.cli("audit", "list", "--app", "api", "--type", "hold"); code != 0 || !strings.Contains(out, "Nothing on record") {
+		t.Errorf("the other one was held, or %s:\n%s", errOut, out)
 	}
 }
 

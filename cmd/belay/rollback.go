@@ -232,7 +232,15 @@ func (e *env) showRollback(r *belay.Rollback, diffs bool) error {
 		b.WriteByte('\n')
 	}
 	if r.Hold != nil {
-		fmt.Fprintf(&b, "\nIt is held there at once, until Git says the same, %s at the latest.\n", r.Hold.Until.Local().Format("2006-01-02 15:04"))
+		who := "It is"
+		switch names := held(r); {
+		case len(r.Applications) == 1:
+		case len(names) == 1:
+			who = names[0] + " is"
+		default:
+			who = strings.Join(names, " and ") + " are"
+		}
+		fmt.Fprintf(&b, "\n%s held there at once, until Git says the same, %s at the latest.\n", who, r.Hold.Until.Local().Format("2006-01-02 15:04"))
 	}
 	for _, c := range r.Commits {
 		fmt.Fprintf(&b, "\nCommit to %s of %s:\n", term.Clean(c.Branch), term.Clean(c.Repo))
@@ -272,11 +280,24 @@ func (e *env) showRollback(r *belay.Rollback, diffs bool) error {
 	return nil
 }
 
+// held are the names of applications that are held, or would be.
+func held(r *belay.Rollback) []string {
+	var names []string
+	for i := range r.Applications {
+		if r.Applications[i].Held {
+			names = append(names, term.Clean(r.Applications[i].Application))
+		}
+	}
+	return names
+}
+
 // showDone says what was done.
 func (e *env) showDone(r *belay.Rollback) error {
 	var b strings.Builder
-	if h := r.Hold; h != nil {
-		fmt.Fprintf(&b, "%s is held at %s until %s.\n", term.Clean(h.Application), shortRevision(h.Revision), h.Until.Local().Format("2006-01-02 15:04"))
+	for i := range r.Applications {
+		if a := &r.Applications[i]; a.Held && r.Hold != nil {
+			fmt.Fprintf(&b, "%s is held at %s until %s.\n", term.Clean(a.Application), shortRevision(a.Revision), r.Hold.Until.Local().Format("2006-01-02 15:04"))
+		}
 	}
 	for _, c := range r.Commits {
 		if !c.Pushed {

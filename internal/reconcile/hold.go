@@ -50,27 +50,32 @@ func (e *Engine) holdFor(ctx context.Context, pasts []*past, req *belay.Rollback
 	if err != nil {
 		return nil, err
 	}
-	var first *belay.Hold
+	var holds []*belay.Hold
+	var of []*past
 	now := time.Now().UTC()
-	for _, p := range pasts {
+	for _, p := range pasts { // all can be held before the first one is
 		h, err := e.newHold(p, now, now.Add(last))
 		if err != nil {
-			return first, err
+			return nil, err
 		}
 		if h == nil {
 			continue
 		}
 		h.By, h.Reason = actor, plainLine(req.Reason)
+		holds, of = append(holds, h), append(of, p)
+	}
+	for i, h := range holds {
 		if !req.DryRun {
-			if err := e.takeHold(ctx, h, p); err != nil {
-				return first, err
+			if err := e.takeHold(ctx, h, of[i]); err != nil {
+				return holds[0], err
 			}
 		}
-		if first == nil {
-			first = h
-		}
+		of[i].held = true
 	}
-	return first, nil
+	if len(holds) == 0 {
+		return nil, nil
+	}
+	return holds[0], nil
 }
 
 // holdTime is how long a hold of a request lasts at most.

@@ -27,6 +27,8 @@ type past struct {
 	desired *desired
 	// from is the revision that it leaves.
 	from string
+	// held is true once it is held there, or would be.
+	held bool
 	// notes are what people should know of how this was found out.
 	notes []string
 }

@@ -67,7 +67,7 @@ func (e *Engine) Rollback(ctx context.Context, name string, req belay.RollbackRe
 func rolledBack(pasts []*past) []belay.RolledBack {
 	out := make([]belay.RolledBack, 0, len(pasts))
 	for _, p := range pasts {
-		out = append(out, belay.RolledBack{Application: p.name, Revision: p.rev.Commit, From: p.from, Config: p.config, Deployment: p.deployment, Digest: p.desired.digest})
+		out = append(out, belay.RolledBack{Application: p.name, Revision: p.rev.Commit, From: p.from, Config: p.config, Deployment: p.deployment, Digest: p.desired.digest, Held: p.held})
 	}
 	return out
 }
