@@ -92,15 +92,14 @@ func classify(err error, id belay.ObjectID) *belay.Error {
 	switch {
 	case webhookCannotBeCalled(s.Message):
 		e.Hint = "the webhook must work, or its configuration must allow for its failure, before this can be applied"
+	case (apierrors.IsInvalid(err) || s.Code == http.StatusUnprocessableEntity) && immutable(s): // the API server says so, or the webhook of a kind
+		e.Code, e.Message = belay.CodeImmutable, causes(s)
+		e.Hint = fmt.Sprintf("if it may be deleted and made anew, set spec.sync.recreate of the Application or annotate it %s: %s; else take the change back",
+			belay.AnnotationRecreate, belay.Enabled)
 	case strings.Contains(s.Message, "denied the request") || strings.Contains(s.Message, "denied request:"):
 		e.Code, e.Hint = belay.CodeForbidden, "a policy of the cluster refuses it; change the manifest or the policy"
 	case apierrors.IsInvalid(err) || s.Code == http.StatusUnprocessableEntity:
 		e.Code, e.Message = belay.CodeInvalid, causes(s)
-		if immutable(s) {
-			e.Code = belay.CodeImmutable
-			e.Hint = fmt.Sprintf("if it may be deleted and made anew, set spec.sync.recreate of the Application or annotate it %s: %s; else take the change back",
-				belay.AnnotationRecreate, belay.Enabled)
-		}
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) || strings.Contains(s.Message, "because it is being terminated"):
 		e.Code, e.Message = belay.CodeTerminating, fmt.Sprintf("namespace %q is being deleted", id.Namespace)
 		e.Hint = "it is applied when the namespace is there again"
@@ -205,16 +204,17 @@ func shortValue(m string) string {
 	return m
 }
 
+// immutableSigns are how the API server says that a field cannot be changed in
+// place, and how custom kinds say it: there the words are those of whoever wrote the
+// rule or the webhook.
+var immutableSigns = []string{"is immutable", "are immutable", "immutable field", "may not change once set", "cannot change roleRef",
+	"updates to statefulset spec for fields other than", "updates to parameters are forbidden", "updates to provisioner are forbidden",
+	"pod updates may not change fields other than", "may not be changed", "must not be changed", "cannot be changed", "may not be modified", "cannot be modified"}
+
 func immutable(s metav1.Status) bool {
 	says := func(m string) bool {
-		for _, sign := range []string{"field is immutable", "is immutable", "may not change once set", "cannot change roleRef",
-			"updates to statefulset spec for fields other than", "updates to parameters are forbidden", "updates to provisioner are forbidden",
-			"pod updates may not change fields other than", "may not be changed in an update"} {
-			if strings.Contains(m, sign) {
-				return true
-			}
-		}
-		return false
+		m = strings.ToLower(m)
+		return slices.ContainsFunc(immutableSigns, func(sign string) bool { return strings.Contains(m, strings.ToLower(sign)) })
 	}
 	if s.Details == nil || len(s.Details.Causes) == 0 {
 		return says(s.Message)

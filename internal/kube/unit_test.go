@@ -295,6 +295,11 @@ func TestClassify(t *testing.T) {
 		{refusal(409, metav1.StatusReasonConflict, "the object has been modified"), belay.CodeConflict, ""},
 		{refusal(422, metav1.StatusReasonInvalid, "long", metav1.StatusCause{Field: "spec.x", Message: "Invalid value: " + strings.Repeat("core.Pod: {", 100) + ": field is immutable"}),
 			belay.CodeImmutable, "spec.x: field is immutable"},
+		{refusal(422, metav1.StatusReasonInvalid, "long", metav1.StatusCause{Field: "spec.x", Message: `Invalid value: "b": spec.x may not be changed`}), belay.CodeImmutable, "spec.x may not be changed"},
+		{refusal(422, metav1.StatusReasonInvalid, `admission webhook "v.example.org" denied the request: Machine.example.org "a" is invalid: spec.x: Invalid value: "b": Immutable field changed`,
+			metav1.StatusCause{Field: "spec.x", Message: `Invalid value: "b": Immutable field changed`}), belay.CodeImmutable, "spec.x: Invalid value"},
+		{refusal(422, metav1.StatusReasonInvalid, `admission webhook "v.example.org" denied the request: spec.x must be positive`), belay.CodeForbidden, "v.example.org"},
+		{refusal(400, "", `admission webhook "policy.example.org" denied the request: label team is immutable`), belay.CodeForbidden, "policy.example.org"},
 	} {
 		e := c.apiError(tc.err, id, nil)
 		if e.Code != tc.code || !strings.Contains(e.Error(), tc.words) || strings.Contains(e.Error(), "hunter2") || e.Object != id.String() {
