@@ -2,6 +2,8 @@ package window
 
 import (
 	"errors"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,7 +25,11 @@ func ParseSchedule(s string) (Schedule, error) {
 	case strings.HasPrefix(s, "@"):
 		return Schedule{}, errors.New("a schedule has five fields, not a name")
 	}
-	parsed, err := cron.ParseStandard(s)
+	fields := strings.Fields(s)
+	if len(fields) == 5 {
+		fields[4] = sundays(fields[4])
+	}
+	parsed, err := cron.ParseStandard(strings.Join(fields, " "))
 	if err != nil {
 		return Schedule{}, err
 	}
@@ -36,6 +42,37 @@ func ParseSchedule(s string) (Schedule, error) {
 		return Schedule{}, errors.New("no month has such a day")
 	}
 	return out, nil
+}
+
+// weekdays are the names of days, which begin with Sunday.
+var weekdays = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
+
+// sundays writes days of the week in which Sunday is the last day (7, 5-7, fri-sun),
+// as crontab(5) allows, so that it is the first: the parser knows no other.
+func sundays(field string) string {
+	var out []string
+	for item := range strings.SplitSeq(field, ",") {
+		days, every, stepped := strings.Cut(item, "/")
+		from, to, isRange := strings.Cut(days, "-")
+		first, step := slices.Index(weekdays, strings.ToLower(from)), 1
+		if n, err := strconv.Atoi(from); err == nil {
+			first = n
+		}
+		if stepped {
+			step, _ = strconv.Atoi(every) // what is no number the parser refuses
+		}
+		switch {
+		case item == "7":
+			item = "0"
+		case isRange && (to == "7" || strings.EqualFold(to, "sun") && first > 0) && first >= 0 && first <= 7 && step > 0 && step <= 7:
+			for day := first; day <= 7; day += step {
+				out = append(out, strconv.Itoa(day%7))
+			}
+			continue
+		}
+		out = append(out, item)
+	}
+	return strings.Join(out, ",")
 }
 
 // never says whether no month of the schedule has a day of the schedule.
