@@ -124,7 +124,7 @@ func TestSuspend(t *testing.T) {
 	w := newWorld(t)
 	const suspend = "  suspend: {reason: until the database was moved}\n"
 	w.commit("An application", map[string]string{"belay/README.md": "Definitions.\n", "belay/a.yaml": application("a", "apps/a", "NS-a"),
-		"apps/a/a.yaml": documents(configMap("a", "1"), configMap("b", "1"))})
+		"apps/a/a.yaml": documents(configMap("a", "1"), configMap("b", "1"), configMap("d", "1"))})
 	s := w.serve()
 	s.awaitSynced("a")
 	s.push("Suspend it", map[string]string{"belay/a.yaml": application("a", "apps/a", "NS-a", suspend)})
@@ -135,8 +135,15 @@ func TestSuspend(t *testing.T) {
 	s.awaitEvent(belay.EventSuspended, "a | ", "suspended: until the database was moved")
 	mark := w.cp.Mark(t)
 	w.patch(w.ns("a"), "a", "kubectl-edit", `{"data":{"value":"by hand"}}`)
-	s.awaitEvent(belay.EventDrift, "ConfigMap "+w.ns("a")+"/a", "kubectl-edit") // once Git wants another value, too, it is none
-	s.push("Change it", map[string]string{"apps/a/a.yaml": documents(configMap("a", "2"), configMap("c", "1"))})
+	s.awaitEvent(belay.EventDrift, "ConfigMap "+w.ns("a")+"/a", "data.value by kubectl-edit")
+	s.push("Change it", map[string]string{"apps/a/a.yaml": documents(configMap("a", "2"), configMap("c", "1"), configMap("d", "2"))})
+	// What Git changed meanwhile is changed by hand, too, and deleted.
+	w.patch(w.ns("a"), "a", "k9s", `{"data":{"value":"by hand again"}}`)
+	s.awaitEvent(belay.EventDrift, "ConfigMap "+w.ns("a")+"/a", "data.value by k9s")
+	if err := w.kube.CoreV1().ConfigMaps(w.ns("a")).Delete(t.Context(), "d", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	s.awaitEvent(belay.EventDrift, "ConfigMap "+w.ns("a")+"/d", "deleted by hand")
 	if _, stderr, code := s.cli("sync", "a"); code == 0 || !strings.Contains(stderr, "until the database was moved") {
 		t.Errorf("a sync on request ends with %d: %s", code, stderr)
 	}

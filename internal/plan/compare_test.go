@@ -77,6 +77,38 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// Where Git declares something else than was applied, what an interactive tool holds
+// is drift, and nothing else can be told from what Git brings and takes.
+func TestUpdateTellsOfEditsByHand(t *testing.T) {
+	w := newWorld()
+	o := object(id("ConfigMap", "a"), "new")
+	o.Raw = json.RawMessage(`{"data":{"brought":"1","edited":"2","removed":"3"},"spec":{"replicas":2,"controlled":1}}`)
+	live := applied(o)
+	live.Digest = "old"
+	live.Managers = []belay.FieldEntry{
+		entry(belay.FieldManager, "Apply", `{"f:data":{"f:left":{}}}`, 0),
+		entry("controller", "Update", `{"f:spec":{"f:controlled":{}}}`, 2*time.Hour),
+		entry("kubectl", "Update", `{"f:spec":{"f:replicas":{}}}`, time.Hour),
+		entry("kubectl-edit", "Update", `{"f:data":{"f:edited":{},"f:more":{}}}`, time.Minute),
+	}
+	live.Managers[2].Subresource = "scale"
+	w.desired = []belay.Object{o}
+	w.live[o.ID] = live
+	p := w.build()
+	if len(p.Actions) != 1 || p.Actions[0].Verb != belay.VerbUpdate {
+		t.Fatalf("actions %+v", p.Actions)
+	}
+	want := belay.Drift{Taken: []string{"data.edited", "spec.replicas"}, Added: []string{"data.more"}, Manager: "kubectl", Operation: "Update", Subresource: "scale", Time: live.Managers[2].Time}
+	if d := p.Actions[0].Drift; d == nil || describe(d) != describe(&want) {
+		t.Errorf("drift %s, want %s", describe(d), describe(&want))
+	}
+	live.Managers = live.Managers[:2]
+	w.live[o.ID] = live
+	if d := w.build().Actions[0].Drift; d != nil {
+		t.Errorf("what Git brings is drift: %s", describe(d))
+	}
+}
+
 func TestCompareTrustsWhatWasCompared(t *testing.T) {
 	o := &belay.Object{Raw: json.RawMessage(`{"data":{"a":"1"}}`)}
 	if v := Compare(o, &belay.Live{}, nil); !v.OK {

@@ -17,6 +17,10 @@ type Verdict struct {
 	Drift *belay.Drift
 	// TakeOver are the managers whose additions must be removed.
 	TakeOver []string
+	// ByHand is what of the drift interactive tools hold now. It is drift whatever
+	// was applied before; what else departs from a manifest that was not applied yet
+	// may be what that manifest brings.
+	ByHand *belay.Drift
 }
 
 // Compare finds drift without a value of the live object: Kubernetes moves a
@@ -56,7 +60,7 @@ func Compare(desired *belay.Object, live *belay.Live, interactive []string, rule
 		belay.CutPointers(tree, c.ignored.pointers)
 	}
 	c.root(tree)
-	d := c.taken()
+	d, hand := c.taken(false), c.taken(true)
 	var takeOver []string
 	for _, o := range c.others {
 		if !o.byHand {
@@ -67,9 +71,11 @@ func Compare(desired *belay.Object, live *belay.Live, interactive []string, rule
 			continue
 		}
 		takeOver = append(takeOver, o.entry.Manager)
-		d.Added = append(d.Added, added...)
-		if d.Manager == "" {
-			attribute(&d, o.entry)
+		for _, d := range []*belay.Drift{&d, &hand} {
+			d.Added = append(d.Added, added...)
+			if d.Manager == "" {
+				attribute(d, o.entry)
+			}
 		}
 	}
 	// What our own entry has and nobody declares was left by a process that ended
@@ -83,10 +89,15 @@ func Compare(desired *belay.Object, live *belay.Live, interactive []string, rule
 	if len(d.Taken) == 0 && len(d.Added) == 0 {
 		return Verdict{OK: true}
 	}
-	slices.Sort(d.Added)
-	slices.Sort(takeOver)
-	d.Added, takeOver = slices.Compact(d.Added), slices.Compact(takeOver)
-	return Verdict{Drift: &d, TakeOver: takeOver}
+	for _, list := range []*[]string{&d.Added, &hand.Added, &takeOver} {
+		slices.Sort(*list)
+		*list = slices.Compact(*list)
+	}
+	v := Verdict{Drift: &d, TakeOver: takeOver}
+	if len(hand.Taken)+len(hand.Added) > 0 {
+		v.ByHand = &hand
+	}
+	return v
 }
 
 func attribute(d *belay.Drift, e *belay.FieldEntry) {
@@ -102,9 +113,10 @@ func isInteractive(manager string, list []string) bool {
 
 // owner is somebody else's entry.
 type owner struct {
-	entry  *belay.FieldEntry
-	fields map[string]any
-	byHand bool // an interactive tool's, whose additions are undone
+	entry       *belay.FieldEntry
+	fields      map[string]any
+	interactive bool // an interactive tool's
+	byHand      bool // and its additions are undone
 }
 
 // comparison collects declared fields that our entry does not own.
@@ -131,8 +143,8 @@ func newComparison(apiVersion string, entries []belay.FieldEntry, interactive []
 			c.ours, c.entry = fields, e
 			continue
 		}
-		o := owner{entry: e, fields: fields, byHand: e.Subresource == "" && isInteractive(e.Manager, interactive)}
-		if o.byHand {
+		o := owner{entry: e, fields: fields, interactive: isInteractive(e.Manager, interactive)}
+		if o.byHand = o.interactive && e.Subresource == ""; o.byHand {
 			stripRestart(fields)
 		}
 		c.others = append(c.others, o)
@@ -140,13 +152,20 @@ func newComparison(apiVersion string, entries []belay.FieldEntry, interactive []
 	return c
 }
 
-// taken describes what was lost, and names the newest entry that holds any of it now.
-func (c *comparison) taken() belay.Drift {
+// taken describes what was lost, or of that what interactive tools hold now, and
+// names the newest entry that holds any of it.
+func (c *comparison) taken(byHand bool) belay.Drift {
 	var d belay.Drift
 	var by *belay.FieldEntry
 	for _, l := range c.lost {
 		if c.ignored.mayBeLost(&l) {
 			continue
+		}
+		if byHand {
+			l.now = slices.DeleteFunc(slices.Clone(l.now), func(h holding) bool { return !h.owner.interactive })
+			if len(l.now) == 0 {
+				continue
+			}
 		}
 		d.Taken = append(d.Taken, pathName(l.path))
 		for _, h := range l.now {

@@ -135,7 +135,11 @@ func write(in *Input, d *belay.Object) (a belay.Action, ok bool) {
 			}
 			a.Verb, a.Drift, a.TakeOver = belay.VerbHeal, v.Drift, v.TakeOver
 		} else if live.Managers != nil {
-			a.TakeOver = Compare(d, &live, in.Project.Spec.InteractiveManagers, rules...).TakeOver
+			v := Compare(d, &live, in.Project.Spec.InteractiveManagers, rules...)
+			a.TakeOver = v.TakeOver
+			if live.Application == in.Application.Name {
+				a.Drift = v.ByHand // else nobody would hear of an edit of what Git changed, too, and may not be written now
+			}
 		}
 	}
 	a.Manner = manner(in, d, a.Live)

@@ -40,6 +40,9 @@ func (e *Engine) finish(ctx context.Context, t *target, p *belay.Plan, step plan
 			failing, failures = cmpErr(failing, asError(f.err, a.name)), failures+1
 		} else if act.Drift != nil {
 			msg = driftMessage(act.Drift)
+			if act.Verb != belay.VerbHeal {
+				msg = string(act.Verb) + "; " + msg
+			}
 		}
 		pending[act.ID] = msg
 	}

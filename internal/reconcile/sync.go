@@ -499,12 +499,12 @@ func (e *Engine) tellDrift(ctx context.Context, t *target, p *belay.Plan) error 
 		act := &p.Actions[i]
 		var msg, mark, actor string
 		switch {
-		case act.Verb == belay.VerbHeal && act.Drift != nil:
-			msg, mark, actor = driftMessage(act.Drift), act.Live.Fingerprint, act.Drift.Manager
-		case a.undone(act) && act.Verb == belay.VerbCreate:
+		case act.Verb == belay.VerbCreate && a.syncedIDs[act.ID] != "":
 			msg, mark = "deleted by hand, or its label "+belay.LabelManaged+" removed", "deleted"
 		case a.undone(act):
 			msg, mark = "changed by hand: Belay's own annotations", act.Live.Fingerprint
+		case act.Drift != nil: // of a heal, or of what Git changed too and may not be written yet
+			msg, mark, actor = driftMessage(act.Drift), act.Live.Fingerprint, act.Drift.Manager
 		default:
 			continue
 		}
