@@ -13,11 +13,12 @@ import (
 // app is what the engine knows of one application. The first group of fields is
 // guarded by Engine.mu; the rest belongs to the worker that holds the key.
 type app struct {
-	name string
-	def  *belay.Application // nil when Git does not declare it (any more)
-	last *belay.Application // what it meant before it left Git, if known
-	ref  refKey             // of its first source
-	also []refKey           // of its other sources, and of what files name
+	name  string
+	def   *belay.Application // nil when Git does not declare it (any more)
+	last  *belay.Application // what it meant before it left Git, if known
+	lived bool               // it was declared in this life of the process
+	ref   refKey             // of its first source
+	also  []refKey           // of its other sources, and of what files name
 	// sources are the refs of its sources, in order; found are those that files name.
 	sources, found []refKey
 	dirty          bool // files it was rendered from may have changed

@@ -224,7 +224,7 @@ func (e *Engine) enforce(cat *catalog.Catalog, rev belay.Revision) {
 		if prev != nil && changed && e.definitions != nil {
 			a.define(e.definitions, def.Origin.File)
 		}
-		a.def, a.last = &def, &def
+		a.def, a.last, a.lived = &def, &def, true
 		e.places.set(&def)
 		e.follow(a, cat)
 		if changed {

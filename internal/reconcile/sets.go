@@ -96,19 +96,28 @@ func holdChanged(prev, cat *catalog.Catalog, name string) bool {
 // mostHint is the length up to which a hint is repeated for each application.
 const mostHint = 400
 
-// showSet says on an application which set makes it, or would not any longer.
+// showSet says on an application which set makes it, or would not any longer: that
+// the files of such a one are gone is no news beside that.
 // Called with e.mu.
 func (e *Engine) showSet(s *belay.ApplicationStatus, def *belay.Application, shown *belay.Error) {
 	s.Set = def.Set
-	if e.catalog == nil || shown != nil {
+	if e.catalog == nil {
 		return
 	}
-	if h := e.catalog.Holds[s.Name]; h != nil {
+	if h := e.catalog.Holds[s.Name]; h != nil && (shown == nil || shown.Code == belay.CodeNotFound) {
 		s.Message, s.Hint = h.Message, h.Hint
 		if len(h.Hint) > mostHint {
 			s.Hint = "belay get sets " + def.Set + " has the token that confirms it"
 		}
 	}
+}
+
+// heldWithoutFiles says whether an error is only that the files of an application
+// are gone that its set holds: that it is held says more.
+func (e *Engine) heldWithoutFiles(name string, err error) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return belay.CodeOf(err) == belay.CodeNotFound && e.catalog != nil && e.catalog.Holds[name] != nil
 }
 
 // setStatus is the state of all sets. Called with e.mu.
@@ -155,7 +164,8 @@ func confirmedBySet(cat *catalog.Catalog, name string, last *belay.Application) 
 func (e *Engine) recallSets(ctx context.Context, a *app) error {
 	e.mu.Lock()
 	_, declared := e.catalog.Applications[a.name]
-	done := a.last != nil || declared || e.recalled[a.name]
+	// That somebody looked up what it meant says nothing of whether its set lets it go.
+	done := a.lived || declared || e.recalled[a.name]
 	e.mu.Unlock()
 	if done {
 		return nil
@@ -199,7 +209,7 @@ func (e *Engine) recallOrphans(ctx context.Context) (lived *catalog.Catalog, err
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for name, a := range e.apps {
-		if a.def != nil || a.last != nil {
+		if a.def != nil || a.lived {
 			continue
 		}
 		e.recalled[name] = lived.Holds[name] == nil

@@ -72,6 +72,9 @@ func (e *Engine) keptFor(clusterName string, id belay.ObjectID, but string) stri
 			(first != "" && first < name) {
 			continue
 		}
+		if e.catalog.Holds[name] != nil && a.desired != nil {
+			continue // held by its set, it declares what it did, whatever became of its files
+		}
 		switch {
 		case ns == "":
 			project, declared := e.catalog.Projects[a.def.Spec.Project]

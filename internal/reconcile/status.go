@@ -88,7 +88,15 @@ func (e *Engine) finish(ctx context.Context, t *target, p *belay.Plan, step plan
 		e.Checkpoint("arrived")
 	}
 	e.scheduleRetry(t)
+	e.tellTrouble(t, p, renderErr, failing, shown)
+	e.settle(t, pending, shown)
+	e.watched(ctx, t)
+}
+
+// tellTrouble reports what a pass ended with, if that is no success.
+func (e *Engine) tellTrouble(t *target, p *belay.Plan, renderErr error, failing, shown *belay.Error) {
 	switch {
+	case renderErr != nil && e.heldWithoutFiles(t.app.name, renderErr):
 	case renderErr != nil && belay.CodeOf(renderErr) != belay.CodeUnavailable:
 		e.tell(t, belay.EventError, shown)
 	case failing != nil:
@@ -98,8 +106,6 @@ func (e *Engine) finish(ctx context.Context, t *target, p *belay.Plan, step plan
 	case p.Held != nil:
 		e.tell(t, belay.EventHeld, p.Held)
 	}
-	e.settle(t, pending, shown)
-	e.watched(ctx, t)
 }
 
 func cmpErr(have, next *belay.Error) *belay.Error {

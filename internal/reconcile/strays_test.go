@@ -94,7 +94,7 @@ func movedEngine(t *testing.T, old, now *shelf) (*Engine, *target) {
 	e.config = belay.Revision{Commit: "c1"}
 	e.catalog = &catalog.Catalog{Applications: map[string]belay.Application{"web": def}}
 	a := newApp("web")
-	a.def, a.last, a.read, a.dirty = &def, &def, true, false
+	a.def, a.last, a.lived, a.read, a.dirty = &def, &def, true, true, false
 	e.apps["web"] = a
 	e.clusters["old"], e.clusters["new"] = &cluster{conn: old}, &cluster{conn: now}
 	e.claims["old"], e.claims["new"] = newClaims(), newClaims()
@@ -144,7 +144,7 @@ func TestOnlyClusterLeavesWhatIsDeclaredElsewhere(t *testing.T) {
 	e, target := movedEngine(t, old, onShelf())
 	e.OnlyCluster = "old"
 	delete(e.clusters, "new")
-	target.app.def, target.app.last = nil, nil
+	target.app.def, target.app.last, target.app.lived = nil, nil, false
 	e.teardown(t.Context(), target.app)
 	if old.deleted != nil || !strings.Contains(target.app.status.Message, `declared for cluster "new"`) {
 		t.Errorf("deleted %v, and says %q", old.deleted, target.app.status.Message)

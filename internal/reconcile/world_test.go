@@ -76,6 +76,15 @@ func fakeApp(name string, more ...string) string {
 // start begins a life of the engine.
 func (w *fakeWorld) start() {
 	w.t.Helper()
+	w.make()
+	ctx, cancel := context.WithCancel(w.t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = w.e.Run(ctx) })
+	w.stop = func() { cancel(); running.Wait() }
+}
+
+// make makes an engine that does not run.
+func (w *fakeWorld) make() {
 	w.e = New(Options{Repo: fakeRepo, Ref: "main", Path: "belay", Sources: fakeSources{w: w}, Renderer: fakeRenderer{}, Connector: fakeConnector{w},
 		NewIndex: func() Index { return &fakeIndex{reads: map[string][]belay.Read{}} }, Recorder: w.l, Logger: slog.New(slog.DiscardHandler),
 		SecretKey: []byte("key"), ManifestFile: func(raw json.RawMessage) ([]byte, string, error) { return raw, belay.Digest(raw), nil },
@@ -84,10 +93,6 @@ func (w *fakeWorld) start() {
 				(*last)(name)
 			}
 		}})
-	ctx, cancel := context.WithCancel(w.t.Context())
-	var running sync.WaitGroup
-	running.Go(func() { _ = w.e.Run(ctx) })
-	w.stop = func() { cancel(); running.Wait() }
 }
 
 func (w *fakeWorld) end() {
