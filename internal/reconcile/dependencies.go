@@ -258,7 +258,7 @@ func (e *Engine) inTheWay(ctx context.Context, a *app) error {
 		return &belay.Error{Code: belay.CodeUnavailable, Application: a.name,
 			Message: fmt.Sprintf("removed from Git; waits for %s, which depends on it and is deleted first", first)}
 	}
-	if a.last == nil { // after a restart: a cluster that was not seen yet may hold one of them
+	if !a.lived { // after a restart: a cluster that was not seen yet may hold one of them
 		for _, name := range slices.Sorted(maps.Keys(e.clusters)) {
 			if c := e.clusters[name]; c.conn != nil && !c.conn.Tried() {
 				return &belay.Error{Code: belay.CodeUnavailable, Application: a.name,

@@ -247,6 +247,25 @@ func TestWhoAskedIsNamedForOneState(t *testing.T) {
 	}
 }
 
+// untried is a cluster that nobody has looked at yet.
+type untried struct{ *shelf }
+
+func (untried) Tried() bool { return false }
+
+// After a restart whoever left Git waits for a look at all clusters, also where
+// somebody has looked up what it meant.
+func TestTeardownWaitsForALookAtAllClusters(t *testing.T) {
+	e := departing(t, map[string][]string{"db": nil})
+	e.clusters["old"].conn = untried{onShelf()}
+	if err := e.inTheWay(t.Context(), e.apps["db"]); err == nil || !strings.Contains(err.Error(), `a look at cluster "old"`) {
+		t.Errorf("looked up: %v", err)
+	}
+	e.apps["db"].lived = true
+	if err := e.inTheWay(t.Context(), e.apps["db"]); err != nil {
+		t.Errorf("declared before: %v", err)
+	}
+}
+
 // An override is for one desired state: the first that it meets.
 func TestAnOverrideIsForOneSync(t *testing.T) {
 	e, target := movedEngine(t, onShelf(), onShelf())
