@@ -15,6 +15,18 @@ type PlanRequest struct {
 	// Declared are the names of all applications of that directory, where all of
 	// them are known: those of the server that are not among them would be removed.
 	Declared []string `json:"declared,omitempty" doc:"Every application of that working directory, if all are known; any other is planned as removed."`
+	// Sets are the ApplicationSets of that directory: how many of the applications
+	// that one makes may go at once is theirs to say.
+	Sets []DeclaredSet `json:"sets,omitempty" doc:"ApplicationSets of that working directory."`
+}
+
+// DeclaredSet is what an ApplicationSet says of the removal of its applications.
+type DeclaredSet struct {
+	Name       string     `json:"name" doc:"Name of the ApplicationSet."`
+	PruneLimit PruneLimit `json:"pruneLimit" doc:"How many of its applications may go at once."`
+	Confirm    string     `json:"confirm,omitempty" doc:"Token that confirms a removal."`
+	Deletion   string     `json:"deletion,omitempty" doc:"What becomes of the objects of an application that goes: delete or orphan."`
+	Origin     Origin     `json:"origin,omitzero" doc:"Where it is declared."`
 }
 
 // RenderedApplication is an application with the objects that it declares.

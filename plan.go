@@ -81,13 +81,16 @@ type Plan struct {
 // Preview is a plan for people: what would change, object by object.
 type Preview struct {
 	Application string          `json:"application" doc:"Name of the application."`
+	Set         string          `json:"set,omitempty" doc:"ApplicationSet that makes it, if one does."`
 	Cluster     string          `json:"cluster" doc:"Cluster it is delivered to."`
 	Revision    string          `json:"revision,omitempty" doc:"Commit that was planned; empty for a working directory."`
 	Digest      string          `json:"digest" doc:"Identifies what would be done."`
 	Changes     []PreviewChange `json:"changes" doc:"Objects that would change, in the order of the writes."`
 	Unchanged   int             `json:"unchanged" doc:"How many objects are right."`
 	Held        *Error          `json:"held,omitempty" doc:"Why deletions are held back, and how to confirm them."`
-	Errors      []Error         `json:"errors,omitempty" doc:"Errors of single objects."`
+	// Waits is for what a person or the clock decides: a suspension, a hold, a window.
+	Waits  string  `json:"waits,omitempty" doc:"Why nothing of it would be applied now, if so: suspended, held, outside of a maintenance window, or automatic sync is off."`
+	Errors []Error `json:"errors,omitempty" doc:"Errors of single objects."`
 }
 
 // Outcome is what one action would do.

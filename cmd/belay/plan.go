@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
 	"slices"
 	"time"
@@ -24,19 +23,21 @@ import (
 const planLong = `Shows what would change in the clusters now, object by object, and changes
 nothing: creations, updates, heals of drift, deletions, hooks that would run, what
 a limit would hold back and what the API server would refuse. Values of Secrets never show; that
-they change does.
+they change does. That nothing of it would be applied now (suspended, held at an
+earlier revision, outside of a maintenance window, automatic sync is off) it says too.
 
 What is compared with the clusters is
   - the repository as it is on disk, uncommitted changes included; or
   - with --revision, a branch, tag or commit.
 
 The clusters are asked through a running server, which needs no credentials here;
-or, with --kubeconfig, directly and without a server. The API server itself says
+or, with --kubeconfig, directly and without a server, which alone knows of holds
+and of the last hooks of applications that leave Git. The API server itself says
 what an apply would result in (a dry run), so defaults and webhooks are in it.
 
 With --exit-code the exit code is 3 when something would change. With "-o json"
-the output is a list of {"application", "cluster", "revision", "digest",
-"changes": [{"verb", "id", "file", "line", "diff", …}], "held", "errors"}.`
+the output is a list of {"application", "set", "cluster", "revision", "digest",
+"changes": [{"verb", "id", "file", "line", "diff", …}], "held", "waits", "errors"}.`
 
 const planExample = `  belay plan
   belay plan guestbook-production
@@ -131,7 +132,7 @@ func (e *env) plan(ctx context.Context, f *planFlags, names []string) ([]belay.P
 	var failed []belay.Preview
 	for i, a := range apps {
 		if errs[i] != nil {
-			failed = append(failed, belay.Preview{Application: a.Name, Cluster: a.Spec.Destination.Cluster, Changes: []belay.PreviewChange{}, Errors: problems(errs[i], a)})
+			failed = append(failed, belay.Preview{Application: a.Name, Set: a.Set, Cluster: a.Spec.Destination.Cluster, Changes: []belay.PreviewChange{}, Errors: problems(errs[i], a)})
 			req.Applications = slices.DeleteFunc(req.Applications, func(n string) bool { return n == a.Name })
 			continue
 		}
@@ -139,7 +140,10 @@ func (e *env) plan(ctx context.Context, f *planFlags, names []string) ([]belay.P
 		req.Rendered = append(req.Rendered, belay.RenderedApplication{Application: *a, Objects: results[i].Objects})
 	}
 	if len(names) == 0 {
-		req.Declared = w.declared()
+		req.Declared, req.Sets = w.declared(), w.sets()
+		if req.Declared == nil {
+			fmt.Fprintln(e.stderr, "what would be removed is not planned: something that is wrong, or stands elsewhere, may declare it")
+		}
 	}
 	if len(req.Rendered)+len(req.Declared) == 0 {
 		return failed, nil
@@ -241,37 +245,4 @@ func ready(ctx context.Context, engine *reconcile.Engine) error {
 			return context.Cause(ctx)
 		}
 	}
-}
-
-// onDisk stands for the ref and the commit of a working directory.
-const onDisk = "(on disk)"
-
-// diskSources is a Sources in which one repository is what stands on disk.
-type diskSources struct {
-	reconcile.Sources
-	repo  string
-	files reconcile.Files
-}
-
-// Configure follows every repository but the one on disk.
-func (s *diskSources) Configure(repos []belay.Repository, refs map[string][]string) {
-	rest := maps.Clone(refs)
-	delete(rest, s.repo)
-	s.Sources.Configure(repos, rest)
-}
-
-// Revision of the directory has no commit but a name.
-func (s *diskSources) Revision(url, ref string) (belay.Revision, error) {
-	if url == s.repo && ref == onDisk {
-		return belay.Revision{Repo: url, Ref: ref, Name: ref, Commit: onDisk}, nil
-	}
-	return s.Sources.Revision(url, ref)
-}
-
-// Open gives the directory for its name.
-func (s *diskSources) Open(ctx context.Context, url, commit string) (reconcile.Files, error) {
-	if commit == onDisk {
-		return s.files, nil
-	}
-	return s.Sources.Open(ctx, url, commit)
 }

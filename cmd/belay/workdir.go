@@ -127,6 +127,18 @@ func (w *workdir) declared() []string {
 	return slices.Sorted(maps.Keys(w.catalog.Applications))
 }
 
+// sets are what the ApplicationSets say of the removal of their applications.
+func (w *workdir) sets() []belay.DeclaredSet {
+	var out []belay.DeclaredSet
+	sets := w.catalog.Sets()
+	for _, name := range slices.Sorted(maps.Keys(sets)) {
+		s := sets[name]
+		out = append(out, belay.DeclaredSet{Name: name, PruneLimit: s.Spec.PruneLimit, Confirm: s.Spec.Confirm, Deletion: s.Spec.Deletion,
+			Origin: belay.Origin{File: s.Origin.File, Line: s.Origin.Line}})
+	}
+	return out
+}
+
 // facts tells what is known of an application's cluster.
 type facts func(ctx context.Context, cluster string) (belay.ClusterFacts, error)
 

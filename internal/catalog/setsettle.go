@@ -82,9 +82,10 @@ func (c *Catalog) keepGone(exp *expansion, prev *Catalog) {
 		}
 	}
 	slices.Sort(gone)
-	exp.held = c.withheld(exp, was, gone, had)
+	spec, _ := exp.doc.spec.(belay.ApplicationSetSpec)
+	exp.held = withheld(&spec, exp.failing, was.held, gone, had)
 	if len(exp.held) > 0 {
-		exp.hold = c.heldBack(exp, exp.held)
+		exp.hold = heldBack(set, c.originOf(exp.doc), exp.held)
 		c.Problems = append(c.Problems, *exp.hold)
 	}
 	for _, name := range gone {
@@ -103,27 +104,38 @@ func (c *Catalog) keepGone(exp *expansion, prev *Catalog) {
 	}
 }
 
+// Withhold says which of the applications that a set would no longer make must not
+// go yet, and why: what a commit of it would lead to. had is how many it makes now,
+// those included; before are those of them that are held already.
+func Withhold(set *belay.DeclaredSet, before, gone []string, had int) ([]string, *belay.Error) {
+	spec := belay.ApplicationSetSpec{PruneLimit: set.PruneLimit, Confirm: set.Confirm, Deletion: set.Deletion}
+	held := withheld(&spec, false, before, gone, had)
+	if len(held) == 0 {
+		return nil, nil
+	}
+	return held, heldBack(set.Name, set.Origin, held)
+}
+
 // withheld are those of the applications gone from a set that must not go yet: all
 // of them, if they are more than the limit or any was held before, until they are
 // confirmed together. What was held is confirmed on its own, too: others may have
-// gone since.
-func (c *Catalog) withheld(exp, was *expansion, gone []string, had int) []string {
-	spec, _ := exp.doc.spec.(belay.ApplicationSetSpec)
+// gone since. failing is true for a set in which something is wrong.
+func withheld(spec *belay.ApplicationSetSpec, failing bool, held, gone []string, had int) []string {
 	if len(gone) == 0 || spec.Deletion == belay.DeletionOrphan || belay.TokenCovers(spec.Confirm, gone) {
 		return nil
 	}
 	var before, rest []string
 	for _, name := range gone {
-		if slices.Contains(was.held, name) {
+		if slices.Contains(held, name) {
 			before = append(before, name)
 		} else {
 			rest = append(rest, name)
 		}
 	}
 	switch {
-	case exp.failing && (len(before) == 0 || belay.TokenCovers(spec.Confirm, before)):
+	case failing && (len(before) == 0 || belay.TokenCovers(spec.Confirm, before)):
 		return nil // and yet nothing goes
-	case exp.failing:
+	case failing:
 		return before
 	case len(before) > 0 && !belay.TokenCovers(spec.Confirm, before):
 		return gone
@@ -139,7 +151,7 @@ func (c *Catalog) withheld(exp, was *expansion, gone []string, had int) []string
 const shownNames = 5
 
 // heldBack says why applications must not go yet.
-func (c *Catalog) heldBack(exp *expansion, gone []string) *belay.Error {
+func heldBack(set string, at belay.Origin, gone []string) *belay.Error {
 	names := strings.Join(gone[:min(len(gone), shownNames)], ", ")
 	if len(gone) > shownNames {
 		names += ", …"
@@ -148,7 +160,7 @@ func (c *Catalog) heldBack(exp *expansion, gone []string) *belay.Error {
 	if len(gone) > 1 {
 		what = fmt.Sprintf("%d applications", len(gone))
 	}
-	return &belay.Error{Code: belay.CodeHeld, Origin: c.originOf(exp.doc),
-		Message: fmt.Sprintf("%s would no longer make %s that it made before (%s); until that is confirmed nothing is deleted", exp.doc.key, what, names),
+	return &belay.Error{Code: belay.CodeHeld, Origin: at,
+		Message: fmt.Sprintf("%s would no longer make %s that it made before (%s); until that is confirmed nothing is deleted", key{"ApplicationSet", set}, what, names),
 		Hint:    fmt.Sprintf("if that is meant, set spec.confirm: %q in the ApplicationSet and commit", belay.TokenOf(gone))}
 }

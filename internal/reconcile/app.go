@@ -90,6 +90,15 @@ type app struct {
 	resumed bool   // the watch of an earlier life was looked for
 }
 
+// meant is the definition of an application, or of one that left Git what it was
+// last; nil where nobody knows. Called with Engine.mu.
+func (a *app) meant() *belay.Application {
+	if a.def != nil {
+		return a.def
+	}
+	return a.last
+}
+
 // deliverTo forgets what was done in another cluster.
 func (a *app) deliverTo(cluster string) {
 	if a.cluster == cluster {

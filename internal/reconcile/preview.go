@@ -18,6 +18,9 @@ import (
 // and writes nothing. An application that cannot be planned comes back with its
 // error in Preview.Errors; the others go on.
 func (e *Engine) Plan(ctx context.Context, req belay.PlanRequest) ([]belay.Preview, error) {
+	if e.DryRun {
+		e.recallLeft(ctx)
+	}
 	v, err := e.viewOf(ctx, req.Revision)
 	if err != nil {
 		return nil, err
@@ -27,12 +30,17 @@ func (e *Engine) Plan(ctx context.Context, req belay.PlanRequest) ([]belay.Previ
 		return nil, err
 	}
 	var f *foreseen
-	if len(req.Applications) == 0 && (req.Revision != "" || req.Rendered != nil) {
+	if req.Revision != "" || req.Rendered != nil {
 		f = e.foreseeClaims(ctx, v, subjects)
 	}
+	if len(req.Applications) > 0 { // it takes all of them to tell a move from a deletion
+		f = nil
+	}
 	out := make([]belay.Preview, len(subjects))
+	leaving, patience := e.foreseeRemovals(v, req), listPatience
 	for i, s := range subjects {
-		p, err := e.previewOne(ctx, v, s, f)
+		s.held, s.kept = leaving.byFleet[s.def.Name], leaving.bySet[s.def.Name]
+		p, err := e.previewOne(ctx, v, s, f, &patience)
 		if err != nil {
 			p.Errors = append(p.Errors, *asError(err, s.def.Name))
 		}
@@ -89,6 +97,8 @@ type subject struct {
 	ref     refKey
 	refs    []refKey       // of all sources
 	gone    bool           // a view does not declare it
+	held    *belay.Error   // and why it stays for now, if it does
+	kept    *belay.Error   // why its set declares it all the same, if it does
 	given   bool           // objects were rendered elsewhere
 	objects []belay.Object // of it, or, if it is gone, of all others
 }
@@ -110,8 +120,8 @@ func (e *Engine) subjects(v view, req belay.PlanRequest) ([]subject, error) {
 		add(subject{def: &r.Application, given: true, objects: r.Objects})
 	}
 	for name, a := range e.apps {
-		if len(req.Declared) > 0 && a.def != nil && !slices.Contains(req.Declared, name) {
-			add(subject{def: a.def, gone: true, objects: declaredIn(req.Rendered, a.def.Spec.Destination.Cluster)})
+		if def := a.meant(); len(req.Declared) > 0 && def != nil && !slices.Contains(req.Declared, name) {
+			add(subject{def: def, gone: true, objects: declaredIn(req.Rendered, def.Spec.Destination.Cluster)})
 		}
 	}
 	if req.Rendered == nil && len(req.Declared) == 0 {
@@ -120,8 +130,8 @@ func (e *Engine) subjects(v view, req belay.PlanRequest) ([]subject, error) {
 			add(subject{def: &def, ref: refs[0], refs: refs})
 		}
 		for name, a := range e.apps {
-			if _, ok := v.catalog.Applications[name]; !ok && a.def != nil {
-				add(subject{def: a.def, gone: true})
+			if _, ok := v.catalog.Applications[name]; !ok && a.meant() != nil {
+				add(subject{def: a.meant(), gone: true})
 			}
 		}
 	}
@@ -135,16 +145,16 @@ func (e *Engine) subjects(v view, req belay.PlanRequest) ([]subject, error) {
 }
 
 // foreseen is who declares what once the previewed state is there. What an
-// application declares now counts for those alone that are not previewed. It takes
-// all of them to tell a move from a deletion, so a preview of a few has none.
+// application declares now counts for those alone that are not previewed.
 type foreseen struct {
 	apps   map[string]bool
 	claims map[string]*claims // by cluster
 }
 
 // foreseeClaims works out what all subjects will declare before the first of them is
-// planned: an object that moves from one to another is no deletion. One that
-// cannot be worked out keeps what it declares now, as in a sync.
+// planned: an object that moves from one to another is no deletion, and a kind that
+// cannot be listed holds up no other. One that cannot be worked out keeps what it
+// declares now, as in a sync.
 func (e *Engine) foreseeClaims(ctx context.Context, v view, subjects []subject) *foreseen {
 	f := &foreseen{apps: map[string]bool{}, claims: map[string]*claims{}}
 	for _, s := range subjects {
@@ -157,9 +167,11 @@ func (e *Engine) foreseeClaims(ctx context.Context, v view, subjects []subject) 
 		if err != nil || t == nil {
 			continue // said when its turn comes
 		}
-		if _, err := e.previewObjects(ctx, t, s); err != nil {
+		objs, err := e.previewObjects(ctx, t, s)
+		if err != nil {
 			continue
 		}
+		t.conn.Observe(kindsOf(objs)) // see awaitListed
 		if f.claims[cluster] == nil {
 			f.claims[cluster] = newClaims()
 		}
@@ -189,7 +201,7 @@ func (f *foreseen) of(cluster string, id belay.ObjectID, now *claims) *claims {
 // nobody knows its commit.
 func (e *Engine) previewTarget(ctx context.Context, v view, s subject) (*target, belay.Preview, error) {
 	def, cat := s.def, v.catalog
-	out := belay.Preview{Application: def.Name, Cluster: def.Spec.Destination.Cluster, Changes: []belay.PreviewChange{}}
+	out := belay.Preview{Application: def.Name, Set: def.Set, Cluster: def.Spec.Destination.Cluster, Changes: []belay.PreviewChange{}}
 	if err := cat.ApplicationErrors[def.Name]; err != nil && !s.given {
 		return nil, out, err
 	}
@@ -225,30 +237,40 @@ func (e *Engine) previewTarget(ctx context.Context, v view, s subject) (*target,
 	return t, out, nil
 }
 
-func (e *Engine) previewOne(ctx context.Context, v view, s subject, f *foreseen) (belay.Preview, error) {
+func (e *Engine) previewOne(ctx context.Context, v view, s subject, f *foreseen, patience *time.Duration) (belay.Preview, error) {
 	def, cat := s.def, v.catalog
 	t, out, err := e.previewTarget(ctx, v, s)
 	if err != nil || t == nil {
 		return out, err
 	}
 	t.foreseen = f
+	if s.kept != nil {
+		out.Held, out.Unchanged = s.kept, len(t.conn.Live(def.Name))
+		return out, nil
+	}
 	if s.gone {
 		out.Revision = v.rev.Commit
 		p := e.teardownPlan(t)
 		p.Actions = slices.DeleteFunc(p.Actions, func(a belay.Action) bool { return declares(s.objects, a.ID) })
 		out.Digest, out.Held = p.Digest, p.Held
-		if held := e.heldTeardown(def); held != nil && len(p.Actions) > 0 {
+		if held := cmpErr(s.held, e.heldTeardown(def)); held != nil && len(p.Actions) > 0 {
 			out.Held = held
 		}
 		e.previewChanges(ctx, t, &p, &out)
 		e.previewLeaving(t, &out)
+		out.Waits = e.previewWaits(t, s, &out, time.Now())
 		return out, nil
 	}
 	objs, err := e.previewObjects(ctx, t, s)
+	if held := cat.Holds[def.Name]; held != nil && err != nil && belay.CodeOf(err) == belay.CodeNotFound {
+		// What its set no longer makes lost its files with that commit.
+		out.Held, out.Unchanged = held, len(t.conn.Live(def.Name))
+		return out, nil
+	}
 	if err != nil {
 		return out, err
 	}
-	if err := awaitListed(ctx, t.conn, objs); err != nil {
+	if err := awaitListed(ctx, t.conn, objs, patience); err != nil {
 		return out, err
 	}
 	objs, _ = plan.SplitHooks(objs)
@@ -259,6 +281,7 @@ func (e *Engine) previewOne(ctx context.Context, v view, s subject, f *foreseen)
 	}
 	e.previewChanges(ctx, t, &p, &out)
 	e.previewHooks(t, &p, &out)
+	out.Waits = e.previewWaits(t, s, &out, time.Now())
 	return out, nil
 }
 
@@ -338,21 +361,23 @@ func (e *Engine) previewObjects(ctx context.Context, t *target, s subject) ([]be
 	return objs, nil
 }
 
-// listPatience is how long a preview waits for kinds that nobody watched before.
+// listPatience is how long a preview of any number of applications waits for kinds
+// that nobody watched before.
 const listPatience = 15 * time.Second
 
 // awaitListed has the kinds of objects watched and waits until they are listed: the
-// first object of a kind is no reason to have somebody ask twice.
-func awaitListed(ctx context.Context, conn Cluster, objs []belay.Object) error {
-	kinds := []belay.VersionKind{}
-	for i := range objs {
-		kinds = append(kinds, belay.VersionKind{APIVersion: objs[i].APIVersion, Kind: objs[i].ID.Kind})
-	}
+// first object of a kind is no reason to have somebody ask twice. What it waited is
+// taken from patience, so that a cluster that cannot list a kind holds up a preview
+// of a fleet once, and not once for each application.
+func awaitListed(ctx context.Context, conn Cluster, objs []belay.Object, patience *time.Duration) error {
+	kinds := kindsOf(objs)
 	if conn.Observe(kinds) {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, listPatience)
+	ctx, cancel := context.WithTimeout(ctx, *patience)
 	defer cancel()
+	began := time.Now()
+	defer func() { *patience -= time.Since(began) }()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -284,14 +284,14 @@ func (e *Engine) pushOne(ctx context.Context, c *belay.RollbackCommit) error {
 // previewsOf is what would change in the clusters.
 func (e *Engine) previewsOf(ctx context.Context, w *work) []belay.Preview {
 	v := view{catalog: w.catalog, rev: w.config, at: func(k refKey, now belay.Revision) belay.Revision { return e.then(ctx, w, k, now) }}
-	out := []belay.Preview{}
+	out, patience := []belay.Preview{}, listPatience
 	for _, name := range w.affected {
 		def, ok := w.catalog.Applications[name]
 		if !ok {
 			continue
 		}
 		refs := refsOf(&def, w.catalog)
-		p, err := e.previewOne(ctx, v, subject{def: &def, ref: refs[0], refs: refs}, nil)
+		p, err := e.previewOne(ctx, v, subject{def: &def, ref: refs[0], refs: refs}, nil, &patience)
 		if err != nil {
 			p.Errors = append(p.Errors, *asError(err, name))
 		}

@@ -253,11 +253,11 @@ func (e *Engine) mayTeardown(ctx context.Context, a *app, clusterName string) er
 	if why := e.pruneBlocked(clusterName, a.name); why != "" {
 		return &belay.Error{Code: belay.CodeUnavailable, Message: why}
 	}
-	if total := declared + len(orphans); !meant && total >= removalFrom && len(orphans)*100 > removalShare*total {
-		if a.released = confirmed(cat, orphans); a.released == "" {
-			return &belay.Error{Code: belay.CodeHeld, Origin: belay.Origin{Repo: rev.Repo, Revision: rev.Commit},
-				Message: fmt.Sprintf("%d of %d applications left Git at once; none is torn down without a confirmation", len(orphans), total),
-				Hint:    fmt.Sprintf("if that is meant, add %q to spec.confirm of a Project and commit", plan.TokenOf(orphans))}
+	if !meant {
+		held, token := tooManyLeave(cat, declared, orphans)
+		if a.released = token; held != nil {
+			held.Origin = belay.Origin{Repo: rev.Repo, Revision: rev.Commit}
+			return held
 		}
 	}
 	if remembered {

@@ -35,7 +35,7 @@ func (p *Printer) Previews(previews []belay.Preview) error {
 }
 
 func (p *Printer) preview(b *strings.Builder, pv *belay.Preview) {
-	fmt.Fprintf(b, "%s on %s", p.Paint(Bold, Clean(pv.Application)), Clean(pv.Cluster))
+	p.heading(b, pv)
 	switch {
 	case strings.HasPrefix(pv.Revision, "("): // words in place of a commit
 		fmt.Fprintf(b, " %s", Clean(pv.Revision))
@@ -43,6 +43,9 @@ func (p *Printer) preview(b *strings.Builder, pv *belay.Preview) {
 		fmt.Fprintf(b, " at %s", short(pv.Revision))
 	}
 	fmt.Fprintf(b, ": %s\n", counts(pv))
+	if pv.Waits != "" {
+		b.WriteString("    " + p.Paint(Yellow, "not now: "+Clean(pv.Waits)) + "\n")
+	}
 	for i := range pv.Changes {
 		p.change(b, &pv.Changes[i])
 	}
@@ -52,6 +55,14 @@ func (p *Printer) preview(b *strings.Builder, pv *belay.Preview) {
 	for i := range pv.Errors {
 		p.problem(b, "error", Red, &pv.Errors[i])
 	}
+}
+
+func (p *Printer) heading(b *strings.Builder, pv *belay.Preview) {
+	b.WriteString(p.Paint(Bold, Clean(pv.Application)))
+	if pv.Set != "" {
+		b.WriteString(" of ApplicationSet " + Clean(pv.Set))
+	}
+	b.WriteString(" on " + Clean(pv.Cluster))
 }
 
 func counts(pv *belay.Preview) string {
