@@ -2,6 +2,8 @@ package signature
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/ed25519"
 	"testing"
 	"time"
 )
@@ -52,6 +54,34 @@ func FuzzAllowedSigners(f *testing.F) {
 			if s.key == nil {
 				t.Fatal("a line without a key")
 			}
+		}
+	})
+}
+
+// Signatures of artifacts come from registries. Whatever the bytes are, nothing
+// counts that no trusted key signed, and what is no key or keyring is refused.
+func FuzzArtifact(f *testing.F) {
+	f.Add([]byte(`{"dsseEnvelope":{"payload":"e30=","payloadType":"application/vnd.in-toto+json","signatures":[{"sig":"MEQ="}]}}`), "MEQ=")
+	f.Add([]byte(`{"critical":{"type":"cosign container image signature","image":{"docker-manifest-digest":"sha256:a"}}}`), "")
+	f.Add([]byte("-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n"), "=")
+	f.Add([]byte("-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDME\n-----END PGP PUBLIC KEY BLOCK-----\n"), "x")
+	public, _, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, b []byte, sig string) {
+		found := []Artifact{{Payload: b, Signature: sig}}
+		if a, err := ParseBundle(b); err == nil {
+			found = append(found, a)
+		}
+		if s, err := VerifyArtifact("sha256:a", found, []crypto.PublicKey{public}); err == nil {
+			t.Fatalf("%q is signed by %s", b, s)
+		}
+		if key, err := ParsePublicKey(b); err == nil && PublicKeyID(key) == "" {
+			t.Fatalf("%q is a key without a name", b)
+		}
+		if keys, err := ParseKeyring(b); err == nil && keys == nil {
+			t.Fatalf("%q is a keyring of nothing", b)
 		}
 	})
 }
