@@ -8,6 +8,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -155,6 +157,9 @@ func NewObject(manifest []byte, origin Origin) (Object, error) {
 	if err != nil {
 		return Object{}, fmt.Errorf("encode the manifest: %w", err)
 	}
+	if err := checkTexts(m); err != nil {
+		return Object{}, err
+	}
 	var head objectHead
 	if err := json.Unmarshal(raw, &head); err != nil {
 		if te, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
@@ -204,6 +209,39 @@ func NewObject(manifest []byte, origin Origin) (Object, error) {
 		return Object{}, fmt.Errorf("%s: %w", o.ID, err)
 	}
 	return o, nil
+}
+
+// checkTexts makes sure that labels and annotations are texts: YAML takes many a
+// version or "yes" for something else, and the API server says only that it
+// cannot read the object.
+func checkTexts(m map[string]any) error {
+	meta, _ := m["metadata"].(map[string]any)
+	for _, field := range []string{"labels", "annotations"} {
+		texts, ok := meta[field].(map[string]any)
+		if _, is := meta[field]; is && !ok {
+			return fmt.Errorf("metadata.%s must be a mapping of strings, but is %s", field, article(jsonType(meta[field])))
+		}
+		for _, k := range slices.Sorted(maps.Keys(texts)) {
+			if _, ok := texts[k].(string); !ok {
+				return fmt.Errorf("metadata.%s.%s must be a string, but is %s; quote it", field, k, article(jsonType(texts[k])))
+			}
+		}
+	}
+	return nil
+}
+
+func jsonType(v any) string {
+	switch v.(type) {
+	case json.Number:
+		return "number"
+	case string:
+		return "string"
+	case bool:
+		return "bool"
+	case []any:
+		return "array"
+	}
+	return "object"
 }
 
 // WaveOf reads the wave of an object from its annotations.

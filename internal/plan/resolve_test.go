@@ -96,7 +96,6 @@ func TestStamp(t *testing.T) {
 		t.Errorf("another instance: %s", other.Raw)
 	}
 	for text, want := range map[string]string{
-		`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a","labels":["x"]}}`:          "metadata.labels of ConfigMap a is not a mapping",
 		`{"apiVersion":"v1","kind":"Secret","metadata":{"name":"a"},"stringData":{"n":314159}}`:  "stringData.n of Secret a must be a string; quote it",
 		`{"apiVersion":"v1","kind":"Secret","metadata":{"name":"a"},"stringData":"314159"}`:      "stringData of Secret a is not a mapping",
 		`{"apiVersion":"v1","kind":"Secret","metadata":{"name":"a"},"stringData":{},"data":"x"}`: "data of Secret a is not a mapping",
