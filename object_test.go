@@ -71,7 +71,8 @@ func TestSecretsAreRedacted(t *testing.T) {
 		value := rapid.StringMatching(`[ -~]{8,40}`).Draw(t, "value")
 		m := map[string]any{"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": "s", "annotations": map[string]any{
 			"kubectl.kubernetes.io/last-applied-configuration": value}},
-			"data": map[string]any{"a": base64.StdEncoding.EncodeToString([]byte(value))}, "stringData": map[string]any{"b": value}}
+			"data": map[string]any{"a": base64.StdEncoding.EncodeToString([]byte(value))}, "stringData": map[string]any{"b": value},
+			"stringdata": map[string]any{"c": value}, "immutable": value, "type": []any{value}}
 		raw, err := json.Marshal(m)
 		if err != nil {
 			t.Fatal(err)

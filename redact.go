@@ -25,7 +25,8 @@ const EncryptedValue = "<encrypted>"
 // RedactSecret returns a Secret's manifest with each value of data and
 // stringData replaced by a keyed digest, so that a change shows and the value
 // does not. stringData is folded into data, as the API server does. It also
-// replaces kubectl's last-applied annotation, which repeats the values.
+// replaces kubectl's last-applied annotation, which repeats the values, and what
+// stands in a field that a Secret does not have: a misspelt one holds values too.
 func RedactSecret(manifest, key []byte) (json.RawMessage, error) {
 	var m map[string]any
 	if err := json.Unmarshal(manifest, &m); err != nil {
@@ -52,6 +53,16 @@ func RedactSecret(manifest, key []byte) (json.RawMessage, error) {
 		}
 	}
 	delete(m, "stringData")
+	for field, v := range m {
+		if secretField(field, v) {
+			continue
+		}
+		b, err := json.Marshal(v)
+		if err != nil {
+			return nil, fmt.Errorf("redact the Secret: %w", err)
+		}
+		m[field] = keyedDigest(key, b)
+	}
 	if len(out) > 0 || m["data"] != nil {
 		m["data"] = out
 	}
@@ -61,6 +72,21 @@ func RedactSecret(manifest, key []byte) (json.RawMessage, error) {
 		}
 	}
 	return json.Marshal(m)
+}
+
+// secretField says whether a field is one that a Secret has beside its values.
+func secretField(name string, v any) bool {
+	switch name {
+	case "apiVersion", "kind", "metadata", "data":
+		return true
+	case "type":
+		_, ok := v.(string)
+		return ok
+	case "immutable":
+		_, ok := v.(bool)
+		return ok
+	}
+	return false
 }
 
 func keyedDigest(key, value []byte) string {
@@ -82,10 +108,7 @@ func KeyedDigest(key, data []byte) string {
 // message might repeat them: as written and decoded. Values shorter than 4
 // bytes are left out: hiding them would garble every message.
 func SecretValues(manifest []byte) []string {
-	var m struct {
-		Data       map[string]any `json:"data"`
-		StringData map[string]any `json:"stringData"`
-	}
+	var m map[string]any
 	dec := json.NewDecoder(bytes.NewReader(manifest))
 	dec.UseNumber() // a number is quoted in messages as it was written
 	if dec.Decode(&m) != nil {
@@ -97,17 +120,29 @@ func SecretValues(manifest []byte) []string {
 			out = append(out, s)
 		}
 	}
-	for _, v := range m.Data {
-		s := fmt.Sprint(v)
+	each := func(v any, add func(string)) {
+		values, ok := v.(map[string]any)
+		if !ok {
+			values = map[string]any{"": v}
+		}
+		for _, v := range values {
+			add(fmt.Sprint(v))
+		}
+	}
+	each(m["data"], func(s string) {
 		add(s)
 		if plain, err := base64.StdEncoding.DecodeString(s); err == nil {
 			add(string(plain))
 		}
-	}
-	for _, v := range m.StringData {
-		s := fmt.Sprint(v)
-		add(s)
-		add(base64.StdEncoding.EncodeToString([]byte(s)))
+	})
+	for field, v := range m {
+		if field == "data" || secretField(field, v) {
+			continue
+		}
+		each(v, func(s string) {
+			add(s)
+			add(base64.StdEncoding.EncodeToString([]byte(s)))
+		})
 	}
 	slices.SortFunc(out, func(a, b string) int { return len(b) - len(a) })
 	return out
