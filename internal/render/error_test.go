@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"strings"
 	"testing"
 
@@ -273,8 +274,59 @@ func TestSymlinksAreFollowedAndTraced(t *testing.T) {
 	}
 	files.Files["a/gone.yaml"] = "nowhere"
 	_, errs := renderError(t, p, files, request("a"))
-	if len(errs) != 1 || errs[0].Origin.File != "a/gone.yaml" || !strings.Contains(errs[0].Message, "does not exist") {
+	if len(errs) != 1 || errs[0].Origin.File != "a/gone.yaml" || errs[0].Message != "is a symbolic link that leads to nothing" {
 		t.Errorf("errors %v", errs)
+	}
+}
+
+// modules is a source in which each directory called mod is a submodule.
+type modules struct{ rendertest.Files }
+
+type module struct{ fs.DirEntry }
+
+func (module) Type() fs.FileMode { return fs.ModeIrregular }
+func (module) IsDir() bool       { return false }
+
+func (m modules) ReadDir(p string) ([]fs.DirEntry, error) {
+	if path.Base(p) == "mod" {
+		return nil, &belay.Error{Code: belay.CodeInvalid, Message: "is a submodule", Err: fs.ErrInvalid}
+	}
+	entries, err := m.Files.ReadDir(p)
+	for i, e := range entries {
+		if e.Name() == "mod" {
+			entries[i] = module{e}
+		}
+	}
+	return entries, err
+}
+
+// What lies in a submodule is not there, which must not look as if it were gone.
+func TestSubmodulesOfADirectory(t *testing.T) {
+	p := newPool(t, testOptions)
+	files := modules{rendertest.Files{"a/x.yaml": configMap("x", "1"), "a/b/y.yaml": configMap("yy", "1"), "a/b/mod/z.yaml": configMap("z", "1")}}
+	for _, c := range []struct {
+		directory *belay.DirectorySource
+		fails     bool
+	}{
+		{nil, true},
+		{&belay.DirectorySource{Recurse: true, Include: []string{"*.yaml", "b/**"}}, true},
+		{&belay.DirectorySource{Recurse: true, Include: []string{"**/z.yaml"}}, true},
+		{&belay.DirectorySource{Recurse: true, Include: []string{"b/m*/z.yaml"}}, true},
+		{&belay.DirectorySource{Recurse: true, Exclude: []string{"b/mod/z.yaml"}}, true},
+		{&belay.DirectorySource{Recurse: true, Include: []string{"*.yaml", "b/*.yaml", "c/**"}}, false},
+		{&belay.DirectorySource{Recurse: true, Exclude: []string{"**/mod/**"}}, false},
+		{&belay.DirectorySource{Recurse: true, Exclude: []string{"b/mod"}}, false},
+		{&belay.DirectorySource{}, false},
+	} {
+		req := request("a")
+		req.Source.Directory = c.directory
+		if !c.fails {
+			mustRender(t, p, files, req)
+			continue
+		}
+		if _, errs := renderError(t, p, files, req); len(errs) != 1 || errs[0].Origin.File != "a/b/mod" || errs[0].Message != "is a submodule" {
+			t.Errorf("%+v: errors %v", c.directory, errs)
+		}
 	}
 }
 

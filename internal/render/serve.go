@@ -78,6 +78,16 @@ func (s *server) stat(p string) wire.Item {
 	return wire.Item{Dir: info.IsDir()}
 }
 
+// typeOf is what a symlink leads to; that of a broken one is nothing in particular.
+func (s *server) typeOf(p string) fs.FileMode {
+	info, err := s.files.Stat(p)
+	s.note(belay.ReadStat, p)
+	if err != nil {
+		return 0
+	}
+	return info.Mode().Type()
+}
+
 func (s *server) list(p string) wire.Item {
 	entries, err := s.files.ReadDir(p)
 	if err != nil {
@@ -87,14 +97,16 @@ func (s *server) list(p string) wire.Item {
 	s.note(belay.ReadList, p)
 	item := wire.Item{Entries: make([]wire.Entry, 0, len(entries))}
 	for _, e := range entries {
-		dir := e.IsDir()
-		if e.Type()&fs.ModeSymlink != 0 {
+		mode := e.Type()
+		if mode&fs.ModeSymlink != 0 {
 			// What it is follows from where it points; a broken one is reported
 			// when somebody reads it.
-			st := s.stat(join(p, e.Name()))
-			dir = st.Error == nil && st.Dir
+			mode = s.typeOf(join(p, e.Name()))
 		}
-		item.Entries = append(item.Entries, wire.Entry{Name: e.Name(), Dir: dir})
+		// A directory whose files are not there is not the same as none: whoever
+		// goes into it is told why.
+		sub := mode&fs.ModeIrregular != 0
+		item.Entries = append(item.Entries, wire.Entry{Name: e.Name(), Dir: mode.IsDir() || sub, Submodule: sub})
 	}
 	return item
 }

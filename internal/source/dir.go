@@ -50,17 +50,21 @@ func (d *dirStore) child(dir node, name string) (node, error) {
 	if err != nil {
 		return node{}, err
 	}
-	typ, ok := typeOf(info.Mode())
+	typ, ok := d.typeOf(p, info.Mode())
 	if !ok {
 		return node{}, fs.ErrNotExist
 	}
 	return node{typ: typ, path: p}, nil
 }
 
-// typeOf is what Git would make of a file; it takes no sockets and their like.
-func typeOf(m fs.FileMode) (git.EntryType, bool) {
+// typeOf is what Git would make of a file; it takes no sockets and their like, and
+// of a repository inside the repository it takes the commit alone.
+func (d *dirStore) typeOf(p string, m fs.FileMode) (git.EntryType, bool) {
 	switch {
 	case m.IsDir():
+		if _, err := d.r.Lstat(join(p, ".git")); err == nil {
+			return git.TypeSubmodule, true
+		}
 		return git.TypeDir, true
 	case m&fs.ModeSymlink != 0:
 		return git.TypeLink, true
@@ -94,7 +98,7 @@ func (d *dirStore) children(dir node) ([]git.Entry, error) {
 		if err != nil {
 			return nil, err
 		}
-		if typ, ok := typeOf(info.Mode()); ok {
+		if typ, ok := d.typeOf(join(dir.path, e.Name()), info.Mode()); ok {
 			out = append(out, git.Entry{Name: e.Name(), Type: typ})
 		}
 	}

@@ -268,6 +268,16 @@ func TestDirIsLikeTheCommit(t *testing.T) {
 	if d.Commit() != "" || d.Repo() != "" {
 		t.Error("a working directory has a commit")
 	}
+	// Of a repository inside this one Git takes no files.
+	if err := os.WriteFile(filepath.Join(dir, "dir", ".git"), []byte("gitdir: ../elsewhere\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{"dir", "dir/file", "to-dir"} {
+		_, err := d.ReadDir(p)
+		if belay.CodeOf(err) != belay.CodeInvalid || !strings.Contains(err.Error(), "submodule") {
+			t.Errorf("ReadDir(%q) = %v", p, err)
+		}
+	}
 }
 
 func TestRecorderNotesLinks(t *testing.T) {

@@ -55,7 +55,11 @@ func Render(tree wire.Tree, job wire.Job) *wire.Output {
 	}
 	for i, c := range tree.Read(files...) {
 		if c.Err != nil {
-			out.Fail(wire.ProblemOf(c.Err, "", 0))
+			p := wire.ProblemOf(c.Err, "", 0)
+			if errors.Is(c.Err, fs.ErrNotExist) { // it was listed
+				p.Message, p.Hint = "is a symbolic link that leads to nothing", "mend the link, or remove it"
+			}
+			out.Fail(p)
 			continue
 		}
 		read(out, files[i], c.Data)
@@ -98,6 +102,7 @@ func find(tree wire.Tree, out *wire.Output, root string, opts belay.DirectorySou
 					rel = strings.TrimPrefix(p, root+"/")
 				}
 				switch {
+				case e.Submodule && !reaches(rel, opts): // nobody misses it
 				case e.Dir && opts.Recurse && (len(opts.Include) > 0 || e.Name[0] != '.'):
 					next = append(next, p)
 				case !e.Dir && wanted(rel, e.Name, opts):
@@ -110,6 +115,31 @@ func find(tree wire.Tree, out *wire.Output, root string, opts belay.DirectorySou
 	}
 	slices.Sort(files)
 	return files, len(out.Problems) == 0
+}
+
+// reaches says whether something that is wanted may lie below a directory. A
+// submodule in which nothing is wanted does no harm.
+func reaches(rel string, opts belay.DirectorySource) bool {
+	if slices.ContainsFunc(opts.Exclude, func(pattern string) bool {
+		return belay.MatchGlob(pattern, rel) || strings.HasSuffix(pattern, "/**") && belay.MatchGlob(pattern, rel+"/x")
+	}) {
+		return false
+	}
+	return len(opts.Include) == 0 || slices.ContainsFunc(opts.Include, func(pattern string) bool { return leadsBelow(pattern, rel) })
+}
+
+// leadsBelow says whether a pattern may match something below a directory.
+func leadsBelow(pattern, dir string) bool {
+	pat := strings.Split(pattern, "/")
+	for i, name := range strings.Split(dir, "/") {
+		switch {
+		case i < len(pat) && pat[i] == "**":
+			return true
+		case i+1 >= len(pat) || !belay.MatchGlob(pat[i], name):
+			return false
+		}
+	}
+	return true
 }
 
 func wanted(rel, name string, opts belay.DirectorySource) bool {

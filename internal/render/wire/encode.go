@@ -150,7 +150,7 @@ func (a *Answers) encode(e *encoder) {
 		e.number(uint64(it.Size))
 		e.number(uint64(len(it.Entries)))
 		for _, entry := range it.Entries {
-			e.flags(entry.Dir)
+			e.flags(entry.Dir, entry.Submodule)
 			e.text(entry.Name)
 		}
 	}
@@ -168,7 +168,7 @@ func (a *Answers) decode(d *decoder) {
 		if n := d.count(2); n > 0 {
 			it.Entries = make([]Entry, n)
 			for j := range it.Entries {
-				d.flags(&it.Entries[j].Dir)
+				d.flags(&it.Entries[j].Dir, &it.Entries[j].Submodule)
 				it.Entries[j].Name = d.text()
 			}
 		}

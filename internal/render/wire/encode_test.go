@@ -75,7 +75,7 @@ func drawAnswers(t *rapid.T) wire.Answers {
 			it.Error = &wire.PathError{Path: rapid.String().Draw(t, "path"), Reason: rapid.String().Draw(t, "reason"), Missing: rapid.Bool().Draw(t, "missing")}
 		}
 		for _, name := range paths(t, "entries") {
-			it.Entries = append(it.Entries, wire.Entry{Name: name, Dir: rapid.Bool().Draw(t, "dir of entry")})
+			it.Entries = append(it.Entries, wire.Entry{Name: name, Dir: rapid.Bool().Draw(t, "dir of entry"), Submodule: rapid.Bool().Draw(t, "submodule")})
 		}
 		return it
 	})

@@ -67,6 +67,8 @@ type Item struct {
 type Entry struct {
 	Name string
 	Dir  bool
+	// Submodule is set for a directory whose files are not there.
+	Submodule bool
 }
 
 // PathError says why a path could not be read. It travels on the wire, so it
