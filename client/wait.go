@@ -198,7 +198,7 @@ func (w *waiter) judge(st belay.Status, now time.Time) (done bool, err error) {
 // one judges one application.
 func (w *waiter) one(name string, app *belay.ApplicationStatus, st *belay.Status, now time.Time) (ok bool, err error) {
 	if app == nil && !slices.Contains(w.req.For, UntilDeleted) {
-		return false, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no application %q", name), Hint: "\"belay get apps\" lists them"}
+		return false, belay.NoSuch("application", name, nil, "\"belay get apps\" lists them") // st has those that are waited for alone
 	}
 	met := !slices.ContainsFunc(w.req.For, func(c Condition) bool { return !c.holds(app) })
 	if w.req.After == nil || app == nil {

@@ -153,7 +153,7 @@ func (r *rehearsal) lost() ([]string, error) {
 	}
 	if r.only != "" {
 		if _, ok := r.catalog.Applications[r.only]; !ok && len(r.catalog.SetsElsewhere()) == 0 {
-			return nil, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no application %q at %s", r.only, r.revision.Short()),
+			return nil, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no application %q at %s", r.only, r.revision.Short()) + belay.DidYouMean(r.only, slices.Sorted(maps.Keys(r.catalog.Applications))),
 				Hint: "\"belay lint\" lists what is declared"}
 		}
 	}

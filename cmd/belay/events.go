@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -65,6 +66,11 @@ func newEvents(env *env) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		for _, name := range q.Applications {
+			if err := checkEvents(cmd.Context(), c, name); err != nil {
+				return err
+			}
+		}
 		p := env.printer()
 		for e, err := range c.Events(cmd.Context(), q) {
 			if err != nil {
@@ -86,6 +92,19 @@ func newEvents(env *env) *cobra.Command {
 		return cmd.Context().Err()
 	}
 	return cmd
+}
+
+// checkEvents is an error for an application that there is none of and that left no
+// events: a slip of the pen must not look as if nothing happened.
+func checkEvents(ctx context.Context, c *client.Client, name string) error {
+	_, missing := c.Application(ctx, name)
+	if belay.CodeOf(missing) != belay.CodeNotFound {
+		return nil // it is there, or who is asked next says why that is not known
+	}
+	for _, err := range c.Events(ctx, client.EventQuery{Applications: []string{name}}) {
+		return err
+	}
+	return missing
 }
 
 func typeNames() []string {

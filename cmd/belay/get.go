@@ -186,7 +186,7 @@ With "-o json" the output is {"applications": [...]}, sorted by name.`,
 		if err != nil {
 			return err
 		}
-		if err := checkNames(apps, args); err != nil {
+		if err := checkNames(cmd.Context(), c, apps, args); err != nil {
 			return err
 		}
 		if *out != outputTable {

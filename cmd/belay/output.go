@@ -155,11 +155,15 @@ func completeFirst(complete cobra.CompletionFunc) cobra.CompletionFunc {
 	}
 }
 
-// checkNames is a *belay.Error for the first of names that no application has.
-func checkNames(apps []belay.ApplicationStatus, names []string) error {
+// checkNames is the server's error for the first of names that no application of an
+// answer has: it knows which name is near, and whether it knows the fleet yet.
+func checkNames(ctx context.Context, c *client.Client, apps []belay.ApplicationStatus, names []string) error {
 	for _, n := range names {
-		if !slices.ContainsFunc(apps, func(a belay.ApplicationStatus) bool { return a.Name == n }) {
-			return &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no application %q", n), Hint: "\"belay get apps\" lists them"}
+		if slices.ContainsFunc(apps, func(a belay.ApplicationStatus) bool { return a.Name == n }) {
+			continue
+		}
+		if _, err := c.Application(ctx, n); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/client"
@@ -80,7 +81,7 @@ func newRoot(env *env) *cobra.Command {
 	root.SetIn(env.stdin)
 	root.SetOut(env.stdout)
 	root.SetErr(env.stderr)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError(err.Error()) })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	root.PersistentFlags().StringVar(&env.server, "server", "", "address of the server (default: BELAY_SERVER, or "+client.DefaultServer+")")
 	root.PersistentFlags().StringVar(&env.logLevel, "log-level", "info", "least level that is logged: debug, info, warn or error")
 	root.PersistentFlags().StringVar(&env.logFormat, "log-format", "text", "form of the log: text or json")
@@ -198,6 +199,20 @@ func (u *usage) Error() string { return u.message }
 // usageError makes an error that ends with exitUsage.
 func usageError(message string) error {
 	return &usage{message: message}
+}
+
+// flagError words what is wrong with a flag. What Go's parsers say of a number or
+// a span of time is for programmers.
+func flagError(err error) error {
+	bad, ok := errors.AsType[*pflag.InvalidValueError](err)
+	if !ok {
+		return usageError(err.Error())
+	}
+	is := map[string]string{"int": "a whole number", "uint": "a whole number that is not negative", "duration": "a span of time such as 30s, 5m or 1h", "bool": "true or false"}[bad.GetFlag().Value.Type()]
+	if is == "" {
+		return usageError(err.Error())
+	}
+	return usageError(fmt.Sprintf("--%s is %s, not %q", bad.GetFlag().Name, is, bad.GetValue()))
 }
 
 // noSuchCommand is for commands that have others below them.

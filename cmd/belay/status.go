@@ -63,7 +63,7 @@ func newStatus(env *env) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := checkNames(st.Applications, args); err != nil {
+		if err := checkNames(cmd.Context(), c, st.Applications, args); err != nil {
 			return err
 		}
 		if *out != outputTable {
@@ -166,7 +166,7 @@ func (e *env) watchStatus(ctx context.Context, c *client.Client, f client.Filter
 			return err
 		}
 		if first {
-			if err := checkNames(st.Applications, f.Applications); err != nil {
+			if err := checkNames(ctx, c, st.Applications, f.Applications); err != nil {
 				return err
 			}
 		}

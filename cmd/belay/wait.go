@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/client"
 )
 
@@ -55,6 +56,11 @@ func newWait(env *env) *cobra.Command {
 		ctx, cancel := withTimeout(cmd.Context(), timeout)
 		defer cancel()
 		apps, err := c.Wait(ctx, client.WaitRequest{Applications: args, For: conditions, Progress: env.progress()})
+		if belay.CodeOf(err) == belay.CodeNotFound { // say which name is near, if that can be told
+			if near := checkNames(cmd.Context(), c, nil, args); belay.CodeOf(near) == belay.CodeNotFound {
+				err = near
+			}
+		}
 		return env.waited(*out, apps, err)
 	}
 	return cmd

@@ -105,7 +105,7 @@ func (w *workdir) applications(names []string) ([]*belay.Application, error) {
 	var out []*belay.Application
 	for _, n := range names {
 		if _, ok := w.catalog.Applications[n]; !ok {
-			return nil, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no application %q in %s", n, w.root),
+			return nil, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no application %q in %s", n, w.root) + belay.DidYouMean(n, slices.Sorted(maps.Keys(w.catalog.Applications))),
 				Hint: "belay lint lists what is wrong with definitions"}
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -144,8 +146,9 @@ func (e *Engine) firstRef(name string) (refKey, error) {
 	a := e.apps[name]
 	switch {
 	case a == nil && e.catalog != nil: // nobody knows any more whether there was one
-		return refKey{}, &belay.Error{Code: belay.CodeNotFound, Application: name, Message: fmt.Sprintf("there is no application %q", name),
-			Hint: "belay status lists them; one that left Git comes back with its definition: git revert COMMIT, or git checkout COMMIT -- FILE, then commit"}
+		return refKey{}, &belay.Error{Code: belay.CodeNotFound, Application: name,
+			Message: fmt.Sprintf("there is no application %q", name) + belay.DidYouMean(name, slices.Sorted(maps.Keys(e.apps))),
+			Hint:    "belay status lists them; one that left Git comes back with its definition: git revert COMMIT, or git checkout COMMIT -- FILE, then commit"}
 	case a == nil:
 		return refKey{}, e.notThere(name)
 	case a.def == nil:

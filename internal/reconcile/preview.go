@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -137,7 +138,7 @@ func (e *Engine) subjects(v view, req belay.PlanRequest) ([]subject, error) {
 	}
 	for _, name := range req.Applications {
 		if !found[name] {
-			return nil, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no application %q", name), Hint: "belay status lists them"}
+			return nil, belay.NoSuch("application", name, slices.Sorted(maps.Keys(v.catalog.Applications)), "belay status lists them")
 		}
 	}
 	slices.SortFunc(out, func(a, b subject) int { return strings.Compare(a.def.Name, b.def.Name) })

@@ -311,7 +311,7 @@ func unread() *belay.Error {
 // known. Called with e.mu.
 func (e *Engine) notThere(name string) *belay.Error {
 	if e.catalog != nil {
-		return &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no application %q", name), Hint: "belay status lists them"}
+		return belay.NoSuch("application", name, slices.Sorted(maps.Keys(e.apps)), "belay status lists them")
 	}
 	if e.problem != nil {
 		return e.problem

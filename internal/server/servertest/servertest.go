@@ -91,7 +91,11 @@ func (e *Engine) Application(name string) (belay.ApplicationStatus, error) {
 func (e *Engine) find(name string) (belay.ApplicationStatus, error) {
 	i := slices.IndexFunc(e.Fleet.Applications, func(a belay.ApplicationStatus) bool { return a.Name == name })
 	if i < 0 {
-		return belay.ApplicationStatus{}, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no application %q", name), Hint: "belay get apps lists them"}
+		var names []string
+		for _, a := range e.Fleet.Applications {
+			names = append(names, a.Name)
+		}
+		return belay.ApplicationStatus{}, belay.NoSuch("application", name, names, "belay get apps lists them")
 	}
 	return e.Fleet.Applications[i], nil
 }
