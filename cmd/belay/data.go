@@ -39,6 +39,11 @@ func openData(path string) (*dataDir, error) {
 		return &belay.Error{Code: belay.CodeUnavailable, Message: fmt.Sprintf("the data directory %s cannot be used: %v", path, err),
 			Hint: "name another one with --data", Err: err}
 	}
+	at, err := filepath.Abs(path) // git runs elsewhere
+	if err != nil {
+		return nil, wrap(err)
+	}
+	path = at
 	for _, d := range []string{path, filepath.Join(path, "repos"), filepath.Join(path, "renders")} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, wrap(err)

@@ -110,3 +110,6 @@ func TestOneClusterTwoNames(t *testing.T) {
 	w.awaitValue(w.ns("a"), "a", "1")
 	w.awaitValue(w.ns("b"), "b", "1")
 }
+	s = w.serve("--only-cluster", "frist")
+	s.awaitProblem(`there is no Cluster "frist", did you mean "first"?`, "nothing is delivered", "first, second")
+	s.stop()

@@ -114,13 +114,15 @@ func (p *parts) close() {
 	p.hub.Close()
 }
 
-// repoURL makes a path absolute: the server does not depend on where it was started.
+// repoURL is the URL of a repository as logs, events and answers may show it:
+// without a user, who may be a token. A path becomes absolute, as the server does
+// not depend on where it was started.
 func repoURL(repo string) (string, error) {
 	if repo == "" {
 		return "", usageError("--repo must not be empty")
 	}
 	if strings.Contains(repo, "://") || (strings.Contains(repo, ":") && !filepath.IsAbs(repo)) {
-		return repo, nil
+		return git.CleanURL(repo)
 	}
 	if _, err := os.Stat(repo); errors.Is(err, fs.ErrNotExist) {
 		return "", &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no repository at %s", repo),

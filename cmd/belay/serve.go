@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -152,7 +154,16 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 	if o.ownCredentials && o.onlyCluster == "" {
 		return nil, usageError("--own-credentials needs --only-cluster: they are those of one cluster")
 	}
+	if !fs.ValidPath(cleanPath(o.path)) {
+		return nil, usageError(fmt.Sprintf("--path is a directory inside the repository, not %q", o.path))
+	}
+	if o.interval <= 0 {
+		return nil, usageError(fmt.Sprintf("--interval is longer than nothing, not %s", o.interval))
+	}
 	if err := kube.CheckPlugins(o.plugins); err != nil {
+		return nil, err
+	}
+	if _, err := repoURL(o.repo); err != nil {
 		return nil, err
 	}
 	wanted, err := o.signing.rules()

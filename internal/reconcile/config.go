@@ -336,6 +336,9 @@ func (e *Engine) connectClusters(ctx context.Context, cat *catalog.Catalog) {
 		}
 	}
 	e.mu.Unlock()
+	if _, declared := defs[e.OnlyCluster]; !declared && e.OnlyCluster != "" {
+		e.Logger.Warn("the only cluster to deliver to is not declared", "cluster", e.OnlyCluster)
+	}
 	var connecting sync.WaitGroup
 	for name, def := range missing { // at once: one that does not answer holds up no other
 		connecting.Go(func() { e.takeIn(name, e.connect(ctx, def, interactive)) })

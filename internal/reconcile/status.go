@@ -298,8 +298,26 @@ func (e *Engine) Status() belay.Status {
 	}
 	if e.catalog != nil {
 		s.Problems = append(s.Problems, e.catalog.Problems...)
+		if err := e.noCluster(); err != nil {
+			s.Problems = append(s.Problems, *err)
+		}
 	}
 	return s
+}
+
+// noCluster says that the only cluster to deliver to is none. Called with e.mu.
+func (e *Engine) noCluster() *belay.Error {
+	if e.OnlyCluster == "" || e.clusters[e.OnlyCluster] != nil {
+		return nil
+	}
+	declared := slices.Sorted(maps.Keys(e.catalog.Clusters))
+	if slices.Contains(declared, e.OnlyCluster) || len(declared) == 0 && e.OnlyCluster == belay.LocalCluster {
+		return nil // not connected yet
+	}
+	if len(declared) == 0 {
+		declared = []string{belay.LocalCluster}
+	}
+	return belay.NoSuch("Cluster", e.OnlyCluster, declared, "nothing is delivered: correct --only-cluster; there is "+strings.Join(declared, ", "))
 }
 
 // unread is the answer before the definitions were read.
