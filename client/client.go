@@ -100,6 +100,27 @@ func (c *Client) Status(ctx context.Context, f Filter) (belay.Status, error) {
 	return st, err
 }
 
+// Clusters lists the clusters that the server looks after, sorted by name.
+func (c *Client) Clusters(ctx context.Context) ([]belay.ClusterEntry, error) {
+	var inv belay.Inventory
+	err := c.do(ctx, http.MethodGet, "/api/v1/clusters", nil, nil, &inv)
+	return inv.Clusters, err
+}
+
+// Repositories lists the repositories in use, sorted by URL.
+func (c *Client) Repositories(ctx context.Context) ([]belay.RepositoryEntry, error) {
+	var inv belay.Inventory
+	err := c.do(ctx, http.MethodGet, "/api/v1/repositories", nil, nil, &inv)
+	return inv.Repositories, err
+}
+
+// Projects lists the Projects in force, sorted by name.
+func (c *Client) Projects(ctx context.Context) ([]belay.ProjectEntry, error) {
+	var inv belay.Inventory
+	err := c.do(ctx, http.MethodGet, "/api/v1/projects", nil, nil, &inv)
+	return inv.Projects, err
+}
+
 // Applications lists applications, sorted by name.
 func (c *Client) Applications(ctx context.Context, f Filter) ([]belay.ApplicationStatus, error) {
 	var body struct {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,6 +46,7 @@ func TestOtherRepositories(t *testing.T) {
 		})
 	}
 	well("1")
+	w.checkInventory(s, other)
 	for i, value := range []string{"2", "3", "4"} {
 		mark, renders := w.cp.Mark(t), s.metric("belay_renders_total")
 		other.Commit("main", "Change", map[string]string{"web/a.yaml": documents(configMap("a", value), configMap("b", "1"))})
@@ -73,6 +75,36 @@ func TestOtherRepositories(t *testing.T) {
 	}
 }
 
+// checkInventory asks what is used by the applications of TestOtherRepositories.
+func (w *world) checkInventory(s *serveProcess, other *gittest.Repo) {
+	w.t.Helper()
+	all := []string{"by-name", "by-url", "own"}
+	clusters, err := s.Clusters(w.t.Context())
+	if err != nil || len(clusters) != 1 || clusters[0].Name != belay.LocalCluster || !clusters[0].Ready || clusters[0].Version == "" ||
+		clusters[0].Place() != "" || !slices.Equal(clusters[0].Applications, all) {
+		w.t.Errorf("clusters are %+v, %v", clusters, err)
+	}
+	projects, err := s.Projects(w.t.Context())
+	if err != nil || len(projects) != 1 || projects[0].Name != belay.DefaultProject || !slices.Equal(projects[0].Spec.Kinds, []string{"*"}) ||
+		!slices.Equal(projects[0].Applications, all) {
+		w.t.Errorf("projects are %+v, %v", projects, err)
+	}
+	repositories, err := s.Repositories(w.t.Context())
+	if err != nil || len(repositories) != 2 {
+		w.t.Fatalf("repositories are %+v, %v", repositories, err)
+	}
+	for _, r := range repositories {
+		want, ref, commit := []string{"by-name", "by-url"}, "HEAD", other.Resolve("main")
+		if r.Definitions {
+			want, ref, commit = []string{"own"}, "main", w.repo.Resolve("main")
+		}
+		if !slices.Equal(r.Applications, want) || r.Refs[ref] != commit || r.CheckedAt.IsZero() || r.Definitions == (r.URL == other.URL()) ||
+			!r.Definitions && (!slices.Equal(r.Names, []string{"manifests"}) || len(r.Declared) != 1 || r.Declared[0].Place() != "belay/repo.yaml:1") {
+			w.t.Errorf("%+v, want it at %s for %v", r, commit, want)
+		}
+	}
+}
+
 // One cluster may be declared under two names: what is delivered under one is no
 // leftover under the other. A server may look after one cluster alone.
 func TestOneClusterTwoNames(t *testing.T) {
@@ -98,6 +130,9 @@ func TestOneClusterTwoNames(t *testing.T) {
 	s = w.serve()
 	s.awaitSynced("a", "b")
 	s.stop()
+	s = w.serve("--only-cluster", "frist")
+	s.awaitProblem(`there is no Cluster "frist", did you mean "first"?`, "nothing is delivered", "first, second")
+	s.stop()
 	s = w.serve("--only-cluster", "first")
 	s.awaitMessage("b", `declared for cluster "second"`, "left alone")
 	s.push("Move it back", map[string]string{"belay/a.yaml": on("first", application("a", "apps/a", "NS-a"))})
@@ -110,6 +145,3 @@ func TestOneClusterTwoNames(t *testing.T) {
 	w.awaitValue(w.ns("a"), "a", "1")
 	w.awaitValue(w.ns("b"), "b", "1")
 }
-	s = w.serve("--only-cluster", "frist")
-	s.awaitProblem(`there is no Cluster "frist", did you mean "first"?`, "nothing is delivered", "first, second")
-	s.stop()

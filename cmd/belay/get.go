@@ -16,15 +16,17 @@ import (
 
 func newGet(env *env) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "get", Short: "Show applications and their objects",
-		Long: `Shows one application object by object, or lists applications.
+		Use: "get", Short: "Show applications, clusters, repositories, projects and sets",
+		Long: `Shows one application object by object, or lists applications and what they are
+made of: ApplicationSets, clusters, repositories and projects.
 
-Use it to find out which object keeps an application from being Synced or Healthy.`,
-		Example: "  belay get apps\n  belay get app guestbook",
+Use it to find out which object keeps an application from being Synced or Healthy,
+and whether that is because of where it comes from or goes to.`,
+		Example: "  belay get apps\n  belay get app guestbook\n  belay get clusters\n  belay get project web",
 		Args:    noSuchCommand,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newGetApp(env), newGetApps(env), newGetSets(env))
+	cmd.AddCommand(newGetApp(env), newGetApps(env), newGetSets(env), newGetClusters(env), newGetRepositories(env), newGetProjects(env))
 	return cmd
 }
 

@@ -185,6 +185,14 @@ func (e electing) Application(name string) (belay.ApplicationStatus, error) {
 	return e.Engine.Application(name)
 }
 
+// Inventory implements server.Engine.
+func (e electing) Inventory() (belay.Inventory, error) {
+	if err := e.standingBy(); err != nil {
+		return belay.Inventory{}, err
+	}
+	return e.Engine.Inventory()
+}
+
 // Facts implements server.Engine.
 func (e electing) Facts(ctx context.Context, cluster string) (belay.ClusterFacts, error) {
 	if err := e.standingBy(); err != nil {

@@ -71,6 +71,10 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	"fleet": func(ts *testscript.TestScript, _ bool, args []string) {
 		scriptOf(ts).fleet(readJSON[belay.Status](ts, args[0]))
 	},
+	"inventory": func(ts *testscript.TestScript, _ bool, args []string) {
+		inv := readJSON[belay.Inventory](ts, args[0])
+		scriptOf(ts).engine.Set(func(s *servertest.State) { s.Inventory = inv })
+	},
 	"on-sync": func(ts *testscript.TestScript, _ bool, args []string) {
 		s, fleet := scriptOf(ts), readJSON[belay.Status](ts, args[0])
 		s.engine.Set(func(st *servertest.State) {

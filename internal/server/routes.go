@@ -33,6 +33,7 @@ func (s *Server) register(mux *http.ServeMux) {
 		Transformers:  []huma.Transformer{fromHuma},
 	})
 	s.registerState(api)
+	s.registerInventory(api)
 	s.registerActions(api)
 	s.registerRollback(api)
 	s.registerEvents(api)

@@ -40,6 +40,9 @@ type Reader interface {
 	// Application is the state of one application with its tree. The error's
 	// code is CodeNotFound where there is none of that name.
 	Application(name string) (belay.ApplicationStatus, error)
+	// Inventory is what the fleet has beside its applications. The error says why
+	// that is not known.
+	Inventory() (belay.Inventory, error)
 	// Facts are what a cluster serves. The error's code is CodeNotFound for a
 	// cluster that is not declared and CodeUnavailable for one that does not answer.
 	Facts(ctx context.Context, cluster string) (belay.ClusterFacts, error)

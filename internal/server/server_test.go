@@ -53,6 +53,13 @@ func start(t *testing.T, change ...func(*server.Config)) *fixture {
 	f := &fixture{T: t, engine: &servertest.Engine{}, bus: events.New(64)}
 	f.engine.Set(func(s *servertest.State) {
 		s.Fleet = fleet()
+		declared := belay.Declared{File: "belay/x.yaml", Line: 3}
+		s.Inventory = belay.Inventory{
+			Clusters: []belay.ClusterEntry{{ClusterStatus: belay.ClusterStatus{Name: "local", Version: "v1.36.2", Ready: true}, Declared: declared, Applications: []string{"web"}}},
+			Repositories: []belay.RepositoryEntry{{RepositoryStatus: belay.RepositoryStatus{URL: "https://git.example.com/fleet.git", Refs: map[string]string{"main": "c"}, Message: "down"},
+				Names: []string{"fleet"}, Declared: []belay.Declared{declared}, Definitions: true, Applications: []string{}}},
+			Projects: []belay.ProjectEntry{{Name: belay.DefaultProject, Spec: belay.OpenProject().Spec, Applications: []string{"web"}}},
+		}
 		s.Clusters = map[string]belay.ClusterFacts{"local": {Version: "v1.36.2", APIVersions: []string{"apps/v1", "apps/v1/Deployment"}, Digest: "d",
 			Kinds: map[belay.VersionKind]belay.KindFacts{{APIVersion: "apps/v1", Kind: "Deployment"}: {Resource: "deployments", Namespaced: true}}}}
 	})

@@ -34,6 +34,8 @@ type Engine struct {
 // State is what an Engine answers and what it was asked.
 type State struct {
 	Fleet belay.Status
+	// Inventory is what Engine.Inventory answers.
+	Inventory belay.Inventory
 	// Clusters by name.
 	Clusters map[string]belay.ClusterFacts
 	NotReady error
@@ -98,6 +100,13 @@ func (e *Engine) find(name string) (belay.ApplicationStatus, error) {
 		return belay.ApplicationStatus{}, belay.NoSuch("application", name, names, "belay get apps lists them")
 	}
 	return e.Fleet.Applications[i], nil
+}
+
+// Inventory implements server.Reader.
+func (e *Engine) Inventory() (belay.Inventory, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.State.Inventory, e.NotReady
 }
 
 // Facts implements server.Reader.
