@@ -53,6 +53,8 @@ func (c *Cluster) apiError(err error, id belay.ObjectID, secrets []string) *bela
 		e.Message = gotValue.ReplaceAllString(e.Message, "got another type")
 		// A wrapped error is not shown, but whoever logs the chain would.
 		e.Err = nil
+	} else {
+		e.Message = goValue.ReplaceAllString(e.Message, "$1")
 	}
 	e.Message = belay.Scrub(e.Message, secrets)
 	if e.Code == belay.CodeUnavailable {
@@ -81,6 +83,10 @@ func (c *Cluster) writeError(permit belay.Permit, err error, id belay.ObjectID, 
 
 // gotValue is how the API server repeats a value of a wrong type.
 var gotValue = regexp.MustCompile(`got &?[a-zA-Z.]*\{.*\}|got [^,;]*`)
+
+// goValue is how the API server names a value that is no text: as it stands in its
+// own memory.
+var goValue = regexp.MustCompile(`&?value\.valueUnstructured\{Value:([^{}]*)\}`)
 
 func classify(err error, id belay.ObjectID) *belay.Error {
 	var api apierrors.APIStatus

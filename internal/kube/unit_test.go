@@ -290,6 +290,7 @@ func TestClassify(t *testing.T) {
 		{refusal(429, metav1.StatusReasonTooManyRequests, "slow down"), belay.CodeUnavailable, ""},
 		{refusal(403, metav1.StatusReasonForbidden, `pods "x" is forbidden: exceeded quota: q`), belay.CodeForbidden, "raise the quota"},
 		{refusal(400, "", `admission webhook "w.example.org" denied the request: no`), belay.CodeForbidden, "w.example.org"},
+		{refusal(400, metav1.StatusReasonBadRequest, ".data.n: expected string, got &value.valueUnstructured{Value:5}"), belay.CodeInvalid, "expected string, got 5"},
 		{refusal(401, metav1.StatusReasonUnauthorized, "Unauthorized"), belay.CodeForbidden, "credentials"},
 		{refusal(404, metav1.StatusReasonNotFound, "the server could not find the requested resource"), belay.CodeUnknownKind, "ConfigMap"},
 		{refusal(409, metav1.StatusReasonConflict, "the object has been modified"), belay.CodeConflict, ""},
