@@ -135,7 +135,7 @@ func (s *serving) started(o *serveOptions) belay.Event {
 		add(true, "--allow-exec-plugin "+p)
 	}
 	add(o.election.elect, "--leader-elect")
-	add(o.ledger.remote != "", "--ledger-remote "+o.ledger.remote)
+	add(o.ledger.remote != "", "--ledger-remote "+withoutToken(o.ledger.remote))
 	add(o.signing.signers != "", "--config-signers "+o.signing.signers)
 	add(o.signing.require, "--require-signed-config")
 	add(o.commits.key != "", "--commit-signing-key "+o.commits.key)
