@@ -62,17 +62,25 @@ func confirmed(in *Input, name string) bool {
 }
 
 // container says why a namespace or a definition must stay: what is in it is to
-// stay, and would go with it.
+// stay or is still declared, and would go with it.
 func container(in *Input, id belay.ObjectID) *belay.Error {
-	var within func(belay.ObjectID) bool
+	var within, of func(belay.ObjectID) bool
 	switch id.GroupKind() {
 	case belay.Kind{Kind: "Namespace"}:
 		within = func(o belay.ObjectID) bool { return o.Namespace == id.Name }
+		of = within
 	case belay.Kind{Group: crdGroup, Kind: "CustomResourceDefinition"}:
-		_, group, _ := strings.Cut(id.Name, ".")
+		plural, group, _ := strings.Cut(id.Name, ".")
 		within = func(o belay.ObjectID) bool { return group != "" && o.Group == group }
+		of = func(o belay.ObjectID) bool { return within(o) && pluralOf(plural, o.Kind) }
 	default:
 		return nil
+	}
+	for i := range in.Desired {
+		if d := &in.Desired[i]; of(d.ID) {
+			return &belay.Error{Code: belay.CodeHeld, Object: id.String(), Message: fmt.Sprintf("stays, because %s would go with it and is declared", d.ID),
+				Hint: fmt.Sprintf("take that out of Git, too; or declare the %s again, with %s: %s before it is taken out if it is to stay", id.Kind, belay.AnnotationPrune, belay.Disabled)}
+		}
 	}
 	for i := range in.Live {
 		if l := &in.Live[i]; within(l.ID) && kept(l, in.Teardown) && !l.Deleting {
@@ -81,4 +89,11 @@ func container(in *Input, id belay.ObjectID) *belay.Error {
 		}
 	}
 	return nil
+}
+
+// pluralOf says whether a definition is of a kind, as far as its name tells: it has
+// the plural alone.
+func pluralOf(plural, kind string) bool {
+	k := strings.ToLower(kind)
+	return plural == k || plural == k+"s" || plural == k+"es" || plural == strings.TrimSuffix(k, "y")+"ies"
 }

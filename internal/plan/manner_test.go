@@ -255,6 +255,33 @@ func TestKeptObjectsKeepWhatHoldsThem(t *testing.T) {
 	}
 }
 
+func TestDeclaredObjectsKeepWhatHoldsThem(t *testing.T) {
+	w := newWorld()
+	policy := belay.ObjectID{Group: "example.com", Kind: "Policy", Namespace: "data", Name: "p"}
+	w.keeps(many("Secret", 0, 9)...)
+	w.has(object(policy, "1"))
+	crd := func(name string) belay.ObjectID {
+		return belay.ObjectID{Group: crdGroup, Kind: "CustomResourceDefinition", Name: name}
+	}
+	w.left(crd("policies.example.com"), crd("policysets.example.com"), crd("policies.example.org"), belay.ObjectID{Kind: "Namespace", Name: "data"},
+		belay.ObjectID{Kind: "Namespace", Name: "other"})
+	p := w.build()
+	var held []string
+	for _, a := range p.Actions {
+		if a.Blocked == nil {
+			continue
+		}
+		held = append(held, a.ID.String())
+		if a.Blocked.Code != belay.CodeHeld || !strings.Contains(a.Blocked.Message, policy.String()) {
+			t.Errorf("%s is held by %v", a.ID, a.Blocked)
+		}
+	}
+	slices.Sort(held)
+	if want := []string{"CustomResourceDefinition.apiextensions.k8s.io policies.example.com", "Namespace data"}; !slices.Equal(held, want) || len(p.Actions) != 5 {
+		t.Errorf("held are %v of %d, want %v of 5", held, len(p.Actions), want)
+	}
+}
+
 // What the rules leave to others is no drift, whoever changes it and however; what
 // is beside it is.
 func TestIgnoredFieldsAreNoDrift(t *testing.T) {
