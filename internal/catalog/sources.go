@@ -113,7 +113,11 @@ func (c *Catalog) resolveSource(r *resolution, src *belay.Source, field string, 
 	for _, p := range paths {
 		if err := permit(names, p); err != nil {
 			e, _ := errors.AsType[*belay.Error](err)
-			fail(field, e.Code, e.Message, e.Hint)
+			hint := e.Hint
+			if at == "" { // what a working directory is called elsewhere nobody knows here
+				hint = "if the Project names this repository, say which it is with --repo URL; else " + hint
+			}
+			fail(field, e.Code, e.Message, hint)
 			return
 		}
 	}
