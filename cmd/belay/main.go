@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 	_ "time/tzdata" // windows name time zones, and an image may have none
 
 	"github.com/belaydev/belay/internal/render"
@@ -28,8 +29,9 @@ func main() {
 func run(checkpoint func(string)) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	// A second signal ends the process at once, should the first not suffice.
-	context.AfterFunc(ctx, stop)
+	// A second signal ends the process at once, should the first not suffice. Who
+	// signals a process and its group, such as timeout(1), sends two and means one.
+	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
 	e := &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, checkpoint: checkpoint}
 	return e.execute(ctx, os.Args[1:])
 }
