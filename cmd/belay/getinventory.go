@@ -99,7 +99,7 @@ type inventoryCommand[T any] struct {
 func (ic inventoryCommand[T]) command(env *env) *cobra.Command {
 	cmd := &cobra.Command{Use: ic.use, Aliases: []string{ic.alias}, Short: ic.short, Long: ic.long, Example: ic.example}
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
-		return ic.complete(env, cmd.Context(), args, prefix), cobra.ShellCompDirectiveNoFileComp
+		return ic.complete(cmd.Context(), env, args, prefix), cobra.ShellCompDirectiveNoFileComp
 	}
 	out := addOutput(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -157,7 +157,7 @@ func (ic inventoryCommand[T]) choose(all []T, names []string) ([]T, error) {
 	}), nil
 }
 
-func (ic inventoryCommand[T]) complete(env *env, ctx context.Context, args []string, prefix string) []string {
+func (ic inventoryCommand[T]) complete(ctx context.Context, env *env, args []string, prefix string) []string {
 	ctx, cancel := context.WithTimeout(ctx, completionPatience)
 	defer cancel()
 	c, err := env.client()

@@ -148,22 +148,28 @@ type serving struct {
 	began          belay.Event // the first of this life
 }
 
+// check finds what no server can be started with, before anything is made.
+func (o *serveOptions) check() error {
+	if o.ownCredentials && o.onlyCluster == "" {
+		return usageError("--own-credentials needs --only-cluster: they are those of one cluster")
+	}
+	if !fs.ValidPath(cleanPath(o.path)) {
+		return usageError(fmt.Sprintf("--path is a directory inside the repository, not %q", o.path))
+	}
+	if o.interval <= 0 {
+		return usageError(fmt.Sprintf("--interval is longer than nothing, not %s", o.interval))
+	}
+	if err := kube.CheckPlugins(o.plugins); err != nil {
+		return err
+	}
+	_, err := repoURL(o.repo)
+	return err
+}
+
 // newServing opens the data directory and the listener and wires the parts; on
 // an error nothing is left open.
 func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
-	if o.ownCredentials && o.onlyCluster == "" {
-		return nil, usageError("--own-credentials needs --only-cluster: they are those of one cluster")
-	}
-	if !fs.ValidPath(cleanPath(o.path)) {
-		return nil, usageError(fmt.Sprintf("--path is a directory inside the repository, not %q", o.path))
-	}
-	if o.interval <= 0 {
-		return nil, usageError(fmt.Sprintf("--interval is longer than nothing, not %s", o.interval))
-	}
-	if err := kube.CheckPlugins(o.plugins); err != nil {
-		return nil, err
-	}
-	if _, err := repoURL(o.repo); err != nil {
+	if err := o.check(); err != nil {
 		return nil, err
 	}
 	wanted, err := o.signing.rules()
