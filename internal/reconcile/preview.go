@@ -104,6 +104,9 @@ type subject struct {
 	objects []belay.Object // of it, or, if it is gone, of all others
 }
 
+// stays says whether its set declares it all the same.
+func (s *subject) stays() bool { return s.kept != nil }
+
 func (e *Engine) subjects(v view, req belay.PlanRequest) ([]subject, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -245,7 +248,7 @@ func (e *Engine) previewOne(ctx context.Context, v view, s subject, f *foreseen,
 		return out, err
 	}
 	t.foreseen = f
-	if s.kept != nil {
+	if s.stays() {
 		out.Held, out.Unchanged = s.kept, len(t.conn.Live(def.Name))
 		return out, nil
 	}

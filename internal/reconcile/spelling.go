@@ -42,8 +42,8 @@ func cutSteps(text string) (base string, back int) {
 // stands.
 func (e *Engine) commitAt(ctx context.Context, k refKey, text string) (commit string, err error) {
 	base, back := cutSteps(text)
-	switch {
-	case base == "HEAD" || base == "@":
+	switch base {
+	case "HEAD", "@":
 		rev, err := e.standsAt(ctx, k)
 		if err != nil {
 			return "", err
