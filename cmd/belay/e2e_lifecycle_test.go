@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/belaydev/belay"
@@ -152,6 +153,51 @@ func token(t testing.TB, hint string) string {
 		t.Fatalf("no token in %q", hint)
 	}
 	return m[1]
+}
+
+// A namespace that one application lets go stays while another has something in it,
+// also when the first leaves Git altogether.
+func TestNamespacesStayForOthers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	namespace := "apiVersion: v1\nkind: Namespace\nmetadata: {name: NS-shared}\n"
+	w.commit("A namespace", map[string]string{
+		"belay/README.md":  "Applications\n",
+		"belay/owner.yaml": application("owner", "apps/owner", "NS-owner"), "apps/owner/o.yaml": documents(configMap("o", "1"), namespace),
+	})
+	s := w.serve()
+	s.awaitSynced("owner")
+	s.push("A tenant", map[string]string{"belay/tenant.yaml": application("tenant", "apps/tenant", "NS-shared"), "apps/tenant/t.yaml": configMap("t", "1")})
+	s.awaitSynced("owner", "tenant")
+	ns := w.ns("shared")
+	before, mark := w.uid(ns, "t"), w.cp.Mark(t)
+	const why = "would go with it, which application \"tenant\" declares"
+	s.push("Let the namespace go", map[string]string{"apps/owner/o.yaml": configMap("o", "2")})
+	s.awaitMessage("owner", "stays, because ConfigMap "+ns+"/t "+why)
+	w.awaitValue(w.ns("owner"), "o", "2")
+	if a, _ := s.app("owner"); a.Sync != belay.OutOfSync {
+		t.Errorf("with a namespace held it is %s", a.Sync)
+	}
+	s.push("Remove its application", map[string]string{"belay/owner.yaml": ""})
+	w.awaitValue(w.ns("owner"), "o", "")
+	s.awaitMessage("owner", "removed from Git", why)
+	if w.uid(ns, "t") != before {
+		t.Error("the tenant's object was made anew")
+	}
+	for _, r := range w.writes(mark) {
+		if r.Verb == "delete" && strings.Contains(r.URI, "/namespaces/"+ns) {
+			t.Errorf("while the tenant was there: %s", r)
+		}
+	}
+	s.push("The tenant leaves", map[string]string{"belay/tenant.yaml": ""})
+	devtest.Await(t, "the namespace to be deleted", func() error {
+		_, err := w.kube.CoreV1().Namespaces().Get(t.Context(), ns, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return fmt.Errorf("it is there: %v", err)
+	})
+	s.awaitApps()
 }
 
 // A sync that would delete much waits for a confirmation in Git.

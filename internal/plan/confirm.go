@@ -64,36 +64,53 @@ func confirmed(in *Input, name string) bool {
 // container says why a namespace or a definition must stay: what is in it is to
 // stay or is still declared, and would go with it.
 func container(in *Input, id belay.ObjectID) *belay.Error {
-	var within, of func(belay.ObjectID) bool
-	switch id.GroupKind() {
-	case belay.Kind{Kind: "Namespace"}:
-		within = func(o belay.ObjectID) bool { return o.Namespace == id.Name }
-		of = within
-	case belay.Kind{Group: crdGroup, Kind: "CustomResourceDefinition"}:
-		plural, group, _ := strings.Cut(id.Name, ".")
-		within = func(o belay.ObjectID) bool { return group != "" && o.Group == group }
-		of = func(o belay.ObjectID) bool { return within(o) && pluralOf(plural, o.Kind) }
-	default:
+	if id.GroupKind() != namespaceKind && id.GroupKind() != definitionKind {
 		return nil
 	}
+	held := func(what string, hint string) *belay.Error {
+		return &belay.Error{Code: belay.CodeHeld, Object: id.String(), Message: fmt.Sprintf("stays, because %s", what), Hint: hint}
+	}
 	for i := range in.Desired {
-		if d := &in.Desired[i]; of(d.ID) {
-			return &belay.Error{Code: belay.CodeHeld, Object: id.String(), Message: fmt.Sprintf("stays, because %s would go with it and is declared", d.ID),
-				Hint: fmt.Sprintf("take that out of Git, too; or declare the %s again, with %s: %s before it is taken out if it is to stay", id.Kind, belay.AnnotationPrune, belay.Disabled)}
+		if o := in.Desired[i].ID; GoesWith(o, id) {
+			return held(fmt.Sprintf("%s would go with it and is declared", o),
+				fmt.Sprintf("take that out of Git, too; or declare the %s again, with %s: %s before it is taken out if it is to stay", id.Kind, belay.AnnotationPrune, belay.Disabled))
 		}
 	}
+	_, group, _ := strings.Cut(id.Name, ".")
 	for i := range in.Live {
-		if l := &in.Live[i]; within(l.ID) && kept(l, in.Teardown) && !l.Deleting {
-			return &belay.Error{Code: belay.CodeHeld, Object: id.String(), Message: fmt.Sprintf("stays, because %s would go with it and says that it must stay", l.ID),
-				Hint: fmt.Sprintf("delete that one by hand, or take its annotation away (%s or a like one)", belay.AnnotationPrune)}
+		l := &in.Live[i]
+		within := GoesWith(l.ID, id) || id.GroupKind() == definitionKind && group != "" && l.ID.Group == group
+		if within && kept(l, in.Teardown) && !l.Deleting {
+			return held(fmt.Sprintf("%s would go with it and says that it must stay", l.ID),
+				fmt.Sprintf("delete that one by hand, or take its annotation away (%s or a like one)", belay.AnnotationPrune))
 		}
+	}
+	if in.Within == nil {
+		return nil
+	}
+	if o, application, ok := in.Within(id); ok {
+		return held(fmt.Sprintf("%s would go with it, which application %q declares", o, application),
+			fmt.Sprintf("declare the %s in that application if it is to stay; or take out of Git what it has there", id.Kind))
 	}
 	return nil
 }
 
-// pluralOf says whether a definition is of a kind, as far as its name tells: it has
-// the plural alone.
-func pluralOf(plural, kind string) bool {
-	k := strings.ToLower(kind)
-	return plural == k || plural == k+"s" || plural == k+"es" || plural == strings.TrimSuffix(k, "y")+"ies"
+var (
+	namespaceKind  = belay.Kind{Kind: "Namespace"}
+	definitionKind = belay.Kind{Group: crdGroup, Kind: "CustomResourceDefinition"}
+)
+
+// GoesWith says whether an object is deleted with a namespace, or with the
+// definition of its kind. Of a definition that is told from its name, which has the
+// plural of the kind alone.
+func GoesWith(o, container belay.ObjectID) bool {
+	switch container.GroupKind() {
+	case namespaceKind:
+		return o.Namespace == container.Name
+	case definitionKind:
+		plural, group, _ := strings.Cut(container.Name, ".")
+		k := strings.ToLower(o.Kind)
+		return group != "" && o.Group == group && slices.Contains([]string{k, k + "s", k + "es", strings.TrimSuffix(k, "y") + "ies"}, plural)
+	}
+	return false
 }

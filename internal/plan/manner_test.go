@@ -282,6 +282,35 @@ func TestDeclaredObjectsKeepWhatHoldsThem(t *testing.T) {
 	}
 }
 
+// What another application has in a namespace, or of a kind, keeps it as well.
+func TestOthersKeepWhatHoldsTheirs(t *testing.T) {
+	for _, teardown := range []bool{false, true} {
+		w := newWorld()
+		if w.teardown = teardown; !teardown {
+			w.keeps(many("Secret", 0, 9)...)
+		}
+		ns := belay.ObjectID{Kind: "Namespace", Name: "data"}
+		w.left(ns, belay.ObjectID{Kind: "Namespace", Name: "other"})
+		theirs := belay.ObjectID{Kind: "ConfigMap", Namespace: "data", Name: "c"}
+		in := w.input()
+		in.Within = func(container belay.ObjectID) (belay.ObjectID, string, bool) {
+			return theirs, "tenant", GoesWith(theirs, container)
+		}
+		held := 0
+		for _, a := range Build(in).Actions {
+			if a.Blocked == nil {
+				continue
+			}
+			if held++; a.ID != ns || a.Blocked.Code != belay.CodeHeld || !strings.Contains(a.Blocked.Message, `ConfigMap data/c would go with it, which application "tenant" declares`) {
+				t.Errorf("%s is held by %v", a.ID, a.Blocked)
+			}
+		}
+		if held != 1 {
+			t.Errorf("%d held, teardown %v", held, teardown)
+		}
+	}
+}
+
 // What the rules leave to others is no drift, whoever changes it and however; what
 // is beside it is.
 func TestIgnoredFieldsAreNoDrift(t *testing.T) {

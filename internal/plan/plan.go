@@ -37,6 +37,9 @@ type Input struct {
 	Claimant func(belay.ObjectID) (application string, at belay.Origin, ok bool)
 	// Claimed says whether any application but this one declares the object.
 	Claimed func(belay.ObjectID) bool
+	// Within finds an object that another application declares and that would go with
+	// a namespace or a definition; see [GoesWith]. nil finds none.
+	Within func(container belay.ObjectID) (o belay.ObjectID, application string, ok bool)
 	// Teardown is true when the application left Git: nothing is desired, and the
 	// prune limit of the application does not apply.
 	Teardown bool

@@ -22,7 +22,7 @@ func TestClaimsFollowDeclarations(t *testing.T) {
 			name := rapid.SampledFrom(apps).Draw(t, "app")
 			var now []declared
 			for _, n := range rapid.SliceOfNDistinct(rapid.IntRange(0, 5), 0, 6, rapid.ID).Draw(t, "objects") {
-				now = append(now, declared{id: belay.ObjectID{Kind: "ConfigMap", Namespace: "x", Name: fmt.Sprint(n)},
+				now = append(now, declared{id: belay.ObjectID{Kind: "ConfigMap", Namespace: fmt.Sprint("n", n/3), Name: fmt.Sprint(n)},
 					origin: belay.Origin{File: name, Line: n}})
 			}
 			told := c.replace(name, model[name], now)
@@ -63,6 +63,20 @@ func checkClaims(t *rapid.T, c *claims, model map[string][]declared) {
 	}
 	if len(c.by) != len(who) {
 		t.Fatalf("%d objects claimed, %d declared", len(c.by), len(who))
+	}
+	for _, ns := range []string{"n0", "n1"} {
+		for _, but := range []string{"a", "b", "c"} {
+			o, app, ok := c.within(belay.ObjectID{Kind: "Namespace", Name: ns}, func(app string) bool { return app != but })
+			want := ""
+			for _, other := range slices.Sorted(maps.Keys(model)) {
+				if other != but && want == "" && slices.ContainsFunc(model[other], func(d declared) bool { return d.id.Namespace == ns }) {
+					want = other
+				}
+			}
+			if ok != (want != "") || app != want || ok && (o.Namespace != ns || !slices.Contains(who[o], app)) {
+				t.Fatalf("in %s, but of %s, is %s of %q; want one of %q", ns, but, o, app, want)
+			}
+		}
 	}
 	for id, apps := range who {
 		winner, at, contested := c.claimant(id, "")

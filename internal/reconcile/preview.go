@@ -330,7 +330,8 @@ func (e *Engine) teardownPlan(t *target) belay.Plan {
 	}
 	return plan.Build(plan.Input{Application: t.def, Project: t.project, Cluster: t.cluster, Live: t.conn.Live(t.def.Name), Lookup: t.conn.Lookup,
 		Claimant: func(belay.ObjectID) (string, belay.Origin, bool) { return "", belay.Origin{}, false },
-		Claimed:  func(id belay.ObjectID) bool { return e.claimed(t, id) }, Teardown: true})
+		Claimed:  func(id belay.ObjectID) bool { return e.claimed(t, id) },
+		Within:   func(id belay.ObjectID) (belay.ObjectID, string, bool) { return e.within(t, id) }, Teardown: true})
 }
 
 func (e *Engine) previewObjects(ctx context.Context, t *target, s subject) ([]belay.Object, error) {

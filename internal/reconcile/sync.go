@@ -222,6 +222,7 @@ func (e *Engine) plan(t *target, objs []belay.Object) (belay.Plan, plan.Gate) {
 			return name, at, ok
 		},
 		Claimed: func(id belay.ObjectID) bool { return e.claimed(t, id) },
+		Within:  func(id belay.ObjectID) (belay.ObjectID, string, bool) { return e.within(t, id) },
 	})
 	for i := range p.Actions {
 		act := &p.Actions[i]
@@ -244,6 +245,27 @@ func (e *Engine) claimed(t *target, id belay.ObjectID) bool {
 	defer e.mu.Unlock()
 	cl := e.claimsOn(t, id)
 	return cl != nil && cl.claimed(id, t.def.Name)
+}
+
+// within finds what another application declares that would go with a namespace or
+// a definition. The target is woken when that may have changed.
+func (e *Engine) within(t *target, container belay.ObjectID) (o belay.ObjectID, application string, ok bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	other := func(app string) bool { return app != t.def.Name && (t.foreseen == nil || !t.foreseen.apps[app]) }
+	if cl := e.claims[t.cluster]; cl != nil {
+		o, application, ok = cl.within(container, other)
+	}
+	if t.foreseen == nil {
+		if ok {
+			e.await(t.cluster, t.def.Name)
+		}
+		return o, application, ok
+	}
+	if cl := t.foreseen.claims[t.cluster]; cl != nil && !ok {
+		o, application, ok = cl.within(container, func(app string) bool { return app != t.def.Name })
+	}
+	return o, application, ok
 }
 
 // claimsOn has the claims on an object that count for a target. Called with e.mu.

@@ -192,7 +192,7 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 		p, step := e.teardownStep(t, lv, func(live []belay.Live) belay.Plan {
 			return plan.Build(plan.Input{Application: def, Project: &project, Cluster: clusterName, Live: live, Lookup: conn.Lookup,
 				Claimant: func(belay.ObjectID) (string, belay.Origin, bool) { return "", belay.Origin{}, false },
-				Claimed:  kept, Teardown: true})
+				Claimed:  kept, Within: func(id belay.ObjectID) (belay.ObjectID, string, bool) { return e.within(t, id) }, Teardown: true})
 		}, plan.Gate{Lookup: conn.Lookup, Served: func(*belay.Object) bool { return true },
 			Allow: func(act *belay.Action) (bool, string) { return e.allow(t, act) }})
 		if len(step.Run) == 0 || e.runCtx.Err() != nil {
