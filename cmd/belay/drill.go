@@ -40,8 +40,8 @@ their applications to be ready.
 
 It needs the devcluster program, which "make build" puts beside belay.
 
-Exit codes: 0 when everything came back but what is suspended, 1 when something did not, 2 when the drill
-could not be run.`
+Exit codes: 0 when everything came back but what is suspended, 1 when something
+did not, 2 when the drill could not be run.`
 
 const drillExample = `  belay drill --repo https://git.example.com/platform/fleet.git
   belay drill --repo . --at v1.4.0 --only shop
