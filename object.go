@@ -157,6 +157,9 @@ func NewObject(manifest []byte, origin Origin) (Object, error) {
 	if err != nil {
 		return Object{}, fmt.Errorf("encode the manifest: %w", err)
 	}
+	if err := checkCase(m); err != nil {
+		return Object{}, err
+	}
 	if err := checkTexts(m); err != nil {
 		return Object{}, err
 	}
@@ -209,6 +212,26 @@ func NewObject(manifest []byte, origin Origin) (Object, error) {
 		return Object{}, fmt.Errorf("%s: %w", o.ID, err)
 	}
 	return o, nil
+}
+
+// checkCase makes sure that nobody takes a field for another: Go reads JSON whatever
+// the case of its names, and the API server does not.
+func checkCase(m map[string]any) error {
+	meta, _ := m["metadata"].(map[string]any)
+	for _, in := range []struct {
+		path   string
+		fields map[string]any
+		names  []string
+	}{{"", m, []string{"apiVersion", "kind", "metadata"}}, {"metadata.", meta, []string{"name", "generateName", "namespace", "labels", "annotations"}}} {
+		for _, k := range slices.Sorted(maps.Keys(in.fields)) {
+			for _, name := range in.names {
+				if k != name && strings.EqualFold(k, name) {
+					return fmt.Errorf("%s%s means nothing; write %s%s", in.path, k, in.path, name)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // checkTexts makes sure that labels and annotations are texts: YAML takes many a

@@ -228,6 +228,24 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 	if s.index, err = openIndex(data, s.ledger.Flush, o.log); err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			_ = s.index.Close() // it is made again
+		}
+	}()
+	if err = s.wire(&o, wanted); err != nil {
+		return nil, err
+	}
+	s.open = s.servers(&o.open, open)
+	s.began = s.started(&o)
+	if s.lease != nil {
+		s.group = strings.TrimSpace("lease " + s.lease.Name() + " " + o.onlyCluster)
+	}
+	return s, nil
+}
+
+// wire makes what works on the data directory, and connects it.
+func (s *serving) wire(o *serveOptions, wanted *belay.Signatures) error {
 	program := footprint.Find()
 	var hub atomic.Pointer[source.Hub] // there is none yet, and the ledger may be written to
 	s.idler = footprint.NewIdler(restAfter, restEvery, func() {
@@ -238,36 +256,31 @@ func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 	})
 	s.recorder = &recorder{bus: s.bus, ledger: s.ledger, grown: func() { s.index.Wake(); s.idler.Touch() }}
 	s.denials = &denials{publish: s.recorder.Publish, now: time.Now}
-	commits, err := o.commits.signing(data.path, o.log)
+	commits, err := o.commits.signing(s.data.path, o.log)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.parts, err = newParts(partsOptions{
 		signing: commits, repo: o.repo, instance: o.instance, kubeconfig: o.kubeconfig, plugins: o.plugins, namespaces: o.namespaces,
-		ownCredentials: o.ownCredentials, lease: s.lease, interval: o.interval, data: data, log: o.log,
+		ownCredentials: o.ownCredentials, lease: s.lease, interval: o.interval, data: s.data, log: o.log,
 		sourceChanged: func(url string) { s.engine.SourceChanged(url) },
 		rewritten:     func(url, ref, old, now string) { s.engine.HistoryRewritten(url, ref, old, now) },
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	hub.Store(s.parts.hub)
 	s.engine = reconcile.New(reconcile.Options{
 		Repo: s.parts.repo, Ref: o.ref, Path: cleanPath(o.path), Instance: o.instance, OnlyCluster: o.onlyCluster,
 		Sources: s.parts.sources, Renderer: s.parts.renderer, Committer: s.parts.committer, Deployments: s.index, Connector: s.parts.connector,
 		NewIndex: newIndex, Provenance: s.parts.provenance, ConfigSignatures: wanted,
-		Recorder: s.recorder, Logger: o.log, Diff: manifestdiff.Unified, SecretKey: data.key, Runs: s.runs,
+		Recorder: s.recorder, Logger: o.log, Diff: manifestdiff.Unified, SecretKey: s.data.key, Runs: s.runs,
 		ManifestFile: record.ManifestFile, Checkpoint: o.checkpoint,
 	})
 	shown := electing{s.engine, s.lease, s.ledger}
-	s.http = server.New(server.Config{Engine: shown, Events: s.bus, Metrics: newRegistry(s.engine, shown.standingBy, s.ledger, data.path), Schemas: catalog.Schema,
+	s.http = server.New(server.Config{Engine: shown, Events: s.bus, Metrics: newRegistry(s.engine, shown.standingBy, s.ledger, s.data.path), Schemas: catalog.Schema,
 		Record: s.index, Build: version.Get(), Denied: s.denials.denied, Log: o.log})
-	s.open = s.servers(&o.open, open)
-	s.began = s.started(&o)
-	if s.lease != nil {
-		s.group = strings.TrimSpace("lease " + s.lease.Name() + " " + o.onlyCluster)
-	}
-	return s, nil
+	return nil
 }
 
 // cleanPath is the --path as the catalog takes it.

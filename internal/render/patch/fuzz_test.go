@@ -16,6 +16,7 @@ func FuzzApply(f *testing.F) {
 	f.Add("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {k: null, l: x}\n", "", "")
 	f.Add("- {op: replace, path: /data/k, value: &a [*a]}\n", "ConfigMap", "a|b")
 	f.Add("- {op: move, from: /metadata/name, path: /kind}\n- {op: test, path: /x~2, value: 1}\n", "", "(")
+	f.Add("- {op: add, path: /KIND, value: x}\n", "", "")
 	f.Add("$patch: delete\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n---\n- 1\n", ".*", "")
 	f.Fuzz(func(t *testing.T, text, kind, name string) {
 		out := &wire.Output{Docs: []wire.Doc{{Manifest: []byte(`{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"k":"v"}}`), File: "a.yaml", Line: 1}}}
@@ -33,11 +34,10 @@ func FuzzApply(f *testing.F) {
 			return
 		}
 		for _, d := range out.Docs {
-			var m struct {
-				Kind     string
-				Metadata struct{ Name string }
-			}
-			if err := json.Unmarshal(d.Manifest, &m); err != nil || m.Kind != "ConfigMap" || m.Metadata.Name != "a" {
+			var m map[string]any // a struct would take KIND for kind
+			err := json.Unmarshal(d.Manifest, &m)
+			meta, _ := m["metadata"].(map[string]any)
+			if err != nil || m["kind"] != "ConfigMap" || meta["name"] != "a" {
 				t.Fatalf("%q made %q: %v", text, d.Manifest, err)
 			}
 		}
