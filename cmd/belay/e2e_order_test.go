@@ -104,12 +104,16 @@ func TestCustomKinds(t *testing.T) {
 	if r := w.writes(mark); len(r) > 0 {
 		t.Errorf("a restart wrote%s", listing(r))
 	}
-	// Both go, while nobody watches.
+	// Both go, while nobody watches. A kind stays while another application has one.
 	s.stop()
 	w.commit("Remove the kinds", map[string]string{"belay/one.yaml": "", "belay/kinds.yaml": ""})
 	s = w.serve()
-	s.awaitGone("one", "kinds")
-	s.awaitMessage("objects", "does not serve")
+	s.awaitMessage("kinds", "removed from Git", "stays, because Gadget", "would go with it, which application \"objects\" declares")
+	if v, err := w.customValue("Gadget", w.ns("objects"), "g"); err != nil || v != "2" {
+		t.Errorf("the object of a kind that its application let go is %q: %v", v, err)
+	}
+	s.push("Remove who had one", map[string]string{"belay/objects.yaml": "", "belay/README.md": "Applications\n"})
+	s.awaitGone("one", "kinds", "objects")
 	if _, err := w.customValue("Widget", w.ns("one"), "w"); !apierrors.IsNotFound(err) {
 		t.Errorf("the object of the kind that was removed: %v", err)
 	}
