@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -192,10 +193,13 @@ func TestNamespacesStayForOthers(t *testing.T) {
 	s.push("The tenant leaves", map[string]string{"belay/tenant.yaml": ""})
 	devtest.Await(t, "the namespace to be deleted", func() error {
 		_, err := w.kube.CoreV1().Namespaces().Get(t.Context(), ns, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
+		switch {
+		case apierrors.IsNotFound(err):
 			return nil
+		case err != nil:
+			return err
 		}
-		return fmt.Errorf("it is there: %v", err)
+		return errors.New("it is there")
 	})
 	s.awaitApps()
 }
