@@ -44,6 +44,7 @@ func TestHealthRules(t *testing.T) {
 	k := f.widgetKind("Namespaced")
 	kind := belay.Kind{Group: k.group, Kind: k.kind}
 	var asked atomic.Int64
+	begun := f.cp.Mark(t)
 	f.SetHealthRules(oneOf(map[belay.Kind]belay.HealthCheck{kind: phases("one", "Up", &asked)}))
 	f.await("the kind to be observed", func() error {
 		if !f.Observe([]belay.VersionKind{{APIVersion: k.group + "/v1", Kind: k.kind}, {APIVersion: "v1", Kind: "ConfigMap"}}) {
@@ -57,6 +58,8 @@ func TestHealthRules(t *testing.T) {
 	f.awaitLive(o.ID, "the rule to tell", func(l belay.Live) bool { return l.Health == belay.Degraded && l.HealthMessage == `phase is ""` })
 	f.patch(k.gvr(), "one", "its-controller", `{"status":{"phase":"Up"}}`, "status")
 	f.awaitLive(o.ID, "the status to tell", func(l belay.Live) bool { return l.Health == belay.Healthy && l.HealthMessage == "" })
+
+	f.awaitWatch(begun, k.plural, "configmaps")
 
 	// The same rules once more change nothing.
 	since := f.cp.Mark(t)
@@ -111,10 +114,12 @@ func TestHealthRulesOfKindsWithoutStatus(t *testing.T) {
 	r := f.object("shop", `{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"Role","metadata":{"name":"r","namespace":"$NS"},
 		"rules":[{"apiGroups":[""],"resources":["pods"],"verbs":["get"]}]}`)
 	s := f.object("shop", `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"s","namespace":"$NS"},"stringData":{"k":"v"}}`)
+	begun := f.cp.Mark(t)
 	f.Observe([]belay.VersionKind{{APIVersion: "rbac.authorization.k8s.io/v1", Kind: "Role"}, {APIVersion: "v1", Kind: "Secret"}})
 	f.mustCreate("shop", r)
 	f.mustCreate("shop", s)
 	f.awaitLive(r.ID, "health by metadata", func(l belay.Live) bool { return l.Health == belay.Healthy })
+	f.awaitWatch(begun, "roles", "secrets")
 	since := f.cp.Mark(t)
 	f.SetHealthRules(oneOf(map[belay.Kind]belay.HealthCheck{role: seen, secret: seen}))
 	f.awaitLive(r.ID, "health by the rule", func(l belay.Live) bool { return l.Health == belay.Suspended && l.HealthMessage == "1 rules" })

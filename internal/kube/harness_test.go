@@ -312,6 +312,20 @@ func (f *fixture) requests(since devtest.Mark, verbs ...string) []devtest.Reques
 	return f.cp.Requests(f.t, since, devtest.Filter{UserAgent: f.userAgent, Verbs: verbs})
 }
 
+// awaitWatch waits until watches of a resource were asked for: the objects are known
+// before that.
+func (f *fixture) awaitWatch(since devtest.Mark, resources ...string) {
+	f.t.Helper()
+	for _, resource := range resources {
+		f.await("a watch of "+resource, func() error {
+			if !slices.ContainsFunc(f.requests(since, "watch"), func(r devtest.Request) bool { return r.Resource == resource }) {
+				return fmt.Errorf("not asked for")
+			}
+			return nil
+		})
+	}
+}
+
 // wantError checks the code of an error and that its text has all the words.
 func wantError(t *testing.T, err error, code belay.Code, words ...string) {
 	t.Helper()
