@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,21 +20,25 @@ import (
 // commitKey is the key in the data directory that signs commits where none is given.
 const commitKey = "commit-signing.key"
 
+// defaultCommitter is who makes commits where nobody is named.
+const defaultCommitter = "Belay <belay@localhost>"
+
 // commitOptions are the flags for the commits that a server makes in the
 // repositories of its sources.
 type commitOptions struct{ key, committer string }
 
 func (o *commitOptions) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.key, "commit-signing-key", "", "file with the SSH private key that signs the commits of rollbacks; read for each of them (default: made in --data)")
-	f.StringVar(&o.committer, "committer", "Belay <belay@localhost>", "committer of the commits of rollbacks, as Name <address>; a forge shows them as verified where the address is that of the account which has the key")
+	f.StringVar(&o.committer, "committer", defaultCommitter, "committer of the commits of rollbacks, as Name <address>; a forge shows them as verified where the address is that of the account which has the key")
 }
 
 // signing is what the flags say. A key that was given has to be there at the start.
 func (o *commitOptions) signing(data string, log *slog.Logger) (*commitSigning, error) {
-	name, address, ok := strings.Cut(o.committer, "<")
+	committer := cmp.Or(o.committer, defaultCommitter)
+	name, address, ok := strings.Cut(committer, "<")
 	name, address = strings.TrimSpace(name), strings.TrimSuffix(address, ">")
-	if !ok || name == "" || belay.AuthorText(name) != name || address == "" || !strings.HasSuffix(o.committer, ">") || strings.ContainsAny(address, " \t\r\n<>,\"*?!#") {
-		return nil, usageError(fmt.Sprintf("--committer is a name and an address, such as \"Belay <belay@example.com>\", not %q", o.committer))
+	if !ok || name == "" || belay.AuthorText(name) != name || address == "" || !strings.HasSuffix(committer, ">") || strings.ContainsAny(address, " \t\r\n<>,\"*?!#") {
+		return nil, usageError(fmt.Sprintf("--committer is a name and an address, such as \"Belay <belay@example.com>\", not %q", committer))
 	}
 	s := &commitSigning{path: filepath.Join(data, commitKey), own: o.key == "", committer: name + " <" + address + ">", principal: address}
 	if !s.own {

@@ -15,7 +15,7 @@ import (
 func TestCommitter(t *testing.T) {
 	for committer, principal := range map[string]string{
 		"Belay <belay@localhost>": "belay@localhost", "Fleet Robot <12+fleet[bot]@users.example.com>": "12+fleet[bot]@users.example.com", "Ä <ä@example.org>": "ä@example.org",
-		"": "", "belay@localhost": "", "<belay@localhost>": "", "Belay <>": "", "Belay": "", "Belay <a b@c>": "", "Belay <a,b@c>": "", "Belay <a@b": "", "Belay <*>": "", "Be\nlay <a@b>": "",
+		"belay@localhost": "", "<belay@localhost>": "", "Belay <>": "", "Belay": "", "Belay <a b@c>": "", "Belay <a,b@c>": "", "Belay <a@b": "", "Belay <*>": "", "Be\nlay <a@b>": "",
 		"Belay <a@b> x": "", "Belay <a@b>>": "", "Belay <<a@b>": "", "Belay <!a@b>": "", `Belay <"a"@b>`: "", "Belay <#a@b>": "",
 	} {
 		s, err := (&commitOptions{committer: committer}).signing(t.TempDir(), slog.New(slog.DiscardHandler))
