@@ -108,14 +108,5 @@ func (s *commitSigning) make() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	tmp := s.path + ".new"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return nil, err
-	}
-	return b, os.Rename(tmp, s.path)
+	return b, replaceFile(s.path, b)
 }

@@ -80,11 +80,21 @@ func secretKey(path string) ([]byte, error) {
 	}
 	key = make([]byte, 32)
 	rand.Read(key)
+	return key, replaceFile(path, key)
+}
+
+// replaceFile writes a file that nobody else reads, whole and on the disk or not at all.
+func replaceFile(path string, b []byte) error {
 	tmp := path + ".new"
-	if err := os.WriteFile(tmp, key, 0o600); err != nil {
-		return nil, err
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
 	}
-	return key, os.Rename(tmp, path)
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
 }
 
 // shortestKey is the least length of a key that people make.

@@ -14,14 +14,14 @@ import (
 	"github.com/belaydev/belay/internal/gittest"
 )
 
-// overHTTP has the repository of a world served over HTTP.
-func (w *world) overHTTP() *gittest.HTTP {
+// commitSigned makes two applications, a of which only what is signed is let in, and
+// b; it returns the commit.
+func (w *world) commitSigned(key, public string) string {
 	w.t.Helper()
-	root := w.t.TempDir()
-	w.repo = gittest.InitRepo(w.t, filepath.Join(root, "fleet.git"))
-	h := gittest.ServeHTTP(w.t, root, gittest.HTTPOptions{})
-	w.url = h.URL + "/fleet.git"
-	return h
+	w.commit("One", map[string]string{"belay/project.yaml": signing("head", public),
+		"belay/a.yaml": inProject(application("a", "apps/a", "NS-a"), "signed"), "belay/b.yaml": application("b", "apps/b", "NS-b"),
+		"apps/a/a.yaml": configMap("a", "1"), "apps/b/b.yaml": configMap("b", "1")})
+	return w.repo.Sign("main", key)
 }
 
 // refusedRollback runs a rollback that has to end with an error that says all of
@@ -84,12 +84,9 @@ func trusting(project string, signers ...belay.CommitSigner) string {
 func TestSignedRollback(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	h := w.overHTTP()
+	h := w.serveOverHTTP()
 	key, public := gittest.SSHKey(t)
-	w.commit("One", map[string]string{"belay/project.yaml": signing("head", public),
-		"belay/a.yaml": inProject(application("a", "apps/a", "NS-a"), "signed"), "belay/b.yaml": application("b", "apps/b", "NS-b"),
-		"apps/a/a.yaml": configMap("a", "1"), "apps/b/b.yaml": configMap("b", "1")})
-	first := w.repo.Sign("main", key)
+	first := w.commitSigned(key, public)
 	s := w.serve("--committer", "Fleet Robot <robot@example.org>")
 	s.awaitSynced("a", "b")
 	s.pushSigned(key, "Two", map[string]string{"apps/a/a.yaml": configMap("a", "2"), "apps/b/b.yaml": configMap("b", "2")})
@@ -167,7 +164,7 @@ func (w *world) verifyCommit(s *serveProcess, commit string) {
 func TestRollbackDoesNotSignWhatWasRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	h := w.overHTTP()
+	h := w.serveOverHTTP()
 	key, public := gittest.SSHKey(t)
 	w.commit("One", map[string]string{"belay/project.yaml": signing("head", public),
 		"belay/a.yaml": inProject(application("a", "apps/a", "NS-a"), "signed"), "belay/other.yaml": inProject(application("other", "apps/other", "NS-other"), "signed"),
@@ -221,7 +218,7 @@ func TestRollbackDoesNotSignWhatWasRefused(t *testing.T) {
 func TestRollbackDoesNotSignWhatWasRefusedElsewhere(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.overHTTP()
+	w.serveOverHTTP()
 	key, public := gittest.SSHKey(t)
 	elsewhere := gittest.ServeHTTP(t, filepath.Dir(w.repo.Dir), gittest.HTTPOptions{}).URL + "/fleet.git"
 	far := strings.Replace(inProject(application("far", "apps/far", "NS-far"), "signed"), "  source:\n", "  source:\n    repo: "+elsewhere+"\n", 1)
@@ -260,12 +257,9 @@ func TestRollbackDoesNotSignWhatWasRefusedElsewhere(t *testing.T) {
 func TestRollbackWithoutAKey(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	h := w.overHTTP()
+	h := w.serveOverHTTP()
 	key, public := gittest.SSHKey(t)
-	w.commit("One", map[string]string{"belay/project.yaml": signing("head", public),
-		"belay/a.yaml": inProject(application("a", "apps/a", "NS-a"), "signed"), "belay/b.yaml": application("b", "apps/b", "NS-b"),
-		"apps/a/a.yaml": configMap("a", "1"), "apps/b/b.yaml": configMap("b", "1")})
-	first := w.repo.Sign("main", key)
+	first := w.commitSigned(key, public)
 	broken := filepath.Join(w.data, commitKey)
 	if err := os.MkdirAll(w.data, 0o700); err != nil {
 		t.Fatal(err)
@@ -309,7 +303,7 @@ func TestRollbackWithoutAKey(t *testing.T) {
 func TestSignedRollbackOfDefinitions(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	h := w.overHTTP()
+	h := w.serveOverHTTP()
 	key, public := gittest.SSHKey(t)
 	own, ownPublic := gittest.SSHKey(t)
 	signers := filepath.Join(t.TempDir(), "signers")
@@ -341,7 +335,7 @@ func TestSignedRollbackOfDefinitions(t *testing.T) {
 func TestSignedAutomaticRollback(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.overHTTP()
+	w.serveOverHTTP()
 	key, public := gittest.SSHKey(t)
 	app := inProject(application("a", "apps/a", "NS-a", "  sync: {rollback: {window: 3m}, retry: {limit: 1, first: 100ms}}\n"), "signed")
 	w.commit("One", map[string]string{"belay/project.yaml": signing("all", public), "belay/a.yaml": app, "apps/a/a.yaml": configMap("a", "1")})
