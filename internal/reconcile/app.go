@@ -99,7 +99,7 @@ func (a *app) meant() *belay.Application {
 	return a.last
 }
 
-// deliverTo forgets what was done in another cluster.
+// deliverTo forgets what was done in another cluster. Called with Engine.mu.
 func (a *app) deliverTo(cluster string) {
 	if a.cluster == cluster {
 		return
@@ -109,7 +109,7 @@ func (a *app) deliverTo(cluster string) {
 	a.forgetDone()
 }
 
-// forgetDone forgets what was done in the cluster.
+// forgetDone forgets what was done in the cluster. Called with Engine.mu.
 func (a *app) forgetDone() {
 	a.synced, a.syncedIDs, a.recorded, a.deployed = "", nil, nil, ""
 	clear(a.fails)

@@ -451,9 +451,15 @@ func superseded(d *deployment, why string) belay.Event {
 }
 
 // cleared ends what was under way in a cluster where nothing of an application is
-// left to delete.
+// left to delete. The record then has no manifest of it any more, and should Git
+// declare it again before it is forgotten, everything begins anew.
 func (e *Engine) cleared(a *app, clusterName string, conn Cluster) {
 	d := e.underway(a, clusterName)
+	if a.cluster == clusterName {
+		e.mu.Lock()
+		a.forgetDone()
+		e.mu.Unlock()
+	}
 	if d == nil {
 		return
 	}

@@ -90,6 +90,75 @@ func TestADeploymentIsRecordedBeforeItsFirstWrite(t *testing.T) {
 	}
 }
 
+// anew makes sure that an application that came back was deployed as if it was
+// never there, but for what is left of it.
+func (w *fakeWorld) anew(starts int, want string) {
+	w.t.Helper()
+	w.settled("web")
+	for _, ev := range of(w.l.events(belay.EventDrift, belay.EventHealed), "web") {
+		w.t.Errorf("Belay's own deletion is told as %s: %s %s", ev.Type, ev.Object, ev.Message)
+	}
+	begun := of(w.l.events(belay.EventSyncStarted), "web")
+	if len(begun) != starts {
+		w.t.Fatalf("%d deployments began, want %d", len(begun), starts)
+	}
+	if got := results(begun[starts-1].Detail); got != want {
+		w.t.Errorf("the last one began with %q, want %q", got, want)
+	}
+}
+
+// An application that Git takes back while the last of it goes is deployed from
+// nothing: no drift, and every manifest on the record.
+func TestTakenBackWhenItIsGone(t *testing.T) {
+	t.Parallel()
+	w := fleet(t)
+	w.start()
+	w.settled("web", "api")
+	var once sync.Once
+	gone := make(chan struct{})
+	back := func(name string) {
+		if name == "ended" && w.have() == "c" {
+			once.Do(func() {
+				w.commit(bob, "back", map[string]string{"belay/web.yaml": fakeApp("web")})
+				w.await("web to be declared", func() bool {
+					w.e.mu.Lock()
+					defer w.e.mu.Unlock()
+					return w.e.apps["web"].def != nil
+				})
+				close(gone)
+			})
+		}
+	}
+	w.last.Store(&back)
+	w.commit(bob, "away", map[string]string{"belay/web.yaml": ""})
+	<-gone
+	w.anew(3, "create a, create b, create secret")
+	w.commit(ada, "later", map[string]string{"apps/web/a": "2"})
+	w.settled("web")
+	if end := w.l.events(belay.EventSynced); len(end[len(end)-1].Detail.Manifests) != 3 {
+		t.Errorf("the last deployment lists %+v", end[len(end)-1].Detail.Manifests)
+	}
+}
+
+// What Belay deleted when an application left Git is made again when it is back:
+// that is a deployment, not the undoing of somebody's deletion.
+func TestTakenBackWhenHalfIsGone(t *testing.T) {
+	t.Parallel()
+	w := fleet(t)
+	w.start()
+	w.settled("web", "api")
+	w.mu.Lock()
+	w.refuse["b"] = true
+	w.mu.Unlock()
+	w.commit(bob, "away", map[string]string{"belay/web.yaml": ""})
+	w.await("half of it to go", func() bool { return w.have() == "b c" })
+	w.mu.Lock()
+	delete(w.refuse, "b")
+	w.mu.Unlock()
+	w.commit(bob, "back", map[string]string{"belay/web.yaml": fakeApp("web")})
+	w.anew(3, "create a, create secret")
+}
+
 // Each deployment lists what the cluster was made equal to; what is on the record
 // is there by its digest.
 func TestManifestsOnTheRecord(t *testing.T) {

@@ -7,7 +7,8 @@ import "github.com/belaydev/belay"
 // objects that are missing are not "deleted by hand", and hooks that have run have
 // to run again.
 
-// standsIn forgets what was done in another cluster of the same name.
+// standsIn forgets what was done in another cluster of the same name. Called with
+// Engine.mu.
 func (a *app) standsIn(id string) {
 	if !differentCluster(a.clusterID, id) {
 		if id != "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -152,12 +153,13 @@ func (l *ledger) events(types ...belay.EventType) []belay.Event {
 
 // check makes sure of what must hold of any ledger: every write comes after a start
 // or a drift that tells of it, every deployment ends at most once for good, and
-// never before it began.
+// never before it began, and what is told by its digest alone is on the record.
 func (l *ledger) check(t *testing.T) {
 	t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	all := slices.Concat(l.safe, l.pending)
+	checkManifests(t, all)
 	open, closed := map[string]bool{}, map[string]bool{}
 	for i := range all {
 		ev := &all[i]
@@ -189,6 +191,37 @@ func (l *ledger) check(t *testing.T) {
 		}
 		if !told {
 			t.Errorf("%s was written unrecorded", what)
+		}
+	}
+}
+
+// checkManifests follows the manifests that a ledger holds.
+func checkManifests(t *testing.T, all []belay.Event) {
+	t.Helper()
+	type manifest struct {
+		owner
+		belay.ObjectID
+	}
+	held := map[manifest]string{}
+	for i := range all {
+		ev := &all[i]
+		if ev.Detail == nil || ev.Deployment == "" {
+			continue
+		}
+		of := owner{ev.Cluster, ev.Application}
+		if ev.Detail.Cleared || ev.Detail.Complete {
+			maps.DeleteFunc(held, func(m manifest, _ string) bool { return m.owner == of })
+		}
+		for _, m := range ev.Detail.Manifests {
+			at := manifest{of, m.ID}
+			switch {
+			case m.Raw != nil:
+				held[at] = belay.Digest(m.Raw)
+			case m.SHA256 == "":
+				delete(held, at)
+			case held[at] != m.SHA256:
+				t.Errorf("%s: %s of %s is told as on record with %s, which has %q", ev.Message, m.ID.Name, ev.Application, m.SHA256, held[at])
+			}
 		}
 	}
 }

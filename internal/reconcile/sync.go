@@ -40,7 +40,9 @@ func (e *Engine) reconcile(ctx context.Context, name string) {
 		return
 	}
 	t := &target{app: a, def: def, ref: ref, cluster: def.Spec.Destination.Cluster, override: over, asked: who}
+	e.mu.Lock()
 	a.deliverTo(t.cluster)
+	e.mu.Unlock()
 	if err := cat.ApplicationErrors[name]; err != nil {
 		e.unreadable(a)
 		e.settle(t, nil, asError(err, name))
@@ -52,7 +54,10 @@ func (e *Engine) reconcile(ctx context.Context, name string) {
 		e.settle(t, nil, asError(err, name))
 		return
 	}
-	a.standsIn(t.conn.Facts().ID)
+	id := t.conn.Facts().ID
+	e.mu.Lock()
+	a.standsIn(id)
+	e.mu.Unlock()
 	missing, srcErr := e.newest(ctx, t)
 	if t.rev.Commit == "" {
 		if e.Sources.Looked(missing) {
@@ -486,6 +491,9 @@ func (e *Engine) outcome(t *target, act *belay.Action, err error) {
 		}
 	case act.Verb == belay.VerbDelete:
 		ev.Type, ev.Message = belay.EventPruned, "deleted, no longer declared"
+		if a.cluster == t.cluster { // declared again, it is made again: nobody deleted it by hand
+			delete(a.syncedIDs, act.ID)
+		}
 	case e.tellInstead(t, act, &ev):
 	default:
 		ev.Type, ev.Message = belay.EventApplied, string(act.Verb)+"d"
