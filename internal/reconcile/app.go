@@ -65,6 +65,8 @@ type app struct {
 	lost        int
 	deployed    string
 	definedFrom string
+	// doubted is true while others keep what they would delete, because it cannot be read.
+	doubted bool
 	// released is the token in Git because of which it goes with many others.
 	released string
 
@@ -72,6 +74,7 @@ type app struct {
 	heals     map[belay.ObjectID]*attempt
 	drifted   map[belay.ObjectID]string // fingerprint of drift already told
 	running   map[string]*deployment    // by cluster
+	owing     map[string]bool           // clusters of which the record has not what they have
 	told      string                    // last failure told
 	effort    effort                    // of the sync under way
 	tries     attempt                   // of things that are not about one object

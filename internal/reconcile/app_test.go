@@ -212,3 +212,28 @@ func TestTheRefOfAnotherKeepsNobodyFromSyncing(t *testing.T) {
 		t.Error("a request was not noted")
 	}
 }
+
+// An application whose prune waits for another that cannot be read waits in peace,
+// and goes on when that one can be read.
+func TestAPruneThatIsKeptWaitsInPeace(t *testing.T) {
+	t.Parallel()
+	w := fleet(t)
+	w.start()
+	w.settled("web", "api")
+	w.commit(ada, "broken", map[string]string{"apps/api/c": "broken"})
+	w.says("api", "does not render")
+	w.commit(ada, "less", map[string]string{"apps/web/b": ""})
+	w.says("web", "api")
+	w.await("rest", w.e.Settled)
+	w.e.wake("web") // as anything in its namespace does
+	before := w.e.Stats().Passes.Load()
+	time.Sleep(100 * time.Millisecond) // in which it went round thousands of times
+	if n := w.e.Stats().Passes.Load() - before; n > 5 {
+		t.Errorf("%d passes while nothing happens", n)
+	}
+	if got := w.have(); got != "a b c secret" {
+		t.Errorf("there are %s", got)
+	}
+	w.commit(ada, "mended", map[string]string{"apps/api/c": "2"})
+	w.await("b to go", func() bool { return w.have() == "a c secret" })
+}

@@ -262,6 +262,7 @@ func (e *Engine) enforce(cat *catalog.Catalog, rev belay.Revision) {
 		e.wake(name)
 	}
 	e.wakeLeft()
+	e.learned()
 	e.configure() // before anyone who was woken asks for one of them
 }
 

@@ -16,7 +16,9 @@ import (
 // the cluster equals Git, or when something else is to be reached. One that failed
 // goes on; a retry may bring it home. One that was under way when the process died
 // is taken up again where it is found, with the name that it has on the record.
-// What only sets objects back to what was reached before is none.
+// What only sets objects back to what was reached before is none. A new state that
+// the cluster has already is one, too, if without a write: it may have superseded one
+// that wrote something, or let go of an object that somebody had deleted.
 
 // deployment is one that is under way. It belongs to the worker of its application.
 type deployment struct {
@@ -394,6 +396,11 @@ func (e *Engine) beginClearing(ctx context.Context, t *target, run []belay.Actio
 // ended tells the end of a deployment.
 func (e *Engine) ended(a *app, clusterName string, d *deployment, ev belay.Event) {
 	delete(a.running, clusterName)
+	if ev.Result == belay.Superseded && (ev.Detail == nil || !ev.Detail.Cleared) {
+		a.owes(clusterName)
+	} else {
+		delete(a.owing, clusterName)
+	}
 	e.tellEnd(owner{clusterName, a.name}, d, ev)
 	e.Checkpoint("ended")
 }
@@ -410,6 +417,30 @@ func (e *Engine) tellEnd(of owner, d *deployment, ev belay.Event) {
 		ev.Message = "after a restart: " + ev.Message
 	}
 	e.publish(ev)
+}
+
+// takePlace begins a deployment that has nothing to write where the record has
+// something else of the application than the cluster; nil where none is called for,
+// or where it cannot be recorded now.
+func (e *Engine) takePlace(ctx context.Context, t *target) *deployment {
+	a := t.app
+	if !a.owing[t.cluster] && (a.synced == t.desired.digest || a.recordedAs(t.desired)) {
+		return nil
+	}
+	a.owes(t.cluster)
+	d, err := e.start(ctx, t, &belay.Plan{}, fmt.Sprintf("sync to %s: nothing is left to write", t.rev.Short()))
+	if err != nil {
+		e.Logger.Warn("deployment not recorded", "application", a.name, "cluster", t.cluster, "error", err)
+		e.putBack(a)
+	}
+	return d
+}
+
+// takeAway begins a deletion that has nothing to delete: somebody did that, or a
+// deployment that was superseded.
+func (e *Engine) takeAway(ctx context.Context, a *app, clusterName string, conn Cluster) (*deployment, error) {
+	t := &target{app: a, def: e.lastDef(a), cluster: clusterName, conn: conn, desired: &desired{}, ordered: true}
+	return e.start(ctx, t, &belay.Plan{}, "removed from Git: nothing is left to delete")
 }
 
 // succeeded ends a deployment that has reached what it was for.
@@ -453,21 +484,28 @@ func superseded(d *deployment, why string) belay.Event {
 // cleared ends what was under way in a cluster where nothing of an application is
 // left to delete. The record then has no manifest of it any more, and should Git
 // declare it again before it is forgotten, everything begins anew.
-func (e *Engine) cleared(a *app, clusterName string, conn Cluster) {
+func (e *Engine) cleared(ctx context.Context, a *app, clusterName string, conn Cluster) error {
 	d := e.underway(a, clusterName)
+	if d == nil && (a.owing[clusterName] || a.cluster == clusterName && len(a.recorded) > 0) {
+		var err error
+		if d, err = e.takeAway(ctx, a, clusterName, conn); err != nil {
+			e.putBack(a)
+			return err
+		}
+	}
 	if a.cluster == clusterName {
 		e.mu.Lock()
 		a.forgetDone()
 		e.mu.Unlock()
 	}
 	if d == nil {
-		return
+		return nil
 	}
 	if !d.clears() {
 		ev := superseded(d, "it was removed from Git")
 		ev.Detail = &belay.Detail{Cleared: true}
 		e.ended(a, clusterName, d, ev)
-		return
+		return nil
 	}
 	for i := range d.objects {
 		if o := &d.objects[i]; o.Result == "" {
@@ -479,6 +517,13 @@ func (e *Engine) cleared(a *app, clusterName string, conn Cluster) {
 		msg = fmt.Sprintf("deleted, but for %s that are to stay", count(n, "object"))
 	}
 	e.ended(a, clusterName, d, belay.Event{Type: belay.EventSynced, Result: belay.Succeeded, Message: msg, Detail: &belay.Detail{Cleared: true}})
+	return nil
+}
+
+// putBack tries again later what could not be recorded. The pauses grow.
+func (e *Engine) putBack(a *app) {
+	a.unrecorded.count++
+	e.queue.addAfter(key{keyApp, a.name}, backoff(a.unrecorded.count))
 }
 
 // abandon ends what was under way for an application that is forgotten, but where a

@@ -92,6 +92,9 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 		stale = a.tried != tried
 	}
 	a.dirty, a.rendering, a.cannot = false, stale, false
+	if !stale && renderErr == nil {
+		e.readable(a)
+	}
 	e.mu.Unlock()
 	if !stale {
 		return d, renderErr
@@ -114,6 +117,9 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 	if a.def == nil {
 		return nil, nil // it left Git meanwhile
 	}
+	if err == nil {
+		e.readable(a)
+	}
 	if err != nil && belay.CodeOf(err) == belay.CodeUnavailable {
 		a.dirty, a.cannot = true, true // the same commit may render next time
 	}
@@ -134,6 +140,9 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 	var old []declared
 	if d != nil {
 		old = d.claimed()
+	}
+	if d == nil || !slices.EqualFunc(old, nd.claimed(), func(a, b declared) bool { return a.id == b.id }) {
+		e.learned()
 	}
 	for cluster, cl := range e.claims {
 		now := nd.claimed()

@@ -152,8 +152,9 @@ type cluster struct {
 	// cannot be now, as it was told.
 	known   bool
 	trouble string
-	// waiters are applications to wake when all of the cluster's were read.
-	waiters map[string]bool
+	// waiters are applications to wake when all of the cluster's were read, and
+	// doubters those to wake when something else is known of one of them.
+	waiters, doubters map[string]bool
 }
 
 // New makes an engine.

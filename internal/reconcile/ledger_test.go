@@ -2,9 +2,9 @@ package reconcile
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -195,35 +195,33 @@ func (l *ledger) check(t *testing.T) {
 	}
 }
 
-// checkManifests follows the manifests that a ledger holds.
-func checkManifests(t *testing.T, all []belay.Event) {
+// checkManifests follows the manifests that a ledger holds, and returns what it
+// holds at the end.
+func checkManifests(t *testing.T, all []belay.Event) map[owner]map[belay.ObjectID]json.RawMessage {
 	t.Helper()
-	type manifest struct {
-		owner
-		belay.ObjectID
-	}
-	held := map[manifest]string{}
+	held := map[owner]map[belay.ObjectID]json.RawMessage{}
 	for i := range all {
 		ev := &all[i]
 		if ev.Detail == nil || ev.Deployment == "" {
 			continue
 		}
 		of := owner{ev.Cluster, ev.Application}
-		if ev.Detail.Cleared || ev.Detail.Complete {
-			maps.DeleteFunc(held, func(m manifest, _ string) bool { return m.owner == of })
+		if held[of] == nil || ev.Detail.Cleared || ev.Detail.Complete {
+			held[of] = map[belay.ObjectID]json.RawMessage{}
 		}
 		for _, m := range ev.Detail.Manifests {
-			at := manifest{of, m.ID}
+			has := held[of][m.ID]
 			switch {
 			case m.Raw != nil:
-				held[at] = belay.Digest(m.Raw)
+				held[of][m.ID] = m.Raw
 			case m.SHA256 == "":
-				delete(held, at)
-			case held[at] != m.SHA256:
-				t.Errorf("%s: %s of %s is told as on record with %s, which has %q", ev.Message, m.ID.Name, ev.Application, m.SHA256, held[at])
+				delete(held[of], m.ID)
+			case has == nil || belay.Digest(has) != m.SHA256:
+				t.Errorf("%s: %s of %s is told as on record, which has %s", ev.Message, m.ID.Name, ev.Application, has)
 			}
 		}
 	}
+	return held
 }
 
 func seqOf(id string) uint64 {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/belaydev/belay"
 )
@@ -94,4 +95,27 @@ func withoutDigest(raw json.RawMessage) (json.RawMessage, error) {
 		}
 	}
 	return json.Marshal(m)
+}
+
+// recordedAs says whether the record has what is desired, as far as anybody knows.
+func (a *app) recordedAs(d *desired) bool {
+	if a.recorded == nil {
+		return true
+	}
+	ids := make(map[belay.ObjectID]bool, len(a.recorded))
+	for _, o := range slices.Concat(d.objects, d.hooks) {
+		if a.recorded[o.id].digest != o.digest {
+			return false
+		}
+		ids[o.id] = true
+	}
+	return len(a.recorded) == len(ids)
+}
+
+// owes notes that the record has not what a cluster has of the application.
+func (a *app) owes(cluster string) {
+	if a.owing == nil {
+		a.owing = map[string]bool{}
+	}
+	a.owing[cluster] = true
 }

@@ -89,6 +89,18 @@ func (a *app) noteSynced(act *belay.Action) {
 	a.syncedIDs[act.ID] = act.Desired.Digest
 }
 
+// allSynced remembers all objects of a desired state as found right. Some may have
+// been forgotten since it was reached last: a commit let them go, and another one
+// took them back before they were deleted.
+func (a *app) allSynced(d *desired) {
+	if a.syncedIDs == nil {
+		a.syncedIDs = make(map[belay.ObjectID]string, len(d.objects))
+	}
+	for i := range d.objects {
+		a.syncedIDs[d.objects[i].id] = d.objects[i].digest
+	}
+}
+
 // keepNamespace gives a namespace that was made for the application the labels and
 // annotations that Git declares for it. The cluster answers from memory whether
 // there is anything to do.

@@ -89,7 +89,8 @@ func (e *Engine) keptFor(clusterName string, id belay.ObjectID, but string) stri
 		}
 	}
 	if first != "" {
-		e.await(clusterName, but)
+		e.apps[first].doubted = true
+		e.doubt(clusterName, but)
 	}
 	return first
 }
@@ -103,13 +104,45 @@ func (d *desired) reaches(ns string) bool {
 	return false
 }
 
-// await has an application woken when more is known of the others. Called with e.mu.
+// await has an application woken when all the others were read. Called with e.mu.
 func (e *Engine) await(clusterName, application string) {
 	if c := e.clusters[clusterName]; c != nil {
 		if c.waiters == nil {
 			c.waiters = map[string]bool{}
 		}
 		c.waiters[application] = true
+	}
+}
+
+// doubt has an application woken when something else is known of the others of a
+// cluster than what keeps it now. That may never be: a pass that learned nothing
+// must not wake it, or it would go round without end. Called with e.mu.
+func (e *Engine) doubt(clusterName, application string) {
+	if c := e.clusters[clusterName]; c != nil {
+		if c.doubters == nil {
+			c.doubters = map[string]bool{}
+		}
+		c.doubters[application] = true
+	}
+}
+
+// readable notes that an application can be read: whoever was kept by it may go on.
+// Called with e.mu.
+func (e *Engine) readable(a *app) {
+	if a.doubted {
+		a.doubted = false
+		e.learned()
+	}
+}
+
+// learned wakes those who doubt: the applications do not declare what they did, or
+// one that could not be read can be. Called with e.mu.
+func (e *Engine) learned() {
+	for _, c := range e.clusters {
+		for name := range c.doubters {
+			e.wake(name)
+		}
+		c.doubters = nil
 	}
 }
 

@@ -119,13 +119,11 @@ func cmpErr(have, next *belay.Error) *belay.Error {
 func (e *Engine) arrived(ctx context.Context, t *target) {
 	a := t.app
 	d := e.underway(a, t.cluster)
-	t.retryAt = time.Time{} // nothing is left to try
-	if a.synced != t.desired.digest || a.syncedIDs == nil {
-		a.syncedIDs = make(map[belay.ObjectID]string, len(t.desired.objects))
-		for i := range t.desired.objects {
-			a.syncedIDs[t.desired.objects[i].id] = t.desired.objects[i].digest
-		}
+	if d == nil {
+		d = e.takePlace(ctx, t)
 	}
+	t.retryAt = time.Time{} // nothing is left to try
+	a.allSynced(t.desired)
 	e.mu.Lock()
 	first := a.synced == ""
 	moved := a.synced != t.desired.digest

@@ -263,7 +263,7 @@ func (e *Engine) within(t *target, container belay.ObjectID) (o belay.ObjectID, 
 	}
 	if t.foreseen == nil {
 		if ok {
-			e.await(t.cluster, t.def.Name)
+			e.doubt(t.cluster, t.def.Name)
 		}
 		return o, application, ok
 	}

@@ -156,7 +156,9 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 	live := deletable()
 	owed := e.owed(a, clusterName)
 	if len(live)+owed == 0 {
-		e.cleared(a, clusterName, conn)
+		if err := e.cleared(ctx, a, clusterName, conn); err != nil {
+			return 1, err
+		}
 		return 0, nil
 	}
 	if err := e.mayTeardown(ctx, a, clusterName); err != nil {
@@ -204,15 +206,16 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 				return max(len(p.Actions), 1), &belay.Error{Code: belay.CodeUnavailable, Message: "removed from Git, but not deleted: " + step.Waiting}
 			}
 			// What is being deleted already is no action; its end wakes us.
-			n := len(deletable())
-			if n == 0 {
-				e.cleared(a, clusterName, conn)
+			if n := len(deletable()); n > 0 {
+				return n, nil
 			}
-			return n, nil
+			if err := e.cleared(ctx, a, clusterName, conn); err != nil {
+				return 1, err
+			}
+			return 0, nil
 		}
 		if err := e.begin(ctx, t, &p, step.Run); err != nil {
-			a.unrecorded.count++
-			e.queue.addAfter(key{keyApp, a.name}, backoff(a.unrecorded.count))
+			e.putBack(a)
 			return max(len(deletable()), 1), err
 		}
 		a.unrecorded = attempt{}

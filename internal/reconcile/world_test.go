@@ -19,19 +19,27 @@ import (
 	"github.com/belaydev/belay"
 )
 
-// fakeWorld is an engine with everything around it in memory: one repository, one
-// cluster whose writes happen at once, and a ledger. Each file of an application
+// fakeWorld is an engine with everything around it in memory: one repository,
+// clusters whose writes happen at once, and a ledger. Each file of an application
 // is an object of its name, with the content as its value.
 type fakeWorld struct {
 	t       *testing.T
 	mu      sync.Mutex
 	commits []fakeCommit
-	objects map[belay.ObjectID]belay.Live
-	refuse  map[string]bool // names of objects that the cluster refuses
+	objects map[standing]belay.Live
+	raw     map[standing]json.RawMessage // what was written
+	byHand  map[standing]bool            // what was deleted by hand, and not made again since
+	refuse  map[string]bool              // names of objects that the clusters refuse
 	l       *ledger
 	e       *Engine
 	stop    func()
 	last    atomic.Pointer[func(string)] // checkpoint
+}
+
+// standing is an object in a cluster.
+type standing struct {
+	cluster string
+	belay.ObjectID
 }
 
 type fakeCommit struct {
@@ -42,7 +50,7 @@ type fakeCommit struct {
 const fakeRepo = "https://git.example.com/fleet"
 
 func newFakeWorld(t *testing.T) *fakeWorld {
-	w := &fakeWorld{t: t, objects: map[belay.ObjectID]belay.Live{}, refuse: map[string]bool{}, l: &ledger{}}
+	w := &fakeWorld{t: t, objects: map[standing]belay.Live{}, raw: map[standing]json.RawMessage{}, byHand: map[standing]bool{}, refuse: map[string]bool{}, l: &ledger{}}
 	t.Cleanup(func() { w.end(); w.l.check(t) })
 	return w
 }
@@ -368,16 +376,17 @@ func (fakeRenderer) Render(_ context.Context, f Files, req RenderRequest) (Rende
 	return out, nil
 }
 
-// fakeConnector gives the one cluster.
+// fakeConnector gives the clusters.
 type fakeConnector struct{ w *fakeWorld }
 
-func (c fakeConnector) Connect(_ context.Context, _ belay.Cluster, _ []string, notify func([]string, bool)) (Cluster, error) {
-	return &fakeCluster{shelf: &shelf{}, w: c.w, l: c.w.l, notify: notify}, nil
+func (c fakeConnector) Connect(_ context.Context, def belay.Cluster, _ []string, notify func([]string, bool)) (Cluster, error) {
+	return &fakeCluster{shelf: &shelf{}, name: def.Name, w: c.w, l: c.w.l, notify: notify}, nil
 }
 
 // fakeCluster does everything at once. It belongs to one life of the engine.
 type fakeCluster struct {
 	*shelf
+	name   string
 	w      *fakeWorld
 	l      *ledger
 	notify func([]string, bool)
@@ -403,7 +412,7 @@ func (c *fakeCluster) Facts() belay.ClusterFacts {
 func (c *fakeCluster) Lookup(id belay.ObjectID) (belay.Live, bool) {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
-	l, ok := c.w.objects[id]
+	l, ok := c.w.objects[standing{c.name, id}]
 	return l, ok
 }
 
@@ -411,8 +420,8 @@ func (c *fakeCluster) Live(application string) []belay.Live {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
 	var out []belay.Live
-	for _, l := range c.w.objects {
-		if l.Application == application {
+	for at, l := range c.w.objects {
+		if at.cluster == c.name && l.Application == application {
 			out = append(out, l)
 		}
 	}
@@ -423,8 +432,10 @@ func (c *fakeCluster) Applications() []string {
 	c.w.mu.Lock()
 	defer c.w.mu.Unlock()
 	var out []string
-	for _, l := range c.w.objects {
-		out = append(out, l.Application)
+	for at, l := range c.w.objects {
+		if at.cluster == c.name {
+			out = append(out, l.Application)
+		}
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
@@ -446,8 +457,10 @@ func (c *fakeCluster) Apply(_ context.Context, _ belay.Permit, a belay.Action) (
 		return belay.Live{}, err
 	}
 	app, _, _ := belay.ParseID(m.Metadata.Annotations[belay.AnnotationID])
-	l := belay.Live{ID: a.ID, APIVersion: "v1", UID: a.ID.Name, Application: app, Digest: a.Desired.Digest, Namespaced: true, Health: belay.Healthy, Established: true}
-	c.w.objects[a.ID] = l
+	l := belay.Live{ID: a.ID, APIVersion: "v1", UID: c.name + "/" + a.ID.Name, Application: app, Digest: a.Desired.Digest, Namespaced: true, Health: belay.Healthy, Established: true}
+	at := standing{c.name, a.ID}
+	c.w.objects[at], c.w.raw[at] = l, a.Desired.Raw
+	delete(c.w.byHand, at)
 	return l, nil
 }
 
@@ -460,20 +473,21 @@ func (c *fakeCluster) Delete(_ context.Context, _ belay.Permit, l belay.Live) er
 	if c.w.refuse[l.ID.Name] {
 		return &belay.Error{Code: belay.CodeInvalid, Message: "refused"}
 	}
-	delete(c.w.objects, l.ID)
+	delete(c.w.objects, standing{c.name, l.ID})
 	go c.notify([]string{l.Application}, false)
 	return nil
 }
 
-// lose takes an object out of the cluster behind the engine's back.
+// lose takes an object out of the clusters behind the engine's back.
 func (w *fakeWorld) lose(name string) {
 	w.mu.Lock()
 	app := ""
-	maps.DeleteFunc(w.objects, func(id belay.ObjectID, l belay.Live) bool {
-		if id.Name == name {
-			app = l.Application
+	maps.DeleteFunc(w.objects, func(at standing, l belay.Live) bool {
+		if at.Name != name {
+			return false
 		}
-		return id.Name == name
+		app, w.byHand[at] = l.Application, true
+		return true
 	})
 	w.mu.Unlock()
 	w.e.wake(app)
