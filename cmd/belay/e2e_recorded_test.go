@@ -83,7 +83,8 @@ func (w *world) checkRecord(what string, writes []devtest.Request, lost bool) {
 				}
 			}
 			open[r.ID()] = r
-			if ev.Detail == nil || len(ev.Detail.Objects) == 0 || ev.Project == "" || ev.Change == "" || ev.Plan == "" {
+			nothing := strings.Contains(ev.Message, ": nothing is left to ")
+			if ev.Detail == nil || ev.Project == "" || ev.Change == "" || (len(ev.Detail.Objects) == 0) != nothing || (ev.Plan == "") != nothing {
 				w.t.Errorf("%s: %s does not say what it is: %+v", what, r.ID(), ev)
 			}
 		case ev.Deployment == "" || !record.Ends(ev.Type):

@@ -18,7 +18,8 @@ import (
 // is taken up again where it is found, with the name that it has on the record.
 // What only sets objects back to what was reached before is none. A new state that
 // the cluster has already is one, too, if without a write: it may have superseded one
-// that wrote something, or let go of an object that somebody had deleted.
+// that wrote something, or let go of an object that another application took over or
+// somebody had deleted.
 
 // deployment is one that is under way. It belongs to the worker of its application.
 type deployment struct {

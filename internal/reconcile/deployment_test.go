@@ -159,6 +159,42 @@ func TestTakenBackWhenHalfIsGone(t *testing.T) {
 	w.anew(3, "create a, create secret")
 }
 
+// A state that is reached without a write is a deployment where the record would
+// else be wrong: after one that wrote something and did not end well, and where an
+// object went to another application.
+func TestDeploymentsWithoutAWrite(t *testing.T) {
+	t.Parallel()
+	w := fleet(t)
+	w.refuse["d"] = true
+	w.start()
+	w.settled("web", "api")
+	w.commit(ada, "too much", map[string]string{"apps/web/a": "2", "apps/web/d": "1"})
+	w.says("web", "refused")
+	w.commit(bob, "less", map[string]string{"apps/web/d": ""})
+	w.settled("web")
+	begun, ended := of(w.l.events(belay.EventSyncStarted), "web"), of(w.l.events(belay.EventSynced), "web")
+	if len(begun) != 3 || len(ended) != 2 || len(begun[2].Detail.Objects) != 0 || !strings.Contains(begun[2].Message, "nothing is left to write") || begun[2].Actor != bob {
+		t.Fatalf("after the superseded one: %+v", begun)
+	}
+	if m := ended[1].Detail.Manifests; len(m) != 3 {
+		t.Errorf("it lists %+v", m)
+	}
+	w.commit(ada, "hand over", map[string]string{"apps/web/b": "", "apps/api/b": "1"})
+	w.settled("web", "api")
+	w.await("rest", w.e.Settled)
+	if held := checkManifests(t, w.l.events(belay.EventSynced)); len(held[owner{"local", "web"}]) != 2 || len(held[owner{"local", "api"}]) != 2 {
+		t.Errorf("the record has %v", held)
+	}
+	if begun = of(w.l.events(belay.EventSyncStarted), "web"); len(begun) != 4 {
+		t.Errorf("%d deployments began", len(begun))
+	}
+	w.commit(ada, "no change", map[string]string{"README": "x"})
+	w.settled("web")
+	if now := of(w.l.events(belay.EventSyncStarted), "web"); len(now) != 4 {
+		t.Errorf("a commit that changes nothing is a deployment: %s", now[4].Message)
+	}
+}
+
 // Each deployment lists what the cluster was made equal to; what is on the record
 // is there by its digest.
 func TestManifestsOnTheRecord(t *testing.T) {
