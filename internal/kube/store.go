@@ -25,6 +25,9 @@ type store struct {
 type pending struct {
 	writers int
 	held    []string // applications that would have been told
+	// gone is the version as of which it was found to be gone meanwhile, or not ours
+	// any more; an answer that is older tells of what is no more.
+	gone uint64
 }
 
 func newStore() *store {
@@ -131,9 +134,17 @@ func (s *store) take(t *trimmed) []string {
 		return nil // the answer to a write of our own was faster
 	}
 	if !t.ours {
+		s.leaves(t.live.ID, t.version)
 		return s.tell(t.live.ID, s.remove(old))
 	}
 	return s.tell(t.live.ID, s.put(t.record, old))
+}
+
+// leaves notes for a write under way that its object is gone as of a version.
+func (s *store) leaves(id belay.ObjectID, version uint64) {
+	if p := s.writing[id]; p != nil {
+		p.gone = max(p.gone, version)
+	}
 }
 
 // older reports whether an arrived state was overtaken by what is known. The
@@ -144,7 +155,8 @@ func older(arrived, known *record) bool {
 
 // written takes in the answer to a write, and returns the state as it is now
 // known. It was asked for, so nobody needs to be told, except if somebody else
-// was at the object in the same moment. Health is not part of the answer and is
+// was at the object in the same moment: one that the watch saw deleted since then
+// does not come back. Health is not part of the answer and is
 // guessed: a changed generation has not been acted on yet.
 func (s *store) written(t *trimmed, hasStatus bool) (live belay.Live, touched []string) {
 	s.mu.Lock()
@@ -157,6 +169,10 @@ func (s *store) written(t *trimmed, hasStatus bool) (live belay.Live, touched []
 			touched = []string{r.Application, now.Application}
 		}
 		return now, touched
+	}
+	if p := s.writing[t.live.ID]; p != nil && t.version != 0 && t.version < p.gone {
+		s.remove(old)
+		return t.live, []string{t.live.Application}
 	}
 	r := t.record
 	switch {
@@ -180,9 +196,10 @@ func (s *store) gone(t *trimmed) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.kinds[t.live.ID.GroupKind()][t.live.ID]
-	if old == nil || older(&t.record, old) {
+	if old != nil && older(&t.record, old) {
 		return nil
 	}
+	s.leaves(t.live.ID, t.version)
 	return s.tell(t.live.ID, s.remove(old))
 }
 
@@ -213,6 +230,11 @@ func (s *store) replace(of place, items []*trimmed, version uint64) []string {
 	for _, t := range items {
 		listed[t.live.ID] = true
 		touched = append(touched, s.take(t)...)
+	}
+	for id := range s.writing {
+		if id.GroupKind() == of.kind && (of.namespace == "" || of.namespace == id.Namespace) && !listed[id] {
+			s.leaves(id, version)
+		}
 	}
 	for id, r := range s.kinds[of.kind] {
 		if (of.namespace == "" || of.namespace == id.Namespace) && !listed[id] && (version == 0 || r.version <= version) {

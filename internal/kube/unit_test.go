@@ -247,6 +247,41 @@ func TestStoreKeepsWhatIsNewest(t *testing.T) {
 	}
 }
 
+// A watch may tell that an object is gone before the answer to the write that made
+// it is there. The answer must not bring it back: nothing would ever tell again.
+func TestStoreKeepsNothingThatIsGone(t *testing.T) {
+	id := belay.ObjectID{Kind: "ConfigMap", Namespace: "ns", Name: "x"}
+	at := func(version uint64, ours bool) *trimmed {
+		return &trimmed{ours: ours, record: record{version: version, live: belay.Live{ID: id, UID: "u", Application: "shop", ResourceVersion: fmt.Sprint(version)}}}
+	}
+	for what, leaves := range map[string]func(*store){
+		"seen, and deleted":     func(s *store) { s.observed(at(5, true)); s.gone(at(6, true)) },
+		"deleted, never seen":   func(s *store) { s.gone(at(6, true)) },
+		"taken out of our hand": func(s *store) { s.observed(at(6, false)) },
+		"not in a newer list":   func(s *store) { s.replace(place{kind: id.GroupKind()}, nil, 6) },
+	} {
+		s := newStore()
+		s.hold(id)
+		leaves(s)
+		if _, touched := s.written(at(5, true), false); !slices.Equal(touched, []string{"shop"}) {
+			t.Errorf("%s: told %v", what, touched)
+		}
+		s.release(id, true)
+		if l, ok := s.lookup(id); ok {
+			t.Errorf("%s: %+v is there again", what, l)
+		}
+		s.hold(id)
+		leaves(s)
+		if _, touched := s.written(at(7, true), false); touched != nil {
+			t.Errorf("%s, and made anew: told %v", what, touched)
+		}
+		s.release(id, true)
+		if _, ok := s.lookup(id); !ok {
+			t.Errorf("%s, and made anew: it is not there", what)
+		}
+	}
+}
+
 // The answer to a write comes without the status.
 func TestStoreGuessesHealthAfterAWrite(t *testing.T) {
 	id := belay.ObjectID{Group: "apiextensions.k8s.io", Kind: "CustomResourceDefinition", Name: "x"}
