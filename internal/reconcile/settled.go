@@ -175,10 +175,12 @@ func (e *Engine) wereRead() {
 	e.wakeWaiting()
 }
 
-// unreadable notes that an application cannot be read now: nobody waits for it.
+// unreadable notes that an application cannot be read now: nobody waits for it, and
+// it waits for no dependency, or it would wake itself without end.
 func (e *Engine) unreadable(a *app) {
 	e.mu.Lock()
-	a.read, a.cannot = true, true
+	a.read, a.cannot, a.awaits = true, true, nil
+	delete(e.waiting, a.name)
 	e.mu.Unlock()
 	e.wereRead()
 }

@@ -265,7 +265,8 @@ func (e *Engine) fail(name string, err *belay.Error) {
 	if a := e.apps[name]; a != nil {
 		a.status.Message, a.status.Hint, a.status.Sync = err.Message, err.Hint, belay.SyncUnknown
 		e.wakeDependents(name, false)
-		a.read, a.rendering, a.dirty, a.cannot = true, false, true, true
+		a.read, a.rendering, a.dirty, a.cannot, a.awaits = true, false, true, true, nil
+		delete(e.waiting, name)
 	}
 	e.mu.Unlock()
 	e.wereRead()
