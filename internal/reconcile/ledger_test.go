@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -112,7 +113,25 @@ func (l *ledger) Running() []belay.Deployment {
 	return out
 }
 
-func (l *ledger) Holds() []belay.Hold { return nil }
+func (l *ledger) Holds() []belay.Hold {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Collect(maps.Values(holdsOf(l.safe)))
+}
+
+// holdsOf are the holds in force after some events.
+func holdsOf(events []belay.Event) map[string]belay.Hold {
+	out := map[string]belay.Hold{}
+	for i := range events {
+		switch ev := &events[i]; ev.Type {
+		case belay.EventHold:
+			out[ev.Application] = *ev.Detail.Hold
+		case belay.EventRelease:
+			delete(out, ev.Application)
+		}
+	}
+	return out
+}
 
 func (l *ledger) Deployed(_ context.Context, cluster, application string) (belay.Deployment, error) {
 	l.mu.Lock()

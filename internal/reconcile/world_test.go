@@ -34,6 +34,11 @@ type fakeWorld struct {
 	e       *Engine
 	stop    func()
 	last    atomic.Pointer[func(string)] // checkpoint
+	slow    *slowness                    // how long clusters take to show things; nil for no time
+	// judge is asked of each write before it is done, with mu; no action is a deletion.
+	judge func(at standing, application string, act *belay.Action)
+	runs  *fakeRuns                       // outlive a life of the engine; nil for none
+	ended func(at standing, l belay.Live) // is told of each object that came to be well or not, with mu
 }
 
 // standing is an object in a cluster.
@@ -93,9 +98,13 @@ func (w *fakeWorld) start() {
 
 // make makes an engine that does not run.
 func (w *fakeWorld) make() {
+	var runs Runs
+	if w.runs != nil {
+		runs = livingRuns{w.runs, w.l}
+	}
 	w.e = New(Options{Repo: fakeRepo, Ref: "main", Path: "belay", Sources: fakeSources{w: w}, Renderer: fakeRenderer{}, Connector: fakeConnector{w},
 		NewIndex: func() Index { return &fakeIndex{reads: map[string][]belay.Read{}} }, Recorder: w.l, Logger: slog.New(slog.DiscardHandler),
-		SecretKey: []byte("key"), ManifestFile: func(raw json.RawMessage) ([]byte, string, error) { return raw, belay.Digest(raw), nil },
+		SecretKey: []byte("key"), Committer: fakeCommitter{w: w}, Runs: runs, ManifestFile: func(raw json.RawMessage) ([]byte, string, error) { return raw, belay.Digest(raw), nil },
 		Checkpoint: func(name string) {
 			if last := w.last.Load(); last != nil {
 				(*last)(name)
@@ -343,7 +352,8 @@ func (x *fakeIndex) Affected(changes []belay.PathChange) []string {
 	return out
 }
 
-// fakeRenderer makes an object of each file: a Secret of those called secret….
+// fakeRenderer makes an object of each file: a Secret of those called secret…, and
+// a Job that is a hook of those called …-presync or …-postsync.
 type fakeRenderer struct{}
 
 func (fakeRenderer) Render(_ context.Context, f Files, req RenderRequest) (Rendered, error) {
@@ -364,7 +374,12 @@ func (fakeRenderer) Render(_ context.Context, f Files, req RenderRequest) (Rende
 		if strings.HasPrefix(en.Name(), "secret") {
 			kind, field = "Secret", "stringData"
 		}
-		o, err := belay.NewObject(fmt.Appendf(nil, `{"apiVersion":"v1","kind":%q,"metadata":{"name":%q},%q:{"value":%q}}`, kind, en.Name(), field, content), belay.Origin{})
+		manifest := fmt.Appendf(nil, `{"apiVersion":"v1","kind":%q,"metadata":{"name":%q},%q:{"value":%q}}`, kind, en.Name(), field, content)
+		if phase := hookIn(en.Name()); phase != "" {
+			manifest = fmt.Appendf(nil, `{"apiVersion":"batch/v1","kind":"Job","metadata":{"name":%q,"annotations":{%q:%q}},"data":{"value":%q}}`,
+				en.Name(), belay.AnnotationHook, phase, content)
+		}
+		o, err := belay.NewObject(manifest, belay.Origin{})
 		if err != nil {
 			return out, err
 		}
@@ -376,119 +391,12 @@ func (fakeRenderer) Render(_ context.Context, f Files, req RenderRequest) (Rende
 	return out, nil
 }
 
-// fakeConnector gives the clusters.
-type fakeConnector struct{ w *fakeWorld }
-
-func (c fakeConnector) Connect(_ context.Context, def belay.Cluster, _ []string, notify func([]string, bool)) (Cluster, error) {
-	return &fakeCluster{shelf: &shelf{}, name: def.Name, w: c.w, l: c.w.l, notify: notify}, nil
-}
-
-// fakeCluster does everything at once. It belongs to one life of the engine.
-type fakeCluster struct {
-	*shelf
-	name   string
-	w      *fakeWorld
-	l      *ledger
-	notify func([]string, bool)
-}
-
-func (c *fakeCluster) Run(ctx context.Context) error {
-	c.notify(nil, true)
-	<-ctx.Done()
-	return nil
-}
-
-func (c *fakeCluster) Status() belay.ClusterStatus                    { return belay.ClusterStatus{Ready: true} }
-func (c *fakeCluster) Observe([]belay.VersionKind) bool               { return true }
-func (c *fakeCluster) Verified(id belay.ObjectID, fingerprint string) {}
-func (c *fakeCluster) Facts() belay.ClusterFacts {
-	kinds := map[belay.VersionKind]belay.KindFacts{}
-	for _, k := range []string{"ConfigMap", "Secret"} {
-		kinds[belay.VersionKind{APIVersion: "v1", Kind: k}] = belay.KindFacts{Resource: strings.ToLower(k) + "s", Namespaced: true}
-	}
-	return belay.ClusterFacts{Version: "v1", Digest: "v1", Kinds: kinds}
-}
-
-func (c *fakeCluster) Lookup(id belay.ObjectID) (belay.Live, bool) {
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
-	l, ok := c.w.objects[standing{c.name, id}]
-	return l, ok
-}
-
-func (c *fakeCluster) Live(application string) []belay.Live {
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
-	var out []belay.Live
-	for at, l := range c.w.objects {
-		if at.cluster == c.name && l.Application == application {
-			out = append(out, l)
+// hookIn is the phase of the hook that a file of a name holds; "" for none.
+func hookIn(name string) belay.HookPhase {
+	for _, p := range []belay.HookPhase{belay.PreSync, belay.PostSync} {
+		if strings.HasSuffix(name, "-"+strings.ToLower(string(p))) {
+			return p
 		}
 	}
-	return out
-}
-
-func (c *fakeCluster) Applications() []string {
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
-	var out []string
-	for at, l := range c.w.objects {
-		if at.cluster == c.name {
-			out = append(out, l.Application)
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
-}
-
-func (c *fakeCluster) Apply(_ context.Context, _ belay.Permit, a belay.Action) (belay.Live, error) {
-	if err := c.l.write(a.ID.String()); err != nil {
-		return belay.Live{}, err
-	}
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
-	if c.w.refuse[a.ID.Name] {
-		return belay.Live{}, &belay.Error{Code: belay.CodeInvalid, Message: "refused"}
-	}
-	var m struct {
-		Metadata struct{ Annotations map[string]string }
-	}
-	if err := json.Unmarshal(a.Desired.Raw, &m); err != nil {
-		return belay.Live{}, err
-	}
-	app, _, _ := belay.ParseID(m.Metadata.Annotations[belay.AnnotationID])
-	l := belay.Live{ID: a.ID, APIVersion: "v1", UID: c.name + "/" + a.ID.Name, Application: app, Digest: a.Desired.Digest, Namespaced: true, Health: belay.Healthy, Established: true}
-	at := standing{c.name, a.ID}
-	c.w.objects[at], c.w.raw[at] = l, a.Desired.Raw
-	delete(c.w.byHand, at)
-	return l, nil
-}
-
-func (c *fakeCluster) Delete(_ context.Context, _ belay.Permit, l belay.Live) error {
-	if err := c.l.write(l.ID.String()); err != nil {
-		return err
-	}
-	c.w.mu.Lock()
-	defer c.w.mu.Unlock()
-	if c.w.refuse[l.ID.Name] {
-		return &belay.Error{Code: belay.CodeInvalid, Message: "refused"}
-	}
-	delete(c.w.objects, standing{c.name, l.ID})
-	go c.notify([]string{l.Application}, false)
-	return nil
-}
-
-// lose takes an object out of the clusters behind the engine's back.
-func (w *fakeWorld) lose(name string) {
-	w.mu.Lock()
-	app := ""
-	maps.DeleteFunc(w.objects, func(at standing, l belay.Live) bool {
-		if at.Name != name {
-			return false
-		}
-		app, w.byHand[at] = l.Application, true
-		return true
-	})
-	w.mu.Unlock()
-	w.e.wake(app)
+	return ""
 }
