@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/belaydev/belay"
@@ -99,6 +100,18 @@ func (a *app) allSynced(d *desired) {
 	for i := range d.objects {
 		a.syncedIDs[d.objects[i].id] = d.objects[i].digest
 	}
+}
+
+// overcome forgets the failures of objects that are right by now: a write may have
+// been done although its answer got lost, and what comes next is tried afresh.
+func (a *app) overcome(t *target) {
+	for i := range t.desired.objects {
+		delete(a.fails, t.desired.objects[i].id)
+	}
+	maps.DeleteFunc(a.fails, func(id belay.ObjectID, f *attempt) bool {
+		_, there := t.conn.Lookup(id)
+		return !there && f.digest == string(belay.VerbDelete)
+	})
 }
 
 // keepNamespace gives a namespace that was made for the application the labels and

@@ -124,6 +124,7 @@ func (e *Engine) arrived(ctx context.Context, t *target) {
 	}
 	t.retryAt = time.Time{} // nothing is left to try
 	a.allSynced(t.desired)
+	a.overcome(t)
 	e.mu.Lock()
 	first := a.synced == ""
 	moved := a.synced != t.desired.digest
