@@ -47,6 +47,27 @@ func TestFailureIsOverOnceAllIsRight(t *testing.T) {
 	})
 }
 
+// What an application that leaves Git was about ends with it, also where its objects
+// stay and the process has died. The cluster answers when the definitions are read.
+func TestWhatStaysLeavesNoDeploymentOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := slowWorld(t)
+		w.refuse["a2"] = true
+		w.commit(ada, "a", map[string]string{"belay/a.yaml": fakeApp("a", "  sync: {prune: false}\n"), "apps/a/a1": "1", "apps/a/a2": "1", "belay/b.yaml": fakeApp("b")})
+		w.start()
+		w.says("a", "refused")
+		next := w.l.crash(true)
+		w.end()
+		w.commit(ada, "away", map[string]string{"belay/a.yaml": ""})
+		w.l = next
+		w.start()
+		w.await("the end of the deployment", func() bool { return len(w.l.events(belay.EventSuperseded)) == 1 })
+		if have := w.have(); have != "a1" {
+			t.Errorf("there is %s", have)
+		}
+	})
+}
+
 // slowWorld has clusters that take as long as they can for everything.
 func slowWorld(t *testing.T) *fakeWorld {
 	w := newFakeWorld(t)

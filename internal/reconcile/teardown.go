@@ -115,6 +115,9 @@ func (e *Engine) forget(a *app) {
 	}
 	e.abandon(a)
 	delete(e.apps, a.name)
+	if e.released[a.name] { // its objects stay, and nobody takes up what was under way
+		e.findUnfinished("")
+	}
 	delete(e.waiting, a.name)
 	e.places.forget(a.name)
 	e.hot.remove(a.name)
