@@ -43,6 +43,8 @@ type ApplicationStatus struct {
 	Suspended string `json:"suspended,omitempty" doc:"Why nothing of it is written: it is suspended in Git."`
 	// Held is the hold that keeps it at an earlier revision.
 	Held *Hold `json:"held,omitempty" doc:"The hold that keeps it at an earlier revision, in spite of what Git says."`
+	// Refused is the newest commit of its ref, where that may not be deployed.
+	Refused string `json:"refused,omitempty" doc:"Newest commit of its ref, where that may not be deployed for want of signatures; the message says why."`
 	// Tree is set only where one application is asked for.
 	Tree []ObjectStatus `json:"tree,omitempty" doc:"Its objects; only where one application is asked for."`
 }

@@ -45,7 +45,10 @@ type app struct {
 	at        map[refKey]belay.Revision // the same for every ref; replaced as a whole
 	renderErr error                     // of the last render; desired is then older
 	tried     string                    // definition and cluster facts of the last render
-	indexed   bool                      // what the last render read is in the index
+	// notBefore is when a render that failed is tried again with the same, where nobody
+	// tells that it may succeed.
+	notBefore time.Time
+	indexed   bool // what the last render read is in the index
 	// judged is the desired state that status is about; nil if it could not be compared.
 	judged *desired
 	// awaits are the dependencies that were not ready when they were looked at last.

@@ -30,6 +30,8 @@ type watch struct {
 	degraded time.Time
 	// held is true for a deployment of a hold: a rollback is not rolled back.
 	held bool
+	// tries to go back that could not be recorded, in a row.
+	tries int
 	// state is what was deployed, once that was reached and well.
 	state *well
 }
@@ -241,9 +243,11 @@ func (e *Engine) goBack(ctx context.Context, t *target, w *watch, why string) {
 	}
 	h.Automatic, h.By, h.Reason, h.Bad, h.Digest = true, automaticActor, why, w.revision, w.desired
 	if err := e.takeHold(ctx, h, p); err != nil {
-		tell(asError(err, a.name).Message + "; " + why)
+		if w.tries++; w.tries == 1 {
+			tell(asError(err, a.name).Message + "; " + why)
+		}
 		a.watch = w // it is tried again
-		e.queue.addAfter(key{keyApp, a.name}, heldRetry)
+		e.queue.addAfter(key{keyApp, a.name}, pauseAfter(err, w.tries, heldRetry))
 		return
 	}
 	e.running.Go(func() { e.commitByItself(p, why, say) })

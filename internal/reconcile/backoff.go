@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"errors"
 	"time"
 
 	"github.com/belaydev/belay"
@@ -39,6 +40,36 @@ func (a *attempt) healAt() time.Time {
 		return time.Time{}
 	}
 	return a.last.Add(backoff(a.count))
+}
+
+// expensive is an error that took a processor long to come by. The same work leads
+// to the same end as a rule: to do it again at once would keep the processor busy.
+type expensive interface {
+	error
+	// Spent is how long the processor worked for nothing.
+	Spent() time.Duration
+}
+
+// mostShare is the part of a processor's time, as one in so many, that goes into
+// trying again in the long run what ended in an expensive error.
+const mostShare = 120
+
+// pauseAfter is the pause after the n-th failure in a row of what is tried again:
+// first after the first, then twice as long each time, 5 minutes at most unless the
+// failure was expensive.
+func pauseAfter(err error, n int, first time.Duration) time.Duration {
+	pause := doubled(n, first, backoffMost)
+	if e, ok := errors.AsType[expensive](err); ok {
+		pause = max(pause, doubled(n, e.Spent(), mostShare*e.Spent()))
+	}
+	return pause
+}
+
+// mayPass says whether an error may go away without a commit: somebody does not
+// answer, or a worker died.
+func mayPass(err error) bool {
+	c := belay.CodeOf(err)
+	return c == belay.CodeUnavailable || c == belay.CodeInternal
 }
 
 func backoff(n int) time.Duration { return doubled(n, backoffFirst, backoffMost) }

@@ -19,6 +19,9 @@ import (
 // failed one is tried again.
 const connectTimeout = 10 * time.Second
 
+// reload is the time until definitions are read again that could not be the first time.
+const reload = 5 * time.Second
+
 // loadConfig brings the definitions to the newest commit of the config
 // repository. Whatever cannot be read keeps its last good meaning.
 func (e *Engine) loadConfig(ctx context.Context) {
@@ -45,11 +48,13 @@ func (e *Engine) loadConfig(ctx context.Context) {
 	cat, err := e.readCatalog(ctx, rev, prev)
 	if err != nil {
 		e.setProblem(err)
-		if belay.CodeOf(err) == belay.CodeUnavailable {
-			e.queue.addAfter(key{keyConfig, ""}, 5*time.Second)
+		if mayPass(err) {
+			e.unloaded++
+			e.queue.addAfter(key{keyConfig, ""}, pauseAfter(err, e.unloaded, reload))
 		}
 		return
 	}
+	e.unloaded = 0
 	e.setProblem(srcErr)
 	e.tellProblems(prev, cat, rev)
 	e.Checkpoint("loaded")

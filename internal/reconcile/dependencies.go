@@ -212,6 +212,13 @@ func (e *Engine) awaitDependencies(a *app, names map[string]bool) {
 	}
 }
 
+// waitNoMore has an application woken by no dependency: it is where it is to be, or
+// cannot look at them. Called with e.mu.
+func (e *Engine) waitNoMore(a *app) {
+	a.awaits = nil
+	delete(e.waiting, a.name)
+}
+
 // wakeDependents wakes those who wait for an application, after it was compared.
 // Where its state is the same as before, only those who look at its objects may
 // find it ready now. Called with e.mu.

@@ -60,6 +60,9 @@ type target struct {
 	// unrecorded is why nothing is written: it could not be recorded.
 	unrecorded *belay.Error
 
+	// denied is the newest commit of ref, where it may not be deployed.
+	denied string
+
 	// held is the hold that the pass is about; nil for what Git says.
 	held *hold
 
@@ -88,8 +91,13 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 	d, dirty, renderErr, commit := a.desired, a.dirty, a.renderErr, a.commit
 	stale := d == nil || dirty || d.spec != spec || (d.facts != facts.Digest && (d.usesFacts || len(d.unresolved)+len(d.unplaced) > 0))
 	tried := spec + " " + facts.Digest
+	same := renderErr != nil && a.tried == tried
 	if renderErr != nil && !dirty { // it fails again, unless it is tried with something else
-		stale = a.tried != tried
+		stale = !same
+	}
+	if same && a.cannot && time.Now().Before(a.notBefore) { // who is woken meanwhile has nothing new to try
+		e.mu.Unlock()
+		return d, renderErr
 	}
 	a.dirty, a.rendering, a.cannot = false, stale, false
 	if !stale && renderErr == nil {
@@ -107,7 +115,7 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 	err = placed(err, t.def)
 	e.Checkpoint("rendered")
 	var good *desired
-	if err != nil && d == nil && belay.CodeOf(err) != belay.CodeUnavailable {
+	if err != nil && d == nil && belay.CodeOf(err) != belay.CodeUnavailable && !(same && mayPass(err)) {
 		good, objects = e.lastGood(ctx, t, &facts)
 	}
 	newest := e.newestCommits(t)
@@ -120,8 +128,13 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 	if err == nil {
 		e.readable(a)
 	}
-	if err != nil && belay.CodeOf(err) == belay.CodeUnavailable {
+	a.notBefore = time.Time{}
+	if err != nil && mayPass(err) {
 		a.dirty, a.cannot = true, true // the same commit may render next time
+		if _, costly := errors.AsType[expensive](err); costly || belay.CodeOf(err) == belay.CodeInternal {
+			a.tries.count++
+			a.notBefore = time.Now().Add(pauseAfter(err, a.tries.count, backoffFirst))
+		}
 	}
 	// What a failed render read says which commit may mend it.
 	a.renderErr, a.tried, a.commit, a.indexed = err, tried, t.rev.Commit, len(reads) > 0
@@ -160,6 +173,19 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 	a.forgetUndeclared(nd)
 	e.hot.put(a.name, nd.digest, objects)
 	return nd, err
+}
+
+// renderLater has the application woken to try again what did not render.
+func (e *Engine) renderLater(a *app, err error) {
+	if !mayPass(err) {
+		return // a commit mends it
+	}
+	pause := time.Until(a.notBefore)
+	if pause <= 0 {
+		a.tries.count++
+		pause = backoff(a.tries.count)
+	}
+	e.queue.addAfter(key{keyApp, a.name}, pause)
 }
 
 // lookedBack is how many commits lastGood tries at most.

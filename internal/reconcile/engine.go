@@ -79,6 +79,8 @@ type Engine struct {
 	loading sync.Mutex // held while definitions are loaded
 	// checks are how clusters tell health; they belong to loading.
 	checks belay.HealthChecks
+	// unloaded is how often in a row they could not be read; it belongs to loading.
+	unloaded int
 
 	remembering sync.Mutex // guards former
 	former      former

@@ -120,6 +120,11 @@ func (e *Engine) leave(a *app, k refKey) {
 // that a newer one may exist.
 func (e *Engine) newest(ctx context.Context, t *target) (missing string, err error) {
 	t.rev, err = e.revision(ctx, t.ref)
+	if err != nil && belay.CodeOf(err) == belay.CodeDenied {
+		if rev, _ := e.Sources.Revision(t.ref.url, t.ref.ref); rev.Commit != t.rev.Commit { // its error is shown elsewhere
+			t.denied = rev.Commit
+		}
+	}
 	if t.rev.Commit == "" {
 		return t.ref.url, err
 	}
@@ -208,7 +213,7 @@ func (e *Engine) noteReads(t *target, failed bool, newest map[refKey]string) {
 func (e *Engine) newestCommits(t *target) map[refKey]string {
 	out := map[refKey]string{}
 	for k := range t.at {
-		out[k] = e.known(k).Commit
+		out[k] = e.taken(k).Commit
 	}
 	return out
 }

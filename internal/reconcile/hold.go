@@ -21,9 +21,12 @@ type hold struct {
 	// past is what it holds, worked out when it is needed.
 	past *past
 	made string // what it was worked out with
+	// tries that failed in a row, of the worker that holds the application's key.
+	tries int
 }
 
-// heldRetry is the time until something about a hold is tried again that failed.
+// heldRetry is the time until something about a hold is tried again that failed for
+// the first time.
 const heldRetry = 10 * time.Second
 
 // recallHolds takes up the holds of an earlier life of the process.
@@ -237,15 +240,21 @@ func (e *Engine) underHold(ctx context.Context, t *target, d *desired, renderErr
 	if over {
 		return d, false, renderErr
 	}
-	e.queue.addAfter(key{keyApp, t.app.name}, max(time.Until(h.Until), time.Second))
 	if err == nil {
 		err = e.hold(ctx, t, h)
 	}
 	if err != nil {
 		e.settle(t, nil, asError(err, t.app.name))
-		e.queue.addAfter(key{keyApp, t.app.name}, heldRetry)
+		h.tries++
+		pause := pauseAfter(err, h.tries, heldRetry)
+		if left := time.Until(h.Until); left > 0 {
+			pause = min(pause, left)
+		}
+		e.queue.addAfter(key{keyApp, t.app.name}, pause)
 		return nil, true, nil
 	}
+	h.tries = 0
+	e.queue.addAfter(key{keyApp, t.app.name}, max(time.Until(h.Until), time.Second))
 	return t.desired, false, nil
 }
 
@@ -338,8 +347,9 @@ func (e *Engine) holdsOn(ctx context.Context, a *app) bool {
 			return false
 		}
 		e.queue.addAfter(key{keyApp, a.name}, heldRetry)
+	} else {
+		e.queue.addAfter(key{keyApp, a.name}, time.Until(h.Until))
 	}
-	e.queue.addAfter(key{keyApp, a.name}, max(time.Until(h.Until), time.Second))
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	shown := h.Hold

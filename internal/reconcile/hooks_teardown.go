@@ -53,7 +53,7 @@ func (e *Engine) ending(ctx context.Context, t *target) (*ending, error) {
 	switch {
 	case err != nil && belay.CodeOf(err) == belay.CodeUnavailable:
 		a.tries.count++
-		e.queue.addAfter(key{keyApp, a.name}, backoff(a.tries.count))
+		e.queue.addAfter(key{keyApp, a.name}, pauseAfter(err, a.tries.count, backoffFirst))
 		return nil, &belay.Error{Code: belay.CodeUnavailable, Application: a.name, Err: err,
 			Message: "removed from Git, but not deleted: whether it has hooks to run first cannot be read: " + asError(err, a.name).Message,
 			Hint:    "it goes on when the repository can be read; or declare it again from another source, and remove it then"}

@@ -56,7 +56,18 @@ type judged struct {
 	newest   string
 	accepted belay.Revision
 	err      *belay.Error
+	// again is when it is asked again, for the tries-th time, where it could not be
+	// told; zero where it could.
+	again time.Time
+	tries int
 }
+
+// undecided says whether it could not be told if the revision may be deployed.
+func (j *judged) undecided() bool { return !j.again.IsZero() }
+
+// askAgain is the time until it is asked again whether a revision may be deployed
+// for which that could not be told the first time.
+const askAgain = 10 * time.Second
 
 func (v *verdicts) of(k refKey) *verdict {
 	v.mu.Lock()
@@ -101,7 +112,21 @@ func (e *Engine) known(k refKey) belay.Revision {
 	if k.project == "" || rev.Commit == "" || e.DryRun {
 		return rev
 	}
-	if j := e.verdicts.of(k).last.Load(); j != nil && j.newest == rev.Commit {
+	if j := e.verdicts.of(k).last.Load(); j != nil && j.newest == rev.Commit && !j.undecided() {
+		return j.accepted
+	}
+	return rev
+}
+
+// taken is known, but for a revision of which it cannot be told whether it may be
+// deployed: meanwhile a pass takes the one that was accepted, and must not take that
+// for outdated.
+func (e *Engine) taken(k refKey) belay.Revision {
+	rev := e.known(k)
+	if k.project == "" || rev.Commit == "" || e.DryRun {
+		return rev
+	}
+	if j := e.verdicts.of(k).last.Load(); j != nil && j.newest == rev.Commit && j.undecided() {
 		return j.accepted
 	}
 	return rev
@@ -143,7 +168,14 @@ func (e *Engine) rulesOf(k refKey) *belay.Signatures {
 // before, with the reason.
 func (e *Engine) vouched(ctx context.Context, k refKey, rev belay.Revision) (belay.Revision, error) {
 	v := e.verdicts.of(k)
-	v.checking.Lock()
+	if !v.checking.TryLock() {
+		// Somebody asks, which may take long. Who knows that it could not be told need
+		// not wait: all workers might, for one server that does not answer.
+		if last := v.last.Load(); last != nil && last.undecided() && last.newest == rev.Commit {
+			return last.accepted, errorOf(last.err)
+		}
+		v.checking.Lock()
+	}
 	defer v.checking.Unlock()
 	rules, last := e.rulesOf(k), v.last.Load()
 	if !rules.Wanted() { // the project is gone, or changes as we speak
@@ -154,34 +186,71 @@ func (e *Engine) vouched(ctx context.Context, k refKey, rev belay.Revision) (bel
 	}
 	digest := rulesDigest(rules)
 	if last != nil && last.newest == rev.Commit && last.rules == digest {
-		return last.accepted, errorOf(last.err)
+		left := time.Until(last.again)
+		if !last.undecided() || left > 0 {
+			if left > 0 {
+				e.queue.addAfter(key{keySource, k.url}, left)
+			}
+			return last.accepted, errorOf(last.err)
+		}
 	}
 	accepted := e.acceptedLast(k)
 	err := e.checkSigned(ctx, k, rev.Commit, accepted, rules)
 	now := &judged{rules: digest, newest: rev.Commit, accepted: rev}
 	if err != nil && belay.CodeOf(err) != belay.CodeDenied {
-		if last != nil {
-			now.accepted = last.accepted
-		} else {
-			now.accepted = belay.Revision{}
-		}
-		e.queue.addAfter(key{keySource, k.url}, 10*time.Second) // it is not remembered
-		return now.accepted, err
+		return e.cannotTell(k, v, now, last, err)
 	}
 	if err != nil {
 		now.err = asError(err, "")
 		if err := e.refused(ctx, k, rev, accepted, rules, now, last); err != nil {
-			return belay.Revision{}, err
+			return e.cannotTell(k, v, now, last, err)
 		}
 	}
 	v.last.Store(now)
 	if c := now.accepted.Commit; c != "" && c != accepted && e.Provenance != nil {
 		e.Provenance.Accept(k.url, k.ref, k.project, c)
 	}
-	if now.err != nil && (last == nil || last.newest != rev.Commit) {
+	if now.err != nil && (last == nil || last.newest != rev.Commit || last.undecided()) {
 		e.tellRefused(k, rev, now.err)
 	}
 	return now.accepted, errorOf(now.err)
+}
+
+// cannotTell keeps to what was accepted while nobody can tell of a revision whether
+// it may be deployed, and has that asked again: not by every pass, since the answer
+// may take long to fail to come.
+func (e *Engine) cannotTell(k refKey, v *verdict, now, last *judged, err error) (belay.Revision, error) {
+	now.accepted, now.err, now.tries = belay.Revision{}, asError(err, ""), 1
+	if last != nil {
+		now.accepted = last.accepted
+		if last.undecided() && last.newest == now.newest {
+			now.tries = last.tries + 1
+		}
+	}
+	pause := doubled(now.tries, askAgain, backoffMost)
+	now.again = time.Now().Add(pause)
+	v.last.Store(now)
+	e.queue.addAfter(key{keySource, k.url}, pause)
+	return now.accepted, errorOf(now.err)
+}
+
+// askNow has it asked at once whether the newest revision of a ref may be deployed,
+// where that could not be told: somebody asked for a sync.
+func (e *Engine) askNow(k refKey) {
+	if k.project == "" {
+		return
+	}
+	v := e.verdicts.of(k)
+	if !v.checking.TryLock() {
+		return // it is being asked
+	}
+	defer v.checking.Unlock()
+	if last := v.last.Load(); last != nil && last.undecided() {
+		now := *last
+		now.again = time.Now()
+		v.last.Store(&now)
+		e.queue.add(key{keySource, k.url})
+	}
 }
 
 // acceptedLast is the revision of a ref that may be deployed and was accepted last,

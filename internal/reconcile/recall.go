@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/catalog"
@@ -21,6 +22,19 @@ func (e *Engine) declaredAt(ctx context.Context, commit, name string) (*belay.Ap
 		}
 	}
 	return nil, nil
+}
+
+// recallRetry is the time until Git's history is read again that could not be the
+// first time: there is much of it.
+const recallRetry = 30 * time.Second
+
+// recallLater has an application that left Git woken to look again what it meant.
+func (e *Engine) recallLater(a *app, err error) {
+	if !mayPass(err) {
+		return // a commit mends it
+	}
+	a.tries.count++
+	e.queue.addAfter(key{keyApp, a.name}, pauseAfter(err, a.tries.count, recallRetry))
 }
 
 // former is what applications meant that are not declared at a commit any more,

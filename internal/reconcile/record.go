@@ -127,7 +127,12 @@ func (e *Engine) postpone(ctx context.Context, t *target, p *belay.Plan, why, re
 	a := t.app
 	a.unrecorded.count++
 	pause := backoff(a.unrecorded.count)
-	e.Logger.Warn("not recorded, so not written", "application", a.name, "cluster", t.cluster, "error", why, "again", pause.String())
+	level := slog.LevelWarn
+	if before := a.unrecorded.err; before != nil && before.Error() == why.Error() {
+		level = slog.LevelDebug // said already: who looks at a full disk has that to read once
+	}
+	a.unrecorded.err = why
+	e.Logger.Log(ctx, level, "not recorded, so not written", "application", a.name, "cluster", t.cluster, "error", why, "again", pause.String())
 	t.unrecorded = asError(why, a.name)
 	e.finish(ctx, t, p, plan.Step{Waiting: t.unrecorded.Message}, renderErr)
 	e.queue.addAfter(key{keyApp, a.name}, pause)

@@ -38,6 +38,10 @@ func (e *Engine) Sync(ctx context.Context, req belay.SyncRequest, actor string) 
 	if ctx.Err() != nil {
 		return nil, nil, context.Cause(ctx)
 	}
+	e.askNow(e.configKey())
+	for k := range refs {
+		e.askNow(k)
+	}
 	// What is wrong with the refs of others is not an error of these.
 	var failed []error
 	for _, k := range slices.SortedFunc(maps.Keys(refs), func(a, b refKey) int { return strings.Compare(a.url+" "+a.ref, b.url+" "+b.ref) }) {
@@ -124,6 +128,7 @@ func (e *Engine) recordOverride(ctx context.Context, names []string, req belay.S
 
 // order notes that somebody asked for a sync. Called with e.mu.
 func (e *Engine) order(a *app, req belay.SyncRequest, actor string) {
+	a.status.Refused = "" // until it was looked at again
 	a.manual, a.retry, a.asked = true, true, &asked{actor: actor, reason: req.Reason}
 	if req.OverrideWindow {
 		a.override = &override{}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/catalog"
@@ -174,7 +173,7 @@ func (e *Engine) recallSets(ctx context.Context, a *app) error {
 	defer e.loading.Unlock()
 	lived, err := e.recallOrphans(ctx)
 	if err != nil {
-		e.queue.addAfter(key{keyApp, a.name}, 30*time.Second)
+		e.recallLater(a, err)
 		return err
 	}
 	if held := lived.Holds[a.name]; held != nil {

@@ -176,11 +176,11 @@ func (e *Engine) wereRead() {
 }
 
 // unreadable notes that an application cannot be read now: nobody waits for it, and
-// it waits for no dependency, or it would wake itself without end.
+// it waits for nobody. It is woken when it can be read again.
 func (e *Engine) unreadable(a *app) {
 	e.mu.Lock()
-	a.read, a.cannot, a.awaits = true, true, nil
-	delete(e.waiting, a.name)
+	a.read, a.cannot = true, true
+	e.waitNoMore(a)
 	e.mu.Unlock()
 	e.wereRead()
 }

@@ -134,8 +134,7 @@ func (e *Engine) arrived(ctx context.Context, t *target) {
 	if a.override == t.override {
 		a.override = nil
 	}
-	a.awaits = nil
-	delete(e.waiting, a.name)
+	e.waitNoMore(a)
 	if first || moved || d != nil {
 		a.syncedAt = time.Now()
 	}
@@ -223,6 +222,7 @@ func (e *Engine) settle(t *target, pending map[belay.ObjectID]string, shown *bel
 	}
 	e.showSet(&s, def, shown)
 	was := a.status
+	s.Refused = t.denied
 	s.Revision, s.Revisions = a.commit, a.revisions()
 	s.SyncedRevision, s.SyncedAt = was.SyncedRevision, a.syncedAt
 	if s.Sync == belay.Synced && a.renderErr == nil {
@@ -266,8 +266,8 @@ func (e *Engine) fail(name string, err *belay.Error) {
 	if a := e.apps[name]; a != nil {
 		a.status.Message, a.status.Hint, a.status.Sync = err.Message, err.Hint, belay.SyncUnknown
 		e.wakeDependents(name, false)
-		a.read, a.rendering, a.dirty, a.cannot, a.awaits = true, false, true, true, nil
-		delete(e.waiting, name)
+		a.read, a.rendering, a.dirty, a.cannot = true, false, true, true
+		e.waitNoMore(a) // or what is told here would wake it at once
 	}
 	e.mu.Unlock()
 	e.wereRead()

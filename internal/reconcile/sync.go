@@ -29,6 +29,7 @@ func (e *Engine) reconcile(ctx context.Context, name string) {
 	e.mu.Unlock()
 	if retry {
 		clear(a.heals)
+		a.notBefore = time.Time{}
 	}
 	if retry || afresh {
 		a.renew()
@@ -75,10 +76,7 @@ func (e *Engine) reconcile(ctx context.Context, name string) {
 	if d == nil {
 		if err != nil {
 			e.settle(t, nil, asError(err, name))
-			if belay.CodeOf(err) == belay.CodeUnavailable {
-				a.tries.count++
-				e.queue.addAfter(key{keyApp, name}, backoff(a.tries.count))
-			}
+			e.renderLater(a, err)
 		}
 		return
 	}
@@ -96,9 +94,8 @@ func (e *Engine) reconcile(ctx context.Context, name string) {
 		why = outage
 	}
 	e.converge(ctx, t, why)
-	if err != nil && belay.CodeOf(err) == belay.CodeUnavailable {
-		a.tries.count++
-		e.queue.addAfter(key{keyApp, name}, backoff(a.tries.count))
+	if err != nil {
+		e.renderLater(a, err)
 	}
 }
 
@@ -127,6 +124,9 @@ func (e *Engine) converge(ctx context.Context, t *target, renderErr error) {
 	for {
 		e.stats.Passes.Add(1)
 		if e.inSync(t) {
+			if renderErr == nil {
+				a.tries.count = 0
+			}
 			e.finish(ctx, t, &belay.Plan{}, plan.Step{}, renderErr)
 			return
 		}
@@ -134,7 +134,7 @@ func (e *Engine) converge(ctx context.Context, t *target, renderErr error) {
 		if err != nil {
 			e.settle(t, nil, asError(err, a.name))
 			a.tries.count++
-			e.queue.addAfter(key{keyApp, a.name}, backoff(a.tries.count))
+			e.queue.addAfter(key{keyApp, a.name}, pauseAfter(err, a.tries.count, backoffFirst))
 			return
 		}
 		if renderErr == nil {
@@ -156,7 +156,7 @@ func (e *Engine) converge(ctx context.Context, t *target, renderErr error) {
 			if _, err := e.objects(ctx, t, true); err != nil {
 				e.settle(t, nil, asError(err, a.name))
 				a.tries.count++
-				e.queue.addAfter(key{keyApp, a.name}, backoff(a.tries.count))
+				e.queue.addAfter(key{keyApp, a.name}, pauseAfter(err, a.tries.count, backoffFirst))
 				return
 			}
 			continue
@@ -525,6 +525,9 @@ func (e *Engine) tellDrift(ctx context.Context, t *target, p *belay.Plan) error 
 	a := t.app
 	var last *belay.Event
 	var lastID belay.ObjectID
+	say := func() {
+		e.Logger.Info("drift", "application", a.name, "cluster", t.cluster, "object", last.Object, "manager", last.Actor, "what", last.Message)
+	}
 	for i := range p.Actions {
 		act := &p.Actions[i]
 		var msg, mark, actor string
@@ -542,9 +545,9 @@ func (e *Engine) tellDrift(ctx context.Context, t *target, p *belay.Plan) error 
 			continue
 		}
 		a.drifted[act.ID] = mark
-		e.Logger.Info("drift", "application", a.name, "cluster", t.cluster, "object", act.ID.String(), "manager", actor, "what", msg)
 		if last != nil {
 			e.publish(*last)
+			say()
 		}
 		last, lastID = &belay.Event{Type: belay.EventDrift, Application: a.name, Cluster: t.cluster, Object: act.ID.String(), Repo: t.rev.Repo,
 			Revision: t.rev.Commit, Actor: actor, Message: msg}, act.ID
@@ -556,9 +559,10 @@ func (e *Engine) tellDrift(ctx context.Context, t *target, p *belay.Plan) error 
 		return nil
 	}
 	if _, err := e.record(ctx, *last); err != nil {
-		delete(a.drifted, lastID)
+		delete(a.drifted, lastID) // told again, and by the log only then
 		return err
 	}
+	say()
 	return nil
 }
 

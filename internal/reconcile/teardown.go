@@ -7,7 +7,6 @@ import (
 	"maps"
 	"regexp"
 	"slices"
-	"time"
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/catalog"
@@ -181,6 +180,7 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 	}
 	project, err := e.lastProject(ctx, a, def)
 	if err != nil {
+		e.recallLater(a, err)
 		return len(live) + owed, err
 	}
 	e.mu.Lock()
@@ -310,17 +310,19 @@ func (e *Engine) recall(ctx context.Context, a *app, rev belay.Revision) error {
 	expr := `name:[[:space:]]*["']?` + regexp.QuoteMeta(a.name) + `["']?([[:space:],}]|$)`
 	parent, found, err := e.Sources.Removal(ctx, e.Repo, rev.Commit, e.Path, expr)
 	if err != nil {
-		e.queue.addAfter(key{keyApp, a.name}, 30*time.Second)
+		e.recallLater(a, err)
 		return err
 	}
 	var def *belay.Application
 	if found {
 		if def, err = e.declaredAt(ctx, parent, a.name); err != nil {
+			e.recallLater(a, err)
 			return err
 		}
 	}
 	if def == nil { // lines that only look like its name, such as those of its dependents
 		if def, err = e.formerly(ctx, rev.Commit, a.name); err != nil {
+			e.recallLater(a, err)
 			return err
 		}
 	}

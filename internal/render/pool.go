@@ -217,6 +217,7 @@ func (p *Pool) explain(a *assembler, err error) error {
 		e := a.limitError("took longer than %s", "look for a template that does not end", p.opts.Deadline)
 		be, _ := errors.AsType[*belay.Error](e)
 		be.Code = belay.CodeUnavailable // a busy machine may do better next time
+		be.Err = deadlineError{p.opts.Deadline}
 		return e
 	}
 	return a.stopped(err)

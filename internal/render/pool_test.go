@@ -112,6 +112,14 @@ func TestLimitsStopARenderAndOnlyThat(t *testing.T) {
 			}
 			_, errs := renderError(t, p, tc.files, request(tc.path))
 			wantError(t, errs, tc.code, tc.want)
+			// Who tries again is told that this took a processor all the time there was.
+			late, told := errors.AsType[interface {
+				error
+				Spent() time.Duration
+			}](errs[0])
+			if told != (p == quick) || told && late.Spent() != 2*time.Second {
+				t.Errorf("a costly error: %v, want %v", told, p == quick)
+			}
 			good := rendertest.Files{"ok/cm.yaml": configMap("ok", "1")}
 			res, err := p.Render(t.Context(), good, request("ok"))
 			for p == quick && belay.CodeOf(err) == belay.CodeUnavailable { // it, too, may be too slow for that deadline

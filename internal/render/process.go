@@ -41,6 +41,16 @@ var (
 	errClosed   = errors.New("the pool is closed")
 )
 
+// deadlineError says that a worker was at a render until the deadline.
+type deadlineError struct{ after time.Duration }
+
+func (deadlineError) Error() string { return errDeadline.Error() }
+
+func (deadlineError) Is(target error) bool { return target == errDeadline }
+
+// Spent is how long the worker was at it, for nothing. Who tries again should know.
+func (e deadlineError) Spent() time.Duration { return e.after }
+
 // start starts a worker and waits until it is locked down. The worker ends with ctx.
 func (p *Pool) start(ctx context.Context) (*process, error) {
 	cmd := xec.Command{
