@@ -38,6 +38,8 @@ type Client struct {
 	Who func() string
 	// retryMin and retryMax bound the wait before an event stream is connected again.
 	retryMin, retryMax time.Duration
+	// silence is how long an event stream may be silent.
+	silence time.Duration
 }
 
 // New makes a Client of the server at an address such as
@@ -58,7 +60,7 @@ func New(server string) (*Client, error) {
 	u.Path = strings.TrimSuffix(u.Path, "/")
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.DialContext = (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext
-	return &Client{base: u, http: &http.Client{Transport: transport}, retryMin: 250 * time.Millisecond, retryMax: 5 * time.Second}, nil
+	return &Client{base: u, http: &http.Client{Transport: transport}, retryMin: 250 * time.Millisecond, retryMax: 5 * time.Second, silence: silence}, nil
 }
 
 // redacted is the address without a password that somebody put into it.

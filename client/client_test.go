@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -264,6 +265,51 @@ func TestEventsGoOn(t *testing.T) {
 	if !reflect.DeepEqual(gaps, []Gap{{Restarted: true}}) || breaks < 2 {
 		t.Errorf("gaps %+v after %d breaks", gaps, breaks)
 	}
+}
+
+// A server that takes a connection and never answers: whoever follows its events
+// asks again, and whoever asks for the first time is told.
+func TestEventsSurviveAServerThatNeverAnswers(t *testing.T) {
+	bus := events.New(64)
+	h := server.New(servertest.Config(&servertest.Engine{}, bus)).Handler()
+	var connections atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch connections.Add(1) {
+		case 1: // ends after the first message
+			q := r.URL.Query()
+			q.Set("follow", "false")
+			r.URL.RawQuery = q.Encode()
+		case 2, 4:
+			<-r.Context().Done()
+			return
+		case 3:
+			bus.Publish(belay.Event{Message: "after that"})
+		}
+		h.ServeHTTP(w, r)
+	}))
+	defer s.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c := connect(t, s.URL)
+	c.silence = time.Second
+	var why []error
+	got := ""
+	for e, err := range c.Events(ctx, EventQuery{Since: SinceLatest, Follow: true, OnDisconnect: func(err error) { why = append(why, err) }}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = e.Message
+		break
+	}
+	if got != "after that" || len(why) != 2 || !errors.Is(why[1], errSilent) {
+		t.Errorf("got %q after %v", got, why)
+	}
+	for _, err := range c.Events(ctx, EventQuery{Follow: true}) {
+		if belay.CodeOf(err) != belay.CodeUnavailable || !strings.Contains(err.Error(), "does not answer") {
+			t.Errorf("the first time: %v", err)
+		}
+	}
+	s.CloseClientConnections()
 }
 
 func TestEventsFromNowOnSurviveABreakBeforeTheFirst(t *testing.T) {

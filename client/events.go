@@ -126,8 +126,15 @@ func (s *subscription) connect(ctx context.Context, yield func(belay.Event) bool
 	if s.last != "" {
 		q.Set("since", s.last)
 	}
+	// A connection whose other end is gone without a word stays silent for ever, before
+	// the answer as well as within it.
+	watchdog := time.AfterFunc(s.client.silence, func() { cancel(errSilent) })
+	defer watchdog.Stop()
 	resp, err := s.client.send(ctx, http.MethodGet, "/api/v1/events", q, http.Header{"Accept": {"text/event-stream"}}, nil)
 	if err != nil {
+		if errors.Is(context.Cause(ctx), errSilent) {
+			err = &belay.Error{Code: belay.CodeUnavailable, Message: fmt.Sprintf("the server at %s took the question for events, and does not answer it", s.client.base), Hint: "ask it how it is with: belay status", Err: errSilent}
+		}
 		return err
 	}
 	defer discard(resp)
@@ -135,15 +142,11 @@ func (s *subscription) connect(ctx context.Context, yield func(belay.Event) bool
 		return s.client.foreign(fmt.Errorf("its events are %q", ct))
 	}
 	s.connected = true
-	// A connection whose other end is gone without a word stays silent for ever.
-	watchdog := time.AfterFunc(silence, func() { cancel(errSilent) })
-	defer watchdog.Stop()
-
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(make([]byte, 0, 64<<10), maxLine)
 	var m message
 	for lines.Scan() {
-		watchdog.Reset(silence)
+		watchdog.Reset(s.client.silence)
 		if !m.line(lines.Bytes()) {
 			continue
 		}

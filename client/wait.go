@@ -64,11 +64,15 @@ type WaitRequest struct {
 const (
 	// lookInterval is the longest time between looks; events make it shorter.
 	lookInterval = 2 * time.Second
-	// settle gathers events that come together into one look.
+	// settle gathers events that come together into one look; where a look takes
+	// long, it is a part of the time all the same.
 	settle = 100 * time.Millisecond
 	// degradedGrace is how long an application may be Degraded after its sync:
 	// its health is of the moment before until the cluster's controllers have acted.
 	degradedGrace = 15 * time.Second
+	// refusedGrace is how long a commit may be refused: what its Project wants signed
+	// may have changed a moment ago.
+	refusedGrace = 5 * time.Second
 )
 
 // Wait waits until the conditions hold for every application, and returns their
@@ -80,7 +84,7 @@ func (c *Client) Wait(ctx context.Context, req WaitRequest) ([]belay.Application
 	if len(req.For) == 0 {
 		req.For = []Condition{UntilSynced, UntilHealthy}
 	}
-	w := &waiter{req: req, wanted: map[string]bool{}, failed: map[string]belay.Event{}, degradedSince: map[string]time.Time{}, synced: map[string]belay.Event{}}
+	w := &waiter{req: req, wanted: map[string]bool{}, failed: map[string]belay.Event{}, degradedSince: map[string]time.Time{}, refusedSince: map[string]time.Time{}, synced: map[string]belay.Event{}}
 	for _, n := range req.Applications {
 		w.wanted[n] = true
 	}
@@ -106,16 +110,21 @@ func (c *Client) Wait(ctx context.Context, req WaitRequest) ([]belay.Application
 	}()
 	look := time.NewTimer(0)
 	defer look.Stop()
+	soon, took := false, time.Duration(0)
 	for {
 		select {
 		case e := <-happened:
 			w.note(e)
-			look.Reset(settle)
+			if !soon { // the next one puts it off no further: they may never end
+				soon = true
+				look.Reset(min(max(settle, 5*took), lookInterval))
+			}
 			continue
 		case <-look.C:
 		case <-ctx.Done():
 			return w.apps, w.late(ctx.Err())
 		}
+		began := time.Now()
 		st, err := c.Status(ctx, Filter{Applications: narrow(req.Applications)})
 		if err != nil {
 			if ctx.Err() != nil {
@@ -131,6 +140,7 @@ func (c *Client) Wait(ctx context.Context, req WaitRequest) ([]belay.Application
 		if done, err := w.judge(st, time.Now()); done {
 			return w.apps, err
 		}
+		soon, took = false, time.Since(began)
 		look.Reset(lookInterval)
 	}
 }
@@ -156,6 +166,7 @@ type waiter struct {
 	// synced is the last successful sync of an application.
 	synced        map[string]belay.Event
 	degradedSince map[string]time.Time
+	refusedSince  map[string]time.Time
 }
 
 // note takes an event that followed the request.
@@ -214,6 +225,10 @@ func (w *waiter) one(name string, app *belay.ApplicationStatus, st *belay.Status
 	if e, ok := w.failed[name]; ok && (e.Revision == "" || newest == "" || e.Revision == newest) {
 		return false, failure(app, e)
 	}
+	if newest != "" && newest == app.Refused {
+		return false, w.refused(app, now)
+	}
+	delete(w.refusedSince, name)
 	switch {
 	case newest != "" && newest != app.Revision:
 		return false, nil
@@ -300,6 +315,19 @@ func (w *waiter) degraded(app *belay.ApplicationStatus, now time.Time) error {
 		return nil
 	}
 	return prefixed(app.Name, &belay.Error{Code: belay.CodeInvalid, Message: cmp.Or(app.Message, "it is synced, but Degraded"), Hint: app.Hint})
+}
+
+// refused is an error once the newest commit stayed refused for a while.
+func (w *waiter) refused(app *belay.ApplicationStatus, now time.Time) error {
+	since, ok := w.refusedSince[app.Name]
+	if !ok {
+		w.refusedSince[app.Name] = now
+		return nil
+	}
+	if now.Sub(since) < refusedGrace {
+		return nil
+	}
+	return prefixed(app.Name, &belay.Error{Code: belay.CodeDenied, Message: cmp.Or(app.Message, "its newest commit is refused"), Hint: app.Hint})
 }
 
 // prefixed names the application in the message.

@@ -71,6 +71,40 @@ func TestWaitForASync(t *testing.T) {
 	}
 }
 
+// On a busy server something happens all the time. Who waits looks all the same.
+func TestWaitingAmongEventsWithoutEnd(t *testing.T) {
+	c, e, bus := start(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	e.Set(func(s *servertest.State) { s.Fleet.Applications[0].Health = belay.Progressing })
+	var busy sync.WaitGroup
+	defer busy.Wait()
+	ended, end := context.WithCancel(ctx)
+	defer end()
+	looks := 0
+	_, err := c.Wait(ctx, WaitRequest{Applications: []string{"guestbook"}, Progress: func([]belay.ApplicationStatus) {
+		if looks++; looks > 1 {
+			return
+		}
+		e.Set(func(s *servertest.State) { s.Fleet.Applications[0].Health = belay.Healthy })
+		busy.Go(func() {
+			tick := time.NewTicker(settle / 20)
+			defer tick.Stop()
+			for {
+				bus.Publish(belay.Event{Type: belay.EventHealth, Application: "guestbook"})
+				select {
+				case <-tick.C:
+				case <-ended.Done():
+					return
+				}
+			}
+		})
+	}})
+	if err != nil || looks < 2 {
+		t.Errorf("after %d looks: %v", looks, err)
+	}
+}
+
 func TestASyncThatFailsEndsTheWait(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -214,6 +248,39 @@ func TestDegradedIsGivenTime(t *testing.T) {
 }
 
 // A definition that is wrong keeps its last good meaning; a sync must not pass for done then.
+// A commit that may not be deployed is never going to be: that ends the wait. What a
+// Project wants signed may have changed a moment ago.
+func TestARefusedCommitEndsTheWait(t *testing.T) {
+	now := time.Unix(1000, 0)
+	w := &waiter{req: WaitRequest{Applications: []string{"a"}, For: []Condition{UntilSynced, UntilHealthy}, After: &belay.SyncAccepted{}}, refusedSince: map[string]time.Time{}}
+	st := belay.Status{
+		Applications: []belay.ApplicationStatus{{Name: "a", Repo: "r", Ref: "m", Revision: "1", Refused: "2", Sync: belay.Synced, Health: belay.Healthy, Message: "commit 2 is refused"}},
+		Repositories: []belay.RepositoryStatus{{URL: "r", Refs: map[string]string{"m": "2"}}},
+	}
+	for _, after := range []time.Duration{0, refusedGrace - 1} {
+		if done, err := w.judge(st, now.Add(after)); done || err != nil {
+			t.Fatalf("after %s: %t, %v", after, done, err)
+		}
+	}
+	if done, err := w.judge(st, now.Add(refusedGrace)); !done || belay.CodeOf(err) != belay.CodeDenied || err.Error() != "a: commit 2 is refused" {
+		t.Errorf("at the end: %t, %v", done, err)
+	}
+	// There is a newer one, of which nothing is known yet.
+	st.Repositories[0].Refs["m"] = "3"
+	if done, err := w.judge(st, now.Add(refusedGrace)); done || err != nil {
+		t.Errorf("with a newer commit: %t, %v", done, err)
+	}
+	st.Repositories[0].Refs["m"] = "2"
+	if done, _ := w.judge(st, now.Add(refusedGrace+1)); done {
+		t.Error("the time of an earlier refusal counted")
+	}
+	// It was accepted after all.
+	st.Applications[0].Refused, st.Applications[0].Revision = "", "2"
+	if done, err := w.judge(st, now.Add(refusedGrace+2)); !done || err != nil {
+		t.Errorf("accepted: %t, %v", done, err)
+	}
+}
+
 func TestABrokenDefinitionFailsTheSync(t *testing.T) {
 	w := &waiter{req: WaitRequest{Applications: []string{"a"}, For: []Condition{UntilSynced, UntilHealthy}, After: &belay.SyncAccepted{}}, degradedSince: map[string]time.Time{}}
 	st := belay.Status{
