@@ -72,7 +72,7 @@ cluster it runs in, and needs nobody else.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.log, o.checkpoint = env.log, env.checkpoint
-			kube.SetLogger(env.log.With("component", "client-go"))
+			kube.SetLogger(slog.New(newSparing(env.log.Handler())).With("component", "client-go"))
 			footprint.Tune()
 			s, err := newServing(cmd.Context(), o)
 			if err != nil {
