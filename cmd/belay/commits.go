@@ -57,6 +57,10 @@ func (c commits) Find(ctx context.Context, url, id string) (string, error) {
 		}
 		return strings.ToLower(id), nil
 	}
+	refs, err := m.LocalRefs(ctx)
+	if err != nil || refs.Heads[id] != "" || refs.Tags[id] != "" {
+		return "", err // a name such as 2024, which some id begins with as well
+	}
 	found, err := m.Abbreviated(ctx, id)
 	switch {
 	case err != nil || len(found) == 0:

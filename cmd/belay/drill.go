@@ -89,7 +89,7 @@ func newDrill(env *env) *cobra.Command {
 	flags.StringVar(&f.repo, "repo", "", "URL or path of the repository with the definitions (required)")
 	flags.StringVar(&f.ref, "ref", "main", "branch, tag, commit or semver range that the server follows")
 	flags.StringVar(&f.path, "path", "belay/", "directory of the definitions")
-	flags.StringVar(&f.at, "at", "", "rehearse this branch, tag or commit in place of --ref")
+	flags.StringVar(&f.at, "at", "", "rehearse this branch, tag or commit in place of --ref; HEAD~1 is the commit before its newest")
 	flags.StringArrayVar(&f.clusters, "cluster", nil, "only this cluster is lost (may be repeated; default: all)")
 	flags.StringVar(&f.only, "only", "", "only this application, and those that it depends on")
 	flags.StringVar(&f.health, "health", "lenient", "lenient, or strict: wait for the health of custom resources, too")

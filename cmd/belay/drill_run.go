@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -118,13 +119,9 @@ func (r *rehearsal) open() (err error) {
 
 // fetch brings the repository, and reads what it declares.
 func (r *rehearsal) fetch(ctx context.Context) error {
-	ref := r.ref
-	if r.at != "" {
-		ref = r.at
-	}
-	r.parts.sources.Configure(nil, map[string][]string{r.parts.repo: {ref}})
+	r.parts.sources.Configure(nil, map[string][]string{r.parts.repo: {r.ref}})
 	var err error
-	if r.revision, err = r.parts.sources.Resolve(ctx, r.parts.repo, ref); err != nil {
+	if r.revision, err = reconcile.RevisionOf(ctx, r.parts.sources, r.parts.committer, r.parts.repo, r.ref, cmp.Or(r.at, r.ref)); err != nil {
 		return err
 	}
 	files, err := r.parts.sources.Open(ctx, r.parts.repo, r.revision.Commit)

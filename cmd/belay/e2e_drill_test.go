@@ -110,7 +110,6 @@ func TestDrill(t *testing.T) {
 	w := newWorld(t)
 	good, bad := w.drillFleet()
 	commit := w.commit("What comes back", good)
-	w.repo.Tag("v1", commit)
 	w.commit("What does not", bad)
 
 	// The real cluster has a kind that Git does not define.
@@ -125,9 +124,9 @@ func TestDrill(t *testing.T) {
 	defer func() { w.ignore(w.dynamic.Resource(crds).Delete(t.Context(), crd.GetName(), metav1.DeleteOptions{})) }()
 
 	mark := w.cp.Mark(t)
-	r, _, code := w.drilled("--at", "v1", "--kubeconfig", w.kubeconfig)
+	r, _, code := w.drilled("--at", "HEAD~1", "--kubeconfig", w.kubeconfig)
 	if code != exitOK || r.Result != drill.Passed || len(r.Applications) != 9 || r.Revision != commit {
-		t.Errorf("at v1 it ended with %d, %s, %d applications", code, r.Result, len(r.Applications))
+		t.Errorf("at HEAD~1 it ended with %d, %s, %d applications", code, r.Result, len(r.Applications))
 	}
 	if by := strings.Join(r.ByHand, "\n"); len(r.ByHand) != 3 || !strings.Contains(by, "asked waits until a sync is asked for") ||
 		!strings.Contains(by, "shut waits for a window, but none will open") || !strings.Contains(by, "rest is suspended (migration)") {
@@ -210,7 +209,7 @@ func TestDrillOfAPart(t *testing.T) {
 		args []string
 		text string
 	}{
-		{[]string{"--cluster", "nowhere"}, "edge, hub"}, {[]string{"--only", "nothing"}, "nothing"}, {[]string{"--at", "v9"}, "v9"},
+		{[]string{"--cluster", "nowhere"}, "edge, hub"}, {[]string{"--only", "nothing"}, "nothing"}, {[]string{"--at", "v9"}, "v9"}, {[]string{"--at", "HEAD~9"}, "before the first commit"},
 		{[]string{"--path", "nowhere/"}, "check --path"}, {[]string{"--devcluster", "/nowhere/devcluster"}, "/nowhere/devcluster"},
 		{[]string{"--report", "/nowhere/report"}, "/nowhere/report"}, {[]string{"-o", "yaml"}, "junit"}, {[]string{"--health", "good"}, "strict"},
 	} {

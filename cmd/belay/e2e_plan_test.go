@@ -60,10 +60,12 @@ func TestPlanIsWhatASyncDoes(t *testing.T) {
 		}
 		return strings.Join(lines, ", ")
 	}
-	if got := summary("--revision", "main"); got != "" {
-		t.Errorf("the plan of what is synced is %s", got)
+	for _, revision := range []string{"main", "HEAD", "feature^"} {
+		if got := summary("--revision", revision); got != "" {
+			t.Errorf("the plan of what is synced, at %s, is %s", revision, got)
+		}
 	}
-	for _, revision := range []string{"feature", feature, feature[:12]} {
+	for _, revision := range []string{"feature", feature, feature[:12], feature[:6], "feature~0"} {
 		if got := summary("--revision", revision); got != want {
 			t.Errorf("the plan of %s is\n%s, want\n%s", revision, got, want)
 		}

@@ -164,7 +164,7 @@ func TestPlanOfRemovals(t *testing.T) {
 		args []string
 	}
 	clone := branch("few", few)
-	for _, a := range []attempt{{s.cli, []string{"--revision", "few"}}, {s.cli, []string{"--dir", clone}}, {alone, []string{"--dir", clone}}} {
+	for _, a := range []attempt{{s.cli, []string{"--revision", "few"}}, {s.cli, []string{"--dir", clone}}, {alone, []string{"--dir", clone}}, {alone, []string{"--dir", clone, "--revision", "HEAD"}}, {alone, []string{"--dir", clone, "--revision", "few~0"}}} {
 		for name, p := range previews(t, a.run, a.args...) {
 			if gone := name == "app-0" || name == "area-1"; p.Held != nil || gone != (len(p.Changes) == 1 && p.Changes[0].Verb == belay.VerbDelete) {
 				t.Errorf("plan %v: %s has %+v, held %v", a.args, name, p.Changes, p.Held)

@@ -28,7 +28,8 @@ earlier revision, outside of a maintenance window, automatic sync is off) it say
 
 What is compared with the clusters is
   - the repository as it is on disk, uncommitted changes included; or
-  - with --revision, a branch, tag or commit.
+  - with --revision, a branch, tag or commit, which may be abbreviated or written
+    as HEAD~1: so many commits before the newest.
 
 The clusters are asked through a running server, which needs no credentials here;
 or, with --kubeconfig, directly and without a server, which alone knows of holds
@@ -42,6 +43,7 @@ the output is a list of {"application", "set", "cluster", "revision", "digest",
 const planExample = `  belay plan
   belay plan guestbook-production
   belay plan --revision feature/scale --exit-code
+  belay plan --revision HEAD~1
   belay plan --kubeconfig ~/.kube/config`
 
 // planTimeout is how long a plan without a server waits for the clusters.
@@ -59,7 +61,7 @@ func newPlan(env *env) *cobra.Command {
 		ValidArgsFunction: env.completeApplications}
 	out := addOutput(cmd)
 	f.add(cmd)
-	cmd.Flags().StringVar(&f.revision, "revision", "", "branch, tag or commit to plan instead of what is on disk")
+	cmd.Flags().StringVar(&f.revision, "revision", "", "branch, tag or commit (HEAD~1 for the one before the newest) to plan instead of what is on disk")
 	cmd.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "ask the clusters directly, with this kubeconfig, and no server")
 	cmd.Flags().StringVar(&f.instance, "instance", "", "name of the Belay that delivers, if it has one; with --kubeconfig")
 	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 3 when something would change")
@@ -188,7 +190,11 @@ func (e *env) planAlone(ctx context.Context, f *planFlags, names []string) (_ []
 	defer func() { _ = data.Close() }() // it is removed next
 	var engine *reconcile.Engine
 	p, err := newParts(partsOptions{repo: root, instance: f.instance, kubeconfig: f.kubeconfig, interval: time.Hour, data: data,
-		log: slog.New(slog.DiscardHandler), lenient: true, sourceChanged: func(url string) { engine.SourceChanged(url) }})
+		log: slog.New(slog.DiscardHandler), lenient: true, sourceChanged: func(url string) {
+			if engine != nil {
+				engine.SourceChanged(url)
+			}
+		}})
 	if err != nil {
 		return nil, err
 	}
@@ -204,6 +210,15 @@ func (e *env) planAlone(ctx context.Context, f *planFlags, names []string) (_ []
 		defer w.Close()
 		e.tellDefinitions(w)
 		o.Sources, o.Ref = &diskSources{Sources: p.sources, repo: p.repo, files: w.files}, onDisk
+	} else {
+		p.sources.Configure(nil, map[string][]string{p.repo: {"HEAD"}})
+		rev, err := reconcile.RevisionOf(ctx, p.sources, p.committer, p.repo, "HEAD", f.revision)
+		if err != nil {
+			return nil, err
+		}
+		if rev.Name == rev.Commit { // no branch or tag, and what HEAD~1 means is settled here
+			o.Ref = rev.Commit
+		}
 	}
 	engine = reconcile.New(o)
 	ctx, cancel := context.WithTimeout(ctx, planTimeout)

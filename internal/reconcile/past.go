@@ -82,8 +82,8 @@ func (e *Engine) want(ctx context.Context, name, to string) (wanted, error) {
 		}
 	}
 	w := wanted{name: name}
-	if w.revision, err = e.commitAt(ctx, first, to); err == nil && w.revision == "" && first.url != e.Repo {
-		w.config, err = e.commitAt(ctx, e.configKey(), to)
+	if w.revision, err = e.spelling().commitAt(ctx, first, to); err == nil && w.revision == "" && first.url != e.Repo {
+		w.config, err = e.spelling().commitAt(ctx, e.configKey(), to)
 	}
 	if err == nil && w.revision == "" && w.config == "" {
 		var rev belay.Revision
@@ -123,21 +123,6 @@ func (e *Engine) recorded(ctx context.Context, w wanted) (wanted, error) {
 
 // mostDeployments is how far back the record of an application is searched.
 const mostDeployments = 200
-
-// findRevision is a commit that is here, by its id; "" for anything else.
-func (e *Engine) findRevision(ctx context.Context, url, id string) (string, error) {
-	if strings.HasPrefix(id, "sha256:") {
-		return id, nil
-	}
-	if len(id) < 4 || strings.Trim(strings.ToLower(id), "0123456789abcdef") != "" {
-		return "", nil
-	}
-	commit, err := e.Committer.Find(ctx, url, id)
-	if errors.Is(err, errors.ErrUnsupported) {
-		return "", nil
-	}
-	return commit, err
-}
 
 // firstRef is what the first source of an application follows.
 func (e *Engine) firstRef(name string) (refKey, error) {
@@ -271,10 +256,14 @@ func (e *Engine) configOf(ctx context.Context, w *wanted, first refKey) error {
 
 // standsAt is where a ref stands, followed or not.
 func (e *Engine) standsAt(ctx context.Context, k refKey) (belay.Revision, error) {
-	if rev, _ := e.Sources.Revision(k.url, k.ref); rev.Commit != "" { // that a newer one may exist does not matter
+	return standsAt(ctx, e.Sources, k)
+}
+
+func standsAt(ctx context.Context, sources Sources, k refKey) (belay.Revision, error) {
+	if rev, _ := sources.Revision(k.url, k.ref); rev.Commit != "" { // that a newer one may exist does not matter
 		return rev, nil
 	}
-	return e.Sources.Resolve(ctx, k.url, k.ref)
+	return sources.Resolve(ctx, k.url, k.ref)
 }
 
 // stoodAt is where a ref stood then: as the record says, or else as its history

@@ -70,7 +70,7 @@ func (e *Engine) viewOf(ctx context.Context, revision string) (view, error) {
 		return v, nil
 	}
 	var err error
-	if v.rev, err = e.Sources.Resolve(ctx, e.Repo, revision); err != nil {
+	if v.rev, err = RevisionOf(ctx, e.Sources, e.Committer, e.Repo, e.Ref, revision); err != nil {
 		return v, err
 	}
 	v.catalog, err = e.readCatalog(ctx, v.rev, v.catalog)

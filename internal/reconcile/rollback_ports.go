@@ -19,7 +19,8 @@ var ErrMoved = errors.New("the branch has moved on")
 type Committer interface {
 	// Tree is the tree of a commit.
 	Tree(ctx context.Context, url, commit string) (CommitTree, error)
-	// Find is the commit with an id, whole or abbreviated; "" where there is none.
+	// Find is the commit with an id, whole or abbreviated; "" where there is none, and
+	// where a branch or tag has the abbreviation for a name.
 	Find(ctx context.Context, url, id string) (commit string, err error)
 	// Branch is the branch that a ref means; "" for what is no branch.
 	Branch(ctx context.Context, url, ref string) (string, error)

@@ -134,7 +134,7 @@ func (e *Engine) pathsOf(ctx context.Context, name string) (map[refKey][]string,
 // wantsOfChange are what the applications that a commit changed had before it: as
 // the record of deployments says, or else as the commit before it.
 func (e *Engine) wantsOfChange(ctx context.Context, change string) ([]wanted, error) {
-	commit, err := e.commitAt(ctx, e.configKey(), change)
+	commit, err := e.spelling().commitAt(ctx, e.configKey(), change)
 	if err == nil && commit == "" || belay.CodeOf(err) == belay.CodeNotFound {
 		return nil, &belay.Error{Code: belay.CodeNotFound, Message: fmt.Sprintf("there is no commit %s in %s", change, e.Repo),
 			Hint: "name a commit of the repository with the definitions, or HEAD for the newest; \"belay history -o wide\" shows them as CHANGE"}
