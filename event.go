@@ -1,6 +1,11 @@
 package belay
 
-import "time"
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
 
 // EventType names what happened.
 type EventType string
@@ -46,6 +51,20 @@ func EventTypes() []EventType {
 		EventSyncFailed, EventApplied, EventPruned, EventDrift, EventHealed, EventHeld, EventHealth, EventError,
 		EventHook, EventSuspended, EventOverride, EventSuperseded, EventRetried,
 		EventConfirmed, EventHold, EventRelease, EventRollback, EventRefused, EventDenied, EventLeader, EventStarted, EventStopped, EventCheckpoint}
+}
+
+// CheckEventTypes is an error for types that there are none of.
+func CheckEventTypes(types []EventType) *Error {
+	names := make([]string, 0, len(EventTypes()))
+	for _, t := range EventTypes() {
+		names = append(names, string(t))
+	}
+	for _, t := range types {
+		if !slices.Contains(EventTypes(), t) {
+			return &Error{Code: CodeInvalid, Message: fmt.Sprintf("there are no events of type %q", t) + DidYouMean(string(t), names), Hint: "there are " + strings.Join(names, ", ")}
+		}
+	}
+	return nil
 }
 
 // Event is something that happened, for people and for streams. It holds no secret values.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -134,12 +133,12 @@ func nothingOnRecord(ctx context.Context, p *term.Printer, r recordReader, q *be
 
 // eventTypes checks names of types.
 func eventTypes(names []string) ([]belay.EventType, error) {
-	var types []belay.EventType
+	types := make([]belay.EventType, 0, len(names))
 	for _, t := range names {
-		if !slices.Contains(belay.EventTypes(), belay.EventType(t)) {
-			return nil, usageError(fmt.Sprintf("there are no events of type %q; there are %s", t, strings.Join(typeNames(), ", ")))
-		}
 		types = append(types, belay.EventType(t))
+	}
+	if err := belay.CheckEventTypes(types); err != nil {
+		return nil, &usage{message: err.Message, hint: err.Hint}
 	}
 	return types, nil
 }

@@ -167,7 +167,7 @@ func unheardOf(ctx context.Context, r recordReader, q *belay.RecordQuery) ([]str
 			one := of.ask(name)
 			one.Limit, one.Brief = 1, true
 			found, _, err := r.Records(ctx, one)
-			if err != nil {
+			if err != nil && belay.CodeOf(err) != belay.CodeNotFound { // a server refuses it
 				return nil, fmt.Errorf("read the record: %w", err)
 			}
 			if len(found) == 0 {

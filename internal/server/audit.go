@@ -37,7 +37,7 @@ const recordTimeout = 2 * time.Minute
 
 // recordQuery is [belay.RecordQuery] as parameters.
 type recordQuery struct {
-	Application []string          `query:"application,explode" doc:"Names of applications; repeat it for several. Default: all." maxItems:"1000"`
+	Application []string          `query:"application,explode" doc:"Names of applications; repeat it for several. Default: all. One that neither the fleet nor anything on record bears is refused." maxItems:"1000"`
 	Project     []string          `query:"project,explode" doc:"Names of projects; repeat it for several." maxItems:"1000"`
 	Cluster     []string          `query:"cluster,explode" doc:"Names of clusters; repeat it for several." maxItems:"1000"`
 	Type        []belay.EventType `query:"type,explode" doc:"Types of events; repeat it for several. Deployments are not chosen by it." maxItems:"100"`
@@ -120,10 +120,23 @@ func list[T any](l []T) []T {
 	return l
 }
 
+// answer asks, and refuses a question with a name in it that nothing ever bore.
+func answer[T any](ctx context.Context, s *Server, r Record, in *recordQuery, ask func(context.Context, belay.RecordQuery) ([]T, string, error)) (found []T, next string, err error) {
+	if err := in.check(); err != nil {
+		return nil, "", err
+	}
+	q := in.query()
+	found, next, err = ask(ctx, q)
+	if err == nil && len(found) == 0 && next == "" {
+		err = s.unheardOf(ctx, r, &q)
+	}
+	return found, next, err
+}
+
 func (s *Server) registerRecord(api huma.API) {
 	question(s, api, "list-records", "/api/v1/records", "What happened", "Records of the ledger that a query chooses, newest first.",
 		func(ctx context.Context, r Record, in *recordQuery) (recordList, error) {
-			records, next, err := r.Records(ctx, in.query())
+			records, next, err := answer(ctx, s, r, in, r.Records)
 			return recordList{list(records), next}, err
 		})
 	question(s, api, "get-record", "/api/v1/records/{writer}/{seq}", "One record", "A record with all its detail.",
@@ -132,7 +145,7 @@ func (s *Server) registerRecord(api huma.API) {
 		})
 	question(s, api, "list-deployments", "/api/v1/deployments", "What was deployed", "Deployments whose start a query chooses, newest first.",
 		func(ctx context.Context, r Record, in *recordQuery) (deploymentList, error) {
-			deployments, next, err := r.Deployments(ctx, in.query())
+			deployments, next, err := answer(ctx, s, r, in, r.Deployments)
 			return deploymentList{list(deployments), next}, err
 		})
 	question(s, api, "get-deployment", "/api/v1/deployments/{writer}/{seq}", "One deployment", "A deployment, named by its ID or by that of any record of it.",
@@ -155,7 +168,7 @@ func (s *Server) registerRecord(api huma.API) {
 			After string `query:"after" doc:"The next of the page before." maxLength:"128"`
 			Limit int    `query:"limit" doc:"Most that are answered." minimum:"1" maximum:"1000" default:"100"`
 		}) (deploymentList, error) {
-			deployments, next, err := r.Deployments(ctx, belay.RecordQuery{Applications: []string{in.Name}, After: in.After, Limit: in.Limit})
+			deployments, next, err := answer(ctx, s, r, &recordQuery{Application: []string{in.Name}, After: in.After, Limit: in.Limit}, r.Deployments)
 			return deploymentList{list(deployments), next}, err
 		})
 	question(s, api, "diff-application", "/api/v1/applications/{name}/diff", "What two deployments differ in", "Compares the manifests that two deployments left the application with.",

@@ -18,9 +18,9 @@ func TestTheRecordIsAskedWhatTheRequestSays(t *testing.T) {
 	f := start(t, func(c *server.Config) { c.Record = l })
 	from := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
 	query := "?application=a&application=b&project=p&cluster=c&type=drift&type=synced&person=Ada%20L&change=abc&object=deployment/web&changed=replicas" +
-		"&deployment=main/3&writer=main&from=2026-01-02T00:00:00Z&to=2026-01-02T01:00:00%2B01:00&after=main/9&limit=5&brief=true"
+		"&deployment=main/3&writer=main&from=2026-01-02T00:00:00Z&to=2026-01-02T02:00:00%2B01:00&after=main/9&limit=5&brief=true"
 	want := belay.RecordQuery{Applications: []string{"a", "b"}, Projects: []string{"p"}, Clusters: []string{"c"}, Types: []belay.EventType{belay.EventDrift, belay.EventSynced},
-		Person: "Ada L", Change: "abc", Object: "deployment/web", Changed: "replicas", Deployment: "main/3", Writer: "main", From: from, To: from, After: "main/9", Limit: 5, Brief: true}
+		Person: "Ada L", Change: "abc", Object: "deployment/web", Changed: "replicas", Deployment: "main/3", Writer: "main", From: from, To: from.Add(time.Hour), After: "main/9", Limit: 5, Brief: true}
 	for _, c := range []struct {
 		path string
 		want []any

@@ -25,11 +25,11 @@ const retryMillis = 1000
 
 // eventsInput is the query of an event stream.
 type eventsInput struct {
-	LastEventID string   `header:"Last-Event-ID" doc:"Resume after this event; clients of event streams send it by themselves. It wins over since." maxLength:"64"`
-	Since       string   `query:"since" doc:"Resume after the event with this id or sequence number; latest leaves out what is past. Default: every event that is still kept." maxLength:"64"`
-	Application []string `query:"application,explode" doc:"Only events of these applications; repeat it for several."`
-	Type        []string `query:"type,explode" doc:"Only events of these types; repeat it for several."`
-	Follow      bool     `query:"follow" doc:"Wait for more events; otherwise the stream ends with the newest." default:"true"`
+	LastEventID string            `header:"Last-Event-ID" doc:"Resume after this event; clients of event streams send it by themselves. It wins over since." maxLength:"64"`
+	Since       string            `query:"since" doc:"Resume after the event with this id or sequence number; latest leaves out what is past. Default: every event that is still kept." maxLength:"64"`
+	Application []string          `query:"application,explode" doc:"Only events of these applications; repeat it for several."`
+	Type        []belay.EventType `query:"type,explode" doc:"Only events of these types; repeat it for several."`
+	Follow      bool              `query:"follow" doc:"Wait for more events; otherwise the stream ends with the newest." default:"true"`
 }
 
 // Gap tells a reader of the event stream that it did not get every event.
@@ -56,10 +56,8 @@ func (s *Server) registerEvents(api huma.API) {
 		},
 	}
 	huma.Register(api, op, func(_ context.Context, in *eventsInput) (*huma.StreamResponse, error) {
-		for _, t := range in.Type {
-			if t == "" || strings.ContainsAny(t, ", ") {
-				return nil, newProblem(&belay.Error{Code: belay.CodeInvalid, Message: fmt.Sprintf("%q is no event type", t), Hint: "repeat the parameter type for several"})
-			}
+		if err := checkTypes(in.Type); err != nil {
+			return nil, newProblem(err)
 		}
 		point, err := s.parseResumePoint(in)
 		if err != nil {
@@ -184,7 +182,7 @@ func (st *stream) next(ctx context.Context, seq uint64) ([]belay.Event, uint64, 
 
 func (st *stream) event(e *belay.Event) {
 	if len(st.in.Application) > 0 && !slices.Contains(st.in.Application, e.Application) ||
-		len(st.in.Type) > 0 && !slices.Contains(st.in.Type, string(e.Type)) {
+		len(st.in.Type) > 0 && !slices.Contains(st.in.Type, e.Type) {
 		return
 	}
 	// No event type is named on the wire: browsers take one called "error" for

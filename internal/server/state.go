@@ -14,9 +14,9 @@ import (
 
 // filter chooses applications.
 type filter struct {
-	Application []string `query:"application,explode" doc:"Names of applications; repeat it for several. Default: all."`
-	Project     string   `query:"project" doc:"Only applications of this project."`
-	Cluster     string   `query:"cluster" doc:"Only applications of this cluster."`
+	Application []string `query:"application,explode" doc:"Names of applications; repeat it for several. Default: all. One that there is not is left out, so that it can be waited for."`
+	Project     string   `query:"project" doc:"Only applications of this project. It is refused where there is none of that name."`
+	Cluster     string   `query:"cluster" doc:"Only applications of this cluster. It is refused where there is none of that name."`
 }
 
 func (f *filter) fits(a *belay.ApplicationStatus) bool {
@@ -50,15 +50,16 @@ func (s *Server) registerState(api huma.API) {
 		Summary:     "State of the fleet",
 		Description: "Applications, the clusters and repositories they use, and definitions that are wrong. A filter chooses applications; the rest is always whole.",
 	}, func(_ context.Context, in *filter) (*reply[belay.Status], error) {
-		st := s.status(in)
-		return &reply[belay.Status]{st}, nil
+		st, err := s.status(in)
+		return &reply[belay.Status]{st}, err
 	})
 	operation(api, handlerTimeout, huma.Operation{
 		OperationID: "list-applications", Method: http.MethodGet, Path: "/api/v1/applications", Tags: []string{tagState},
 		Summary:     "List applications",
 		Description: "The state of applications without their object trees.",
 	}, func(_ context.Context, in *filter) (*reply[applications], error) {
-		return &reply[applications]{applications{s.status(in).Applications}}, nil
+		st, err := s.status(in)
+		return &reply[applications]{applications{st.Applications}}, err
 	})
 	operation(api, handlerTimeout, huma.Operation{
 		OperationID: "get-application", Method: http.MethodGet, Path: "/api/v1/applications/{name}", Tags: []string{tagState},
@@ -90,8 +91,13 @@ func (s *Server) registerState(api huma.API) {
 
 // status is the engine's status in the documented form: sorted, with lists
 // instead of null, and without trees.
-func (s *Server) status(f *filter) belay.Status {
+func (s *Server) status(f *filter) (belay.Status, error) {
 	st := s.Engine.Status()
+	if f.Project != "" || f.Cluster != "" {
+		if err := s.namesOf(&st).check(nil, one(f.Project), one(f.Cluster)); err != nil {
+			return st, err
+		}
+	}
 	apps := make([]belay.ApplicationStatus, 0, len(st.Applications))
 	for _, a := range st.Applications {
 		if f.fits(&a) {
@@ -103,7 +109,7 @@ func (s *Server) status(f *filter) belay.Status {
 	st.Applications = apps
 	st.Clusters = slices.SortedFunc(slices.Values(st.Clusters), func(a, b belay.ClusterStatus) int { return cmp.Compare(a.Name, b.Name) })
 	st.Repositories = slices.SortedFunc(slices.Values(st.Repositories), func(a, b belay.RepositoryStatus) int { return cmp.Compare(a.URL, b.URL) })
-	return st
+	return st, nil
 }
 
 func factsBody(f belay.ClusterFacts) clusterFacts {

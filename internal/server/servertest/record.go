@@ -14,6 +14,9 @@ type Record struct {
 	Asked []any
 	// Failure is returned by every method.
 	Failure error
+	// Nothing says which questions for records and deployments have no answer; nil for
+	// none.
+	Nothing func(q belay.RecordQuery) bool
 }
 
 // What a Record answers.
@@ -35,6 +38,9 @@ func (l *Record) ask(v ...any) error {
 
 // Records implements server.Record.
 func (l *Record) Records(_ context.Context, q belay.RecordQuery) ([]belay.Record, string, error) {
+	if l.Nothing != nil && l.Nothing(q) {
+		return nil, "", l.ask(q)
+	}
 	return []belay.Record{SomeRecord}, "main/8", l.ask(q)
 }
 
@@ -45,6 +51,9 @@ func (l *Record) Record(_ context.Context, id string) (belay.Record, error) {
 
 // Deployments implements server.Record.
 func (l *Record) Deployments(_ context.Context, q belay.RecordQuery) ([]belay.Deployment, string, error) {
+	if l.Nothing != nil && l.Nothing(q) {
+		return nil, "", l.ask(q)
+	}
 	return []belay.Deployment{SomeDeployment}, "", l.ask(q)
 }
 
