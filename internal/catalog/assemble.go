@@ -287,7 +287,11 @@ func (c *Catalog) applications(prev *Catalog) {
 		c.resolved[k.name] = r
 	}
 	c.dependencies()
+	waiting := map[*document]int{}
 	for name, r := range c.resolved {
+		for d := range r.because {
+			waiting[d]++
+		}
 		app := r.app
 		app.Origin = c.originOf(r.doc)
 		c.Applications[name] = app
@@ -297,5 +301,25 @@ func (c *Catalog) applications(prev *Catalog) {
 		for _, p := range r.problems {
 			c.Problems = append(c.Problems, *p)
 		}
+	}
+	c.reportWaiting(waiting)
+}
+
+// reportWaiting says at a definition that is wrong how many applications wait for
+// it to be mended.
+func (c *Catalog) reportWaiting(waiting map[*document]int) {
+	for d, n := range waiting {
+		apps := "an application waits"
+		if n > 1 {
+			apps = fmt.Sprintf("%d applications wait", n)
+		}
+		i := slices.IndexFunc(c.Problems, func(e belay.Error) bool {
+			return d.problem != nil && e.Origin.File == d.file && e.Origin.Line == d.problem.line && e.Message == d.problem.message
+		})
+		if i >= 0 {
+			c.Problems[i].Message += fmt.Sprintf("; %s for this %s", apps, d.key.kind)
+			continue
+		}
+		c.Problems = append(c.Problems, *c.problem(belay.CodeInvalid, c.originOf(d), fmt.Sprintf("%s is wrong, and %s for it", d.key, apps), "mend the "+d.key.kind))
 	}
 }

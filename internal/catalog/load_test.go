@@ -264,11 +264,52 @@ func TestReferencesToOtherDefinitions(t *testing.T) {
 			if be.Application != "x" || be.Origin.File != "belay/x.yaml" {
 				t.Errorf("error %+v", be)
 			}
+			if _, wrong, ok := strings.Cut(tt.name, "broken "); ok { // told once, where it is to be mended
+				tt.want = "; an application waits for this " + map[string]string{"cluster": "Cluster", "repository": "Repository"}[wrong]
+			}
 			wantProblem(t, c, tt.want)
 			if len(c.Broken()) > 0 && tt.extra == "" {
 				t.Errorf("broken %v", c.Broken())
 			}
 		})
+	}
+}
+
+// Of a definition that is wrong it is told once how many applications wait for it.
+func TestAWrongDefinitionIsToldOnce(t *testing.T) {
+	files := map[string]string{
+		"clusters.yaml": def("Cluster", "edge", "contekst: x, colour: red") + "---\n" + def("Cluster", "hub", ""),
+		"r.yaml":        def("Repository", "code", "url: x"),
+	}
+	for _, name := range []string{"a", "b", "c"} {
+		files[name+".yaml"] = app(name, "source: {path: x}, destination: {cluster: edge}")
+	}
+	files["d.yaml"] = app("d", "sources: [{repo: code, path: x}, {repo: code, path: y}], destination: {cluster: edge}")
+	files["e.yaml"] = app("e", "source: {path: x}, destination: {cluster: hub}")
+	// What is wrong itself says so, and counts for nothing else.
+	files["f.yaml"] = app("f", "sauce: {path: x}, destination: {cluster: edge}")
+	c := load(t, nil, "c1", files)
+	wants := []string{`belay/clusters.yaml:4: unknown field "contekst"`, `belay/clusters.yaml:4: unknown field "colour"`, "; 4 applications wait for this Cluster",
+		"belay/f.yaml:4: ", "belay/r.yaml:4: ", "; an application waits for this Repository"}
+	for _, w := range wants {
+		wantProblem(t, c, w)
+	}
+	if len(c.Problems) != 4 {
+		t.Errorf("the problems are\n%s", problems(c))
+	}
+	for _, name := range []string{"a", "b", "c", "d"} {
+		if err := c.ApplicationErrors[name]; err == nil || !strings.Contains(err.Error(), "declared, but wrong") {
+			t.Errorf("the error of %s is %v", name, err)
+		}
+	}
+	if err := c.ApplicationErrors["e"]; err != nil {
+		t.Errorf("the error of another cluster's application is %v", err)
+	}
+	// Mended, nothing is left of it.
+	delete(files, "f.yaml")
+	files["clusters.yaml"], files["r.yaml"] = def("Cluster", "edge", "")+"---\n"+def("Cluster", "hub", ""), def("Repository", "code", "url: 'https://git.example.com/code'")
+	if c = load(t, c, "c2", files); len(c.Problems)+len(c.ApplicationErrors) > 0 {
+		t.Errorf("once mended there are %v, %v", c.Problems, c.ApplicationErrors)
 	}
 }
 

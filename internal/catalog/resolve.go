@@ -18,6 +18,9 @@ type resolution struct {
 	// err says why the application must not be synced.
 	err      *belay.Error
 	problems []*belay.Error
+	// because are definitions that are wrong and that it needs: their own problems
+	// tell it, once for all that need them.
+	because map[*document]bool
 }
 
 func (r *resolution) same(o *resolution) bool {
@@ -37,7 +40,7 @@ func (c *Catalog) resolve(d *document, prev *Catalog) *resolution {
 	r := &resolution{doc: d, app: belay.Application{
 		Name: d.key.name, Labels: d.labels, Annotations: d.annotations, Spec: spec, Origin: c.originOf(d), Set: d.set,
 	}}
-	fail := func(field string, code belay.Code, message, hint string) {
+	failed := func(because *document, field string, code belay.Code, message, hint string) {
 		if d.state == partial {
 			return // what it lacks is told already, and the rest may be half of a thought
 		}
@@ -46,28 +49,43 @@ func (c *Catalog) resolve(d *document, prev *Catalog) *resolution {
 		}
 		e := c.problem(code, c.origin(d.file, d.lineOf(field), d.revision), message, hint)
 		e.Application = d.key.name
-		r.problems = append(r.problems, e)
+		if because == nil {
+			r.problems = append(r.problems, e)
+		} else {
+			if r.because == nil {
+				r.because = map[*document]bool{}
+			}
+			r.because[because] = true
+		}
 		if r.err == nil {
 			r.err = e
 		}
+	}
+	fail := func(field string, code belay.Code, message, hint string) { failed(nil, field, code, message, hint) }
+	needs := func(d *document, field string) {
+		failed(d, field, belay.CodeInvalid, fmt.Sprintf("%s is declared, but wrong (%s)", d.key, c.originOf(d)), "mend the "+d.key.kind)
 	}
 	if d.state == partial {
 		r.err = c.problem(belay.CodeInvalid, c.origin(d.file, d.problem.line, ""), d.problem.message, d.problem.hint)
 		r.err.Application = d.key.name
 	}
 	var limits *belay.Project
-	if project, ok := c.resolveProject(spec.Project, fail); ok {
+	if project, ok := c.resolveProject(spec.Project, fail, needs); ok {
 		limits = &project
 	}
-	c.resolveSources(r, limits, fail)
+	c.resolveSources(r, limits, fail, needs)
 	if limits != nil && d.set != "" {
 		c.permitSet(d.set, limits, fail)
 	}
-	c.resolveCluster(r, prev, fail)
+	c.resolveCluster(r, prev, fail, needs)
 	return r
 }
 
-type failFunc func(field string, code belay.Code, message, hint string)
+type (
+	failFunc func(field string, code belay.Code, message, hint string)
+	// needsFunc fails because of another definition, which is declared but wrong.
+	needsFunc func(d *document, field string)
+)
 
 // missing says that something named is not declared, with the nearest that is.
 func (c *Catalog) missing(kind, name string) string {
@@ -84,12 +102,12 @@ func (c *Catalog) missing(kind, name string) string {
 	return message
 }
 
-func (c *Catalog) resolveProject(name string, fail failFunc) (p belay.Project, ok bool) {
+func (c *Catalog) resolveProject(name string, fail failFunc, needs needsFunc) (p belay.Project, ok bool) {
 	if p, ok = c.Projects[name]; ok {
 		return p, true
 	}
 	if d := c.env.docs[key{"Project", name}]; d != nil {
-		fail("spec.project", belay.CodeInvalid, fmt.Sprintf("Project %q is declared, but wrong (%s)", name, c.originOf(d)), "mend the Project")
+		needs(d, "spec.project")
 		return p, false
 	}
 	if name == belay.DefaultProject {
@@ -103,7 +121,7 @@ func (c *Catalog) resolveProject(name string, fail failFunc) (p belay.Project, o
 
 // resolveCluster fills in the cluster. Where that is not possible, the cluster
 // that the application had before stays, for showing.
-func (c *Catalog) resolveCluster(r *resolution, prev *Catalog, fail failFunc) {
+func (c *Catalog) resolveCluster(r *resolution, prev *Catalog, fail failFunc, needs needsFunc) {
 	dest := &r.app.Spec.Destination
 	if dest.Cluster == "" {
 		if dest.Cluster = c.env.only; dest.Cluster == "" {
@@ -127,7 +145,7 @@ func (c *Catalog) resolveCluster(r *resolution, prev *Catalog, fail failFunc) {
 		return // not declared, as no other is
 	}
 	if d := c.env.docs[key{"Cluster", dest.Cluster}]; d != nil {
-		fail("spec.destination.cluster", belay.CodeInvalid, fmt.Sprintf("Cluster %q is declared, but wrong (%s)", dest.Cluster, c.originOf(d)), "mend the Cluster")
+		needs(d, "spec.destination.cluster")
 		return
 	}
 	hint := "declare it, or name another"

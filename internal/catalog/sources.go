@@ -15,10 +15,10 @@ import (
 // that its project allows all of it.
 
 // resolveSources fills in repo and ref of every source.
-func (c *Catalog) resolveSources(r *resolution, project *belay.Project, fail failFunc) {
+func (c *Catalog) resolveSources(r *resolution, project *belay.Project, fail failFunc, needs needsFunc) {
 	spec := &r.app.Spec
 	if len(spec.Sources) == 0 {
-		c.resolveSource(r, &spec.Source, "spec.source", project, nil, fail)
+		c.resolveSource(r, &spec.Source, "spec.source", project, nil, fail, needs)
 		return
 	}
 	spec.Sources = slices.Clone(spec.Sources) // the document's own stay as they are written
@@ -36,7 +36,7 @@ func (c *Catalog) resolveSources(r *resolution, project *belay.Project, fail fai
 		if !spec.Renders(i) {
 			reads = files[src.Name]
 		}
-		c.resolveSource(r, src, field, project, reads, fail)
+		c.resolveSource(r, src, field, project, reads, fail, needs)
 	}
 	for name, list := range files {
 		if !named[name] {
@@ -91,9 +91,9 @@ func referenced(spec *belay.ApplicationSpec) map[string][]string {
 
 // resolveSource fills in and checks one source. reads are the files that are read
 // of one that is not rendered.
-func (c *Catalog) resolveSource(r *resolution, src *belay.Source, field string, project *belay.Project, reads []string, fail failFunc) {
+func (c *Catalog) resolveSource(r *resolution, src *belay.Source, field string, project *belay.Project, reads []string, fail failFunc, needs needsFunc) {
 	named := src.Repo != ""
-	at, names := c.resolveRepo(r, src, field, fail)
+	at, names := c.resolveRepo(r, src, field, fail, needs)
 	if src.Chart != "" && !named { // else the repository with the definitions would be asked for an index of charts
 		fail(field+".chart", belay.CodeInvalid, "a chart is in a Helm repository or a registry, and none is named",
 			"let repo be an https:// or oci:// URL; for a chart in Git set path instead")
@@ -125,7 +125,7 @@ func (c *Catalog) resolveSource(r *resolution, src *belay.Source, field string, 
 
 // resolveRepo fills in repo and ref, and returns the URL and the names that the
 // repository goes by, nil if it is not known.
-func (c *Catalog) resolveRepo(r *resolution, src *belay.Source, field string, fail failFunc) (at string, names []string) {
+func (c *Catalog) resolveRepo(r *resolution, src *belay.Source, field string, fail failFunc, needs needsFunc) (at string, names []string) {
 	switch repo, declared := c.Repository(src.Repo); {
 	case src.Repo == "":
 		src.Repo, at = c.opts.Repo, c.opts.Repo
@@ -135,8 +135,7 @@ func (c *Catalog) resolveRepo(r *resolution, src *belay.Source, field string, fa
 			names = append(names, src.Repo) // another spelling of the URL
 		}
 	case c.env.docs[key{"Repository", src.Repo}] != nil:
-		fail(field+".repo", belay.CodeInvalid, fmt.Sprintf("Repository %q is declared, but wrong (%s)", src.Repo,
-			c.originOf(c.env.docs[key{"Repository", src.Repo}])), "mend the Repository")
+		needs(c.env.docs[key{"Repository", src.Repo}], field+".repo")
 	default:
 		fail(field+".repo", belay.CodeNotFound, c.missing("Repository", src.Repo), "declare it, or write the repository's URL")
 	}
