@@ -697,6 +697,33 @@ func TestCommitsThatComeWhileItRenders(t *testing.T) {
 	}
 }
 
+// Of a file with several definitions, the first deployment after a restart names
+// the commits that changed its own.
+func TestCommitsOfADefinitionAmongOthers(t *testing.T) {
+	t.Parallel()
+	w := newFakeWorld(t)
+	both := func(web, api string) string { return fakeApp("web", web) + "---\n" + fakeApp("api", api) }
+	w.commit(ada, "First", map[string]string{"belay/all.yaml": both("", ""), "apps/web/a": "1", "apps/api/c": "1"})
+	w.start()
+	w.settled("web", "api")
+	w.await("rest", w.e.Settled)
+	w.end()
+	w.e = nil
+	limit := "  sync: {pruneLimit: {percent: 90}}\n"
+	w.commit(ada, "of web", map[string]string{"belay/all.yaml": both("  project: default\n", ""), "apps/web/a": "2"})
+	w.commit(bob, "of api", map[string]string{"belay/all.yaml": both("  project: default\n", limit)})
+	w.commit(ada, "a comment", map[string]string{"belay/all.yaml": "# All of them.\n" + both("  project: default\n", limit)})
+	w.commit(bob, "files of api", map[string]string{"apps/api/c": "2"})
+	w.restart(true)
+	w.settled("web", "api")
+	for app, want := range map[string]string{"web": "of web", "api": "files of api, of api"} {
+		starts := of(w.l.events(belay.EventSyncStarted), app)
+		if d := starts[len(starts)-1].Detail; subjectsOf(d.Commits) != want {
+			t.Errorf("%s: %q, want %q", app, subjectsOf(d.Commits), want)
+		}
+	}
+}
+
 // What is declared, and changed before it was deployed for the first time, is
 // deployed with both commits, also when a process ended in between.
 func TestCommitsBeforeTheFirstDeployment(t *testing.T) {

@@ -3,11 +3,14 @@ package reconcile
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"regexp"
 	"slices"
 
 	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/catalog"
 )
 
 // Which commits a ref was seen to bring, and which of them concern an application.
@@ -204,14 +207,18 @@ func (e *Engine) brings(ctx context.Context, t *target) bringing {
 		b.previous = seen
 		configSeen = e.missed(ctx, t, &b, configSeen)
 	}
-	var older, defined Brought
+	// Of those that changed the file of the definition, some concern others in it.
+	var older, filed, defined Brought
 	var err error
 	since := b.definedFrom
 	if lost && t.rev.Commit != "" && (since == "" || neverDeployed) {
 		since = cmp.Or(configSeen, since)
 	}
 	if since != "" && since != b.config && t.def.Origin.File != "" {
-		defined, err = e.Sources.Commits(ctx, e.Repo, since, b.config, []string{t.def.Origin.File}, mostCommits)
+		if defined, err = e.Sources.Commits(ctx, e.Repo, since, b.config, []string{t.def.Origin.File}, mostCommits); err == nil {
+			filed = defined
+			defined = e.ownChanges(ctx, t.def, defined)
+		}
 	}
 	switch {
 	case err != nil || t.rev.Commit == "": // it left Git
@@ -228,10 +235,48 @@ func (e *Engine) brings(ctx context.Context, t *target) bringing {
 	}
 	b.add(older)
 	b.add(defined)
+	if len(b.commits) == 0 {
+		b.add(filed) // something led to it
+	}
 	if err != nil {
 		e.Logger.Warn("commits of a deployment not listed", "application", a.name, "repo", t.ref.url, "error", err)
 	}
 	return b
+}
+
+// ownChanges leaves out those commits of a file that changed none but other
+// definitions in it. One that cannot be compared stays.
+func (e *Engine) ownChanges(ctx context.Context, def *belay.Application, all Brought) Brought {
+	kind, name := "Application", def.Name
+	if def.Set != "" {
+		kind, name = "ApplicationSet", def.Set
+	}
+	texts := map[string][]byte{} // one commit is the parent of the next
+	at := func(commit string) (text []byte, err error) {
+		if commit == "" {
+			return nil, nil
+		}
+		text, ok := texts[commit]
+		if !ok {
+			if text, err = e.readAt(ctx, commit, def.Origin.File); errors.Is(err, fs.ErrNotExist) {
+				err = nil
+			}
+			texts[commit] = text
+		}
+		return text, err
+	}
+	out := Brought{More: all.More}
+	for i, c := range all.Commits {
+		if i < mostCompared {
+			before, err := at(all.Firsts[i])
+			after, errAfter := at(c.ID)
+			if err == nil && errAfter == nil && catalog.SameDefinition(before, after, kind, name) {
+				continue
+			}
+		}
+		out.Commits, out.Firsts = append(out.Commits, c), append(out.Firsts, all.Firsts[i])
+	}
+	return out
 }
 
 // missed finds out whether a process before this one ended after it saw a commit,
