@@ -18,6 +18,7 @@ import (
 	"github.com/belaydev/belay/internal/catalog"
 	"github.com/belaydev/belay/internal/drill"
 	"github.com/belaydev/belay/internal/events"
+	"github.com/belaydev/belay/internal/git"
 	"github.com/belaydev/belay/internal/kube"
 	"github.com/belaydev/belay/internal/manifestdiff"
 	"github.com/belaydev/belay/internal/reconcile"
@@ -63,6 +64,9 @@ func (r *rehearsal) quietly(format string, args ...any) {
 func (r *rehearsal) run(ctx context.Context) (*drill.Report, error) {
 	program, err := findDevcluster(r.program)
 	if err != nil {
+		return nil, err
+	}
+	if err := git.CheckInstalled(ctx); err != nil {
 		return nil, err
 	}
 	if err := r.open(); err != nil {

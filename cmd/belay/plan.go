@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/git"
 	"github.com/belaydev/belay/internal/manifestdiff"
 	"github.com/belaydev/belay/internal/reconcile"
 )
@@ -174,6 +175,9 @@ func (e *env) tellEncrypted(app string, objects []belay.Object) {
 
 // planAlone is a server for the time of one plan: it connects, looks, and writes nothing.
 func (e *env) planAlone(ctx context.Context, f *planFlags, names []string) (_ []belay.Preview, err error) {
+	if err := git.CheckInstalled(ctx); err != nil {
+		return nil, err
+	}
 	root, err := repositoryRoot(f.dir)
 	if err != nil {
 		return nil, err

@@ -20,6 +20,7 @@ import (
 	"github.com/belaydev/belay/internal/catalog"
 	"github.com/belaydev/belay/internal/events"
 	"github.com/belaydev/belay/internal/footprint"
+	"github.com/belaydev/belay/internal/git"
 	"github.com/belaydev/belay/internal/kube"
 	"github.com/belaydev/belay/internal/ledger"
 	"github.com/belaydev/belay/internal/ledger/index"
@@ -170,6 +171,9 @@ func (o *serveOptions) check() error {
 // an error nothing is left open.
 func newServing(ctx context.Context, o serveOptions) (_ *serving, err error) {
 	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if err := git.CheckInstalled(ctx); err != nil {
 		return nil, err
 	}
 	wanted, err := o.signing.rules()

@@ -103,7 +103,11 @@ func narrowed(f client.Filter) (words string) {
 
 func printStatus(p *term.Printer, st *belay.Status, f client.Filter) error {
 	if len(st.Applications) == 0 {
-		if _, err := fmt.Fprintf(p, "No applications%s.\n", narrowed(f)); err != nil {
+		none := "No applications" + narrowed(f) + "."
+		if narrowed(f) == "" && len(troubles(st)) == 0 {
+			none += " The server found no definition of one below its --path, at its --ref."
+		}
+		if _, err := fmt.Fprintln(p, none); err != nil {
 			return err
 		}
 	} else if err := p.Print(applicationTable(st.Applications)); err != nil {

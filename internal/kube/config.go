@@ -3,7 +3,9 @@ package kube
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"strings"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -90,10 +92,26 @@ func OwnConfig(file, context string) (*rest.Config, error) {
 	cfg, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: context}).ClientConfig()
 	if err != nil {
 		if clientcmd.IsEmptyConfig(err) {
-			return nil, &belay.Error{Code: belay.CodeNotFound, Message: "no kubeconfig found", Err: err,
+			return nil, &belay.Error{Code: belay.CodeNotFound, Message: noKubeconfig(rules), Err: err,
 				Hint: "name one with --kubeconfig, or set KUBECONFIG"}
 		}
 		return nil, &belay.Error{Code: belay.CodeInvalid, Message: "the kubeconfig cannot be used: " + plainCause(err), Err: err}
 	}
 	return cfg, nil
+}
+
+// noKubeconfig says where no kubeconfig was found, or none with anything in it.
+func noKubeconfig(rules *clientcmd.ClientConfigLoadingRules) string {
+	files := rules.GetLoadingPrecedence()
+	if rules.ExplicitPath != "" {
+		files = []string{rules.ExplicitPath}
+	}
+	for i, f := range files {
+		if _, err := os.Stat(f); err == nil {
+			files[i] += " (which is empty)"
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			files[i] += fmt.Sprintf(" (%s)", plainCause(err))
+		}
+	}
+	return "no kubeconfig found at " + strings.Join(files, " or ")
 }

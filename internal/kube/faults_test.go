@@ -96,7 +96,7 @@ func checkRestart(f *fixture, known belay.ObjectID) {
 		}
 		return nil
 	})
-	wantError(t, f.Ready(), belay.CodeUnavailable, "does not answer")
+	wantError(t, f.Ready(), belay.CodeUnavailable, "does not answer", "it is tried again by itself")
 	_, err := f.create("shop", f.configMap("shop", "more", "1"))
 	wantError(t, err, belay.CodeUnavailable, clusterName)
 	if _, ok := f.Lookup(known); !ok {

@@ -242,7 +242,14 @@ func (c *Cluster) Ready() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if why := c.missing(); why != "" {
-		return &belay.Error{Code: belay.CodeUnavailable, Message: fmt.Sprintf("cluster %q: %s", c.name, why)}
+		e := &belay.Error{Code: belay.CodeUnavailable, Message: fmt.Sprintf("cluster %q: %s", c.name, why)}
+		switch {
+		case strings.HasPrefix(why, c.host+" does not answer"):
+			e.Hint = "check that it runs and can be reached from here; it is tried again by itself"
+		case strings.HasPrefix(why, c.host+" refuses"):
+			e.Hint = "check the credentials in its kubeconfig; it is tried again by itself"
+		}
+		return e
 	}
 	return nil
 }

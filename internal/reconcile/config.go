@@ -174,11 +174,20 @@ func (e *Engine) tellProblems(prev, cat *catalog.Catalog, rev belay.Revision) {
 			e.publish(belay.Event{Type: belay.EventDefinition, Repo: rev.Repo, Revision: rev.Commit, Change: rev.Commit, Actor: rev.Author, Message: msg})
 		}
 	}
+	if declaresNothing(cat) && (prev == nil || !declaresNothing(prev)) {
+		e.Logger.Warn("no application is declared; if there should be some, check --path and --ref", "repo", rev.Repo, "ref", e.Ref, "path", e.Path, "revision", rev.Commit)
+	}
 	for msg := range before {
 		if !now[msg] {
 			e.publish(belay.Event{Type: belay.EventDefinition, Repo: rev.Repo, Revision: rev.Commit, Change: rev.Commit, Actor: rev.Author, Message: "resolved: " + msg})
 		}
 	}
+}
+
+// declaresNothing says whether a catalog has no application, and nothing that would
+// make one or is wrong.
+func declaresNothing(cat *catalog.Catalog) bool {
+	return len(cat.Applications)+len(cat.Sets())+len(cat.Problems) == 0
 }
 
 // adopt makes a catalog the one in force and wakes what it changes.
