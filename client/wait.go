@@ -161,6 +161,8 @@ type waiter struct {
 	apps   []belay.ApplicationStatus
 	// pending says why an application is not done yet.
 	pending map[string]string
+	// hints say what to do about those that are pending, where that is known.
+	hints map[string]string
 	// failed syncs by application, until a later one succeeds.
 	failed map[string]belay.Event
 	// synced is the last successful sync of an application.
@@ -187,7 +189,7 @@ func (w *waiter) note(e belay.Event) {
 
 // judge reports whether waiting is over, and how it ended.
 func (w *waiter) judge(st belay.Status, now time.Time) (done bool, err error) {
-	w.pending = map[string]string{}
+	w.pending, w.hints = map[string]string{}, map[string]string{}
 	apps := make(map[string]*belay.ApplicationStatus, len(st.Applications))
 	for i := range st.Applications {
 		apps[st.Applications[i].Name] = &st.Applications[i]
@@ -201,6 +203,9 @@ func (w *waiter) judge(st belay.Status, now time.Time) (done bool, err error) {
 			errs = append(errs, err)
 		case !ok:
 			w.pending[name] = explain(app)
+			if app != nil && app.Hint != "" {
+				w.hints[name] = app.Hint
+			}
 		}
 	}
 	return len(w.pending) == 0, errors.Join(errs...)
@@ -348,13 +353,19 @@ func (w *waiter) late(cause error) error {
 	}
 	slices.Sort(names)
 	parts := make([]string, 0, len(names))
+	hint := ""
 	for _, n := range names {
 		parts = append(parts, n+" is "+w.pending[n])
+		if h := w.hints[n]; h != "" && hint == "" { // one at a time is enough to do
+			if hint = h; len(names) > 1 {
+				hint = n + ": " + h
+			}
+		}
 	}
 	if len(parts) == 0 {
 		parts = w.req.Applications
 	}
-	return &belay.Error{Code: belay.CodeUnavailable, Message: "waited too long: " + strings.Join(parts, "; "), Hint: "wait longer with --timeout", Err: cause}
+	return &belay.Error{Code: belay.CodeUnavailable, Message: "waited too long: " + strings.Join(parts, "; "), Hint: strings.TrimPrefix(hint+"; or wait longer with --timeout", "; or "), Err: cause}
 }
 
 // explain is the state of an application in words.

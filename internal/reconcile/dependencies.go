@@ -1,7 +1,6 @@
 package reconcile
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -54,7 +53,9 @@ func (e *Engine) unready(t *target) string {
 	awaits := map[string]bool{}
 	for _, d := range t.def.Spec.DependsOn {
 		if why := e.waitsFor(d); why != "" {
-			first = cmp.Or(first, why)
+			if first == "" {
+				first, t.lacks = why, d.Name
+			}
 			awaits[d.Name] = true
 		}
 	}

@@ -48,6 +48,7 @@ type target struct {
 	barred   bool    // a rule keeps something from being written
 	outside  *string // of which window it is; nil before it was asked
 	unready  *string // what the dependencies lack; nil before it was asked
+	lacks    string  // the first dependency that unready is about
 
 	// foreseen is who declares what in the state that is previewed; nil for a sync.
 	foreseen *foreseen

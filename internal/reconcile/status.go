@@ -234,6 +234,7 @@ func (e *Engine) settle(t *target, pending map[belay.ObjectID]string, shown *bel
 			s.Sync = belay.OutOfSync // Git says something that could not even be rendered
 		}
 	}
+	hintWait(&s, t)
 	e.showHold(&s)
 	same := a.judged == t.desired && was.Sync == s.Sync && was.Health == s.Health && was.Message == s.Message
 	a.status, a.pending, a.judged = s, pending, t.desired

@@ -88,7 +88,7 @@ func (e *Engine) refusal(a *app, overrideWindow bool) *belay.Error {
 	def := a.def
 	if why := suspension(def); why != "" {
 		return &belay.Error{Code: belay.CodeHeld, Application: a.name, Origin: def.Origin, Message: fmt.Sprintf("application %q is %s", a.name, why),
-			Hint: "take spec.suspend out of its definition and commit"}
+			Hint: suspendedHint}
 	}
 	if h := e.holds[a.name]; h != nil && !e.DryRun {
 		return &belay.Error{Code: belay.CodeHeld, Application: a.name, Message: fmt.Sprintf("application %q is %s", a.name, heldAt(&h.Hold)),
@@ -105,5 +105,5 @@ func (e *Engine) refusal(a *app, overrideWindow bool) *belay.Error {
 		return nil
 	}
 	return &belay.Error{Code: belay.CodeHeld, Application: a.name, Message: fmt.Sprintf("application %q %s", a.name, v.Reason()),
-		Hint: fmt.Sprintf("wait, or let one sync through, on the record: belay sync %s --override-window --reason \"...\"", a.name)}
+		Hint: windowHint(a.name)}
 }
