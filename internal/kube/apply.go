@@ -57,7 +57,7 @@ func (c *Cluster) Apply(ctx context.Context, permit belay.Permit, a belay.Action
 	}
 	c.objects.hold(a.ID)
 	live, err := c.applied(ctx, r, permit, a)
-	c.notes.application(c.objects.release(a.ID, err == nil)...)
+	c.notes.application(c.objects.release(a.ID, permit.Application(), err == nil)...)
 	if err != nil {
 		return belay.Live{}, c.writeError(permit, err, a.ID, secrets)
 	}
@@ -84,9 +84,21 @@ func (c *Cluster) applied(ctx context.Context, r resource, permit belay.Permit, 
 			w.definitions.expect(a.ID.Name)
 		}
 	}
-	live, touched := c.objects.written(t, c.watchedWhole(r.kind))
+	live, touched := c.written(t, r.kind)
 	c.notes.application(touched...)
 	return live, nil
+}
+
+// written takes in the answer to a write, unless the kind has vanished meanwhile:
+// nothing would ever tell that the object is gone.
+func (c *Cluster) written(t *trimmed, k belay.Kind) (live belay.Live, touched []string) {
+	whole := c.watchedWhole(k)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, served := c.known.preferred[k]; !served {
+		return t.live, nil
+	}
+	return c.objects.written(t, whole)
 }
 
 // checkApply finds the resource of an action and makes sure that the action

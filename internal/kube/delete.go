@@ -31,8 +31,9 @@ func (c *Cluster) Delete(ctx context.Context, permit belay.Permit, live belay.Li
 	if err != nil {
 		return err
 	}
-	if !served {
-		return nil // with its kind gone, so is the object
+	if !served { // with its kind gone, so is the object
+		c.objects.missing(live.ID, live.UID)
+		return nil
 	}
 	version := live.ResourceVersion
 	if now, ok := c.objects.lookup(live.ID); ok && now.UID == live.UID && now.Application == live.Application && !guarded(live, now) {
@@ -40,7 +41,7 @@ func (c *Cluster) Delete(ctx context.Context, permit belay.Permit, live belay.Li
 	}
 	c.objects.hold(live.ID)
 	err = c.remove(ctx, r, permit, live, version)
-	c.notes.application(c.objects.release(live.ID, err == nil)...)
+	c.notes.application(c.objects.release(live.ID, permit.Application(), err == nil)...)
 	if err != nil {
 		return c.writeError(permit, err, live.ID, nil)
 	}
@@ -64,10 +65,10 @@ func (c *Cluster) remove(ctx context.Context, r resource, permit belay.Permit, l
 		answer, err := c.sendDelete(ctx, r, permit, live, version)
 		switch {
 		case apierrors.IsNotFound(err):
-			c.objects.deleted(live.ID, live.UID)
+			c.objects.missing(live.ID, live.UID)
 			return nil
 		case err == nil && answer.Kind == "PartialObjectMetadata" && answer.DeletionTimestamp != nil:
-			c.objects.terminating(live.ID, live.UID)
+			c.objects.terminating(live.ID, live.UID, answer.ResourceVersion)
 			return nil
 		case err == nil:
 			c.objects.deleted(live.ID, live.UID)
@@ -77,7 +78,7 @@ func (c *Cluster) remove(ctx context.Context, r resource, permit belay.Permit, l
 		}
 		m, err := c.getMetadata(ctx, r, live.ID)
 		if apierrors.IsNotFound(err) || (err == nil && string(m.UID) != live.UID) {
-			c.objects.deleted(live.ID, live.UID)
+			c.objects.missing(live.ID, live.UID)
 			return nil
 		}
 		if err != nil {

@@ -36,6 +36,9 @@ type catalogue struct {
 	// failed are group versions that did not answer, which keep what they
 	// served before.
 	failed map[string]string
+	// kept are resources that discovery does not name, although it did and they are
+	// defined.
+	kept map[schema.GroupResource]bool
 }
 
 // serves reports whether a resource of a group is served at any version.
@@ -68,11 +71,11 @@ func (c *Cluster) discover(ctx context.Context, before *catalogue) (*catalogue, 
 	if len(lists) == 0 {
 		return nil, errors.New("the API server names no resources")
 	}
-	return newCatalogue(v.GitVersion, groups, lists, failed, before), nil
+	return newCatalogue(v.GitVersion, groups, lists, failed, before, c.defined), nil
 }
 
-func newCatalogue(serverVersion string, groups []*metav1.APIGroup, lists []*metav1.APIResourceList, failed map[string]string, before *catalogue) *catalogue {
-	k := &catalogue{served: map[belay.VersionKind]resource{}, preferred: map[belay.Kind]resource{}, failed: failed,
+func newCatalogue(serverVersion string, groups []*metav1.APIGroup, lists []*metav1.APIResourceList, failed map[string]string, before *catalogue, defined func(resource) bool) *catalogue {
+	k := &catalogue{served: map[belay.VersionKind]resource{}, preferred: map[belay.Kind]resource{}, failed: failed, kept: map[schema.GroupResource]bool{},
 		facts: belay.ClusterFacts{Version: serverVersion, Kinds: map[belay.VersionKind]belay.KindFacts{}}}
 	names := map[string]bool{}
 	for _, l := range lists {
@@ -80,6 +83,7 @@ func newCatalogue(serverVersion string, groups []*metav1.APIGroup, lists []*meta
 	}
 	if before != nil {
 		k.keep(before, names)
+		k.keepDefined(before, names, defined)
 	}
 	for _, g := range groups {
 		for _, v := range g.Versions {
@@ -134,6 +138,30 @@ func (k *catalogue) keep(before *catalogue, names map[string]bool) {
 		for gv := range k.failed {
 			if n == gv || strings.HasPrefix(n, gv+"/") {
 				names[n] = true
+			}
+		}
+	}
+}
+
+// keepDefined takes over what was served before, is not named now, and is defined
+// still. An API server that has just started answers before it serves what is defined in
+// the cluster, and says nothing of that; to take its word for it would be to take
+// all objects of such kinds for deleted.
+func (k *catalogue) keepDefined(before *catalogue, names map[string]bool, defined func(resource) bool) {
+	kept := map[belay.VersionKind]resource{}
+	for vk, r := range before.served {
+		if !k.serves(r.gvr.Group, r.gvr.Resource) && defined(r) {
+			kept[vk] = r
+		}
+	}
+	for vk, r := range kept {
+		k.served[vk], k.kept[r.gvr.GroupResource()] = r, true
+		names[vk.APIVersion] = true
+		for _, n := range before.facts.APIVersions {
+			kind, of := strings.CutPrefix(n, vk.APIVersion+"/")
+			was := belay.VersionKind{APIVersion: vk.APIVersion, Kind: kind}
+			if _, other := before.served[was]; of && (!other || kept[was] == before.served[was]) {
+				names[n] = true // of itself, or of one of its subresources
 			}
 		}
 	}

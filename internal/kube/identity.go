@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,8 +22,8 @@ import (
 
 // identity is what is known of which cluster it is.
 type identity struct {
-	asking sync.Mutex
-	asked  time.Time // when the last question that was answered began
+	asking chan struct{} // held by who asks
+	asked  time.Time     // when the last question that was answered began
 	answer string
 
 	doubted atomic.Bool
@@ -47,8 +46,12 @@ func (c *Cluster) home() string {
 // identify asks which cluster it is; "" where that may not be known.
 func (c *Cluster) identify(ctx context.Context) (string, error) {
 	arrived := time.Now()
-	c.identity.asking.Lock()
-	defer c.identity.asking.Unlock()
+	select {
+	case c.identity.asking <- struct{}{}:
+		defer func() { <-c.identity.asking }()
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
 	if c.identity.asked.After(arrived) { // all watches may have come at once
 		return c.identity.answer, nil
 	}

@@ -148,7 +148,8 @@ func New(o Options) (*Cluster, error) {
 		log: o.Logger, interactive: o.Interactive, lease: o.Lease, namespaces: slices.Sorted(slices.Values(o.Namespaces)),
 		writes: newLimiter(maxInFlight), objects: newStore(), events: newEventLog(),
 		moved: make(chan struct{}), rediscover: make(chan struct{}, 1), resweep: make(chan struct{}, 1), looked: map[place]bool{}, unlisted: map[place]unlisted{},
-		watches: map[place]*watch{}, control: map[string]*watch{}, wanted: map[belay.VersionKind]bool{},
+		identity: identity{asking: make(chan struct{}, 1)},
+		watches:  map[place]*watch{}, control: map[string]*watch{}, wanted: map[belay.VersionKind]bool{},
 	}
 	if c.sweeping <= 0 {
 		c.sweeping = time.Hour

@@ -128,11 +128,11 @@ func (c *Cluster) learn(k *catalogue) {
 	for at, w := range c.watches {
 		r, served := k.preferred[at.kind]
 		switch {
-		case !served:
+		case !served || !slices.Contains(c.namespacesOf(r), at.namespace):
 			w.cancel()
 			delete(c.watches, at)
 			c.notes.application(c.objects.forget(at.kind)...)
-		case r.gvr != w.resource.gvr:
+		case r.gvr != w.resource.gvr || r.namespaced != w.resource.namespaced:
 			w.cancel()
 			delete(c.watches, at)
 			if nw := c.ensureWatch(at); nw != nil {
@@ -140,6 +140,7 @@ func (c *Cluster) learn(k *catalogue) {
 			}
 		}
 	}
+	maps.DeleteFunc(c.unlisted, func(at place, _ unlisted) bool { _, served := k.preferred[at.kind]; return !served })
 	for vk := range c.wanted {
 		if r, ok := k.served[vk]; ok {
 			for _, w := range c.ensureWatches(r.kind) {
@@ -186,6 +187,7 @@ func (c *Cluster) followDiscovery(ctx context.Context) {
 		case <-c.rediscover:
 			// Changes come in bursts; those that come while the first look is due
 			// share it.
+			c.looking.Store(true)
 			if step != 0 {
 				began, step = time.Now(), 0
 				timer.Reset(schedule[0])
@@ -207,11 +209,15 @@ func (c *Cluster) followDiscovery(ctx context.Context) {
 			k = before
 		}
 		step++
-		if step < len(settling) || (step < len(schedule) && (err != nil || c.anyUnserved(k))) {
+		if step < len(settling) || (step < len(schedule) && (err != nil || c.doubtful(k))) {
 			timer.Reset(max(0, time.Until(began.Add(schedule[step]))))
 			continue
 		}
 		step = len(schedule)
+		if err != nil { // what was to be found out is not known yet
+			timer.Reset(schedule[step-1])
+			continue
+		}
 		if len(c.rediscover) == 0 && c.looking.Swap(false) && c.anyUnserved(k) {
 			c.notes.everything() // who waits for a kind that does not come has to say so
 		}
@@ -257,6 +263,46 @@ type definitions struct {
 type definition struct {
 	resourceVersion string
 	deleting        bool
+}
+
+// doubtful reports whether discovery may not be what is served: it says itself that
+// it is not complete, a definition is there without its resource, or a kind that it
+// names is unknown where it is served.
+func (c *Cluster) doubtful(k *catalogue) bool {
+	if len(k.failed) > 0 || len(k.kept) > 0 || c.anyUnserved(k) {
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, w := range c.watches {
+		if w.gone {
+			return true
+		}
+	}
+	return false
+}
+
+// defined reports whether a CustomResourceDefinition of a resource is there, as far
+// as is known, and no watch has been told otherwise. Where definitions may not be
+// watched, a watch of the kind itself is what tells.
+func (c *Cluster) defined(r resource) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	watched := false
+	for at, w := range c.watches {
+		if at.kind == r.kind && w.gone {
+			return false
+		}
+		watched = watched || (at.kind == r.kind && w.delivered && !w.refused)
+	}
+	w := c.control[crds.Resource]
+	if w == nil || w.refused || w.gone {
+		return watched
+	}
+	w.definitions.mu.Lock()
+	defer w.definitions.mu.Unlock()
+	d, ok := w.definitions.seen[r.gvr.GroupResource().String()]
+	return ok && !d.deleting
 }
 
 // anyUnserved reports whether a CustomResourceDefinition is there whose

@@ -3,7 +3,9 @@ package kube
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"sync"
+	"time"
 
 	"github.com/belaydev/belay"
 )
@@ -19,20 +21,46 @@ type store struct {
 	// than the answer to the write that it tells of; what it tells is held until
 	// the answer is there, so that a write of our own wakes nobody.
 	writing map[belay.ObjectID]*pending
+	// ended are objects that a deletion of our own ended, for a while: a watch that
+	// trails may still tell what became of one before that.
+	ended map[belay.ObjectID]ended
 }
+
+// ended is an object that is no more, and until when that is remembered. It is not
+// remembered for ever: there are API servers that say so before it is true.
+type ended struct {
+	uid   string
+	until time.Time
+}
+
+// endedFor is how far a watch may trail.
+const endedFor = time.Minute
 
 // pending is a write whose answer is not there yet.
 type pending struct {
 	writers int
 	held    []string // applications that would have been told
-	// gone is the version as of which it was found to be gone meanwhile, or not ours
-	// any more; an answer that is older tells of what is no more.
+	// gone is the version at which a watch last told that it is not there: the answer
+	// to a write from before that comes too late.
 	gone uint64
+}
+
+// noteGone remembers that an object that is being written is not there. The caller
+// holds s.mu.
+func (s *store) noteGone(id belay.ObjectID, version uint64) {
+	if p := s.writing[id]; p != nil {
+		p.gone = max(p.gone, version)
+	}
+}
+
+// others are those of the names that are not one application.
+func others(names []string, application string) []string {
+	return slices.DeleteFunc(names, func(name string) bool { return name == application })
 }
 
 func newStore() *store {
 	return &store{kinds: map[belay.Kind]map[belay.ObjectID]*record{}, apps: map[string]map[belay.ObjectID]*record{},
-		writing: map[belay.ObjectID]*pending{}}
+		writing: map[belay.ObjectID]*pending{}, ended: map[belay.ObjectID]ended{}}
 }
 
 // hold begins a write of an object.
@@ -45,14 +73,15 @@ func (s *store) hold(id belay.ObjectID) {
 	s.writing[id].writers++
 }
 
-// release ends a write. It returns whom to tell of what happened meanwhile:
-// nobody if the write succeeded, because whoever asked for it knows the outcome.
-func (s *store) release(id belay.ObjectID, succeeded bool) []string {
+// release ends a write for an application. It returns whom to tell of what
+// happened meanwhile: not that application if the write succeeded, because whoever
+// asked for it knows the outcome.
+func (s *store) release(id belay.ObjectID, application string, succeeded bool) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.writing[id]
 	if succeeded {
-		p.held = nil
+		p.held = others(p.held, application)
 	}
 	if p.writers--; p.writers > 0 {
 		return nil
@@ -130,21 +159,20 @@ func (s *store) observed(t *trimmed) []string {
 
 func (s *store) take(t *trimmed) []string {
 	old := s.kinds[t.live.ID.GroupKind()][t.live.ID]
-	if old != nil && older(&t.record, old) {
+	if (old != nil && older(&t.record, old)) || s.hasEnded(t) {
 		return nil // the answer to a write of our own was faster
 	}
 	if !t.ours {
-		s.leaves(t.live.ID, t.version)
+		s.noteGone(t.live.ID, t.version)
 		return s.tell(t.live.ID, s.remove(old))
 	}
 	return s.tell(t.live.ID, s.put(t.record, old))
 }
 
-// leaves notes for a write under way that its object is gone as of a version.
-func (s *store) leaves(id belay.ObjectID, version uint64) {
-	if p := s.writing[id]; p != nil {
-		p.gone = max(p.gone, version)
-	}
+// hasEnded reports whether an object is one that was deleted.
+func (s *store) hasEnded(t *trimmed) bool {
+	e, ok := s.ended[t.live.ID]
+	return ok && e.uid == t.live.UID && time.Now().Before(e.until)
 }
 
 // older reports whether an arrived state was overtaken by what is known. The
@@ -154,10 +182,10 @@ func older(arrived, known *record) bool {
 }
 
 // written takes in the answer to a write, and returns the state as it is now
-// known. It was asked for, so nobody needs to be told, except if somebody else
-// was at the object in the same moment: one that the watch saw deleted since then
-// does not come back. Health is not part of the answer and is
-// guessed: a changed generation has not been acted on yet.
+// known. It was asked for, so its application needs not be told, except if somebody
+// else was at the object in the same moment; another one that had the object does.
+// Health is not part of the answer and is guessed: a changed generation has not been
+// acted on yet.
 func (s *store) written(t *trimmed, hasStatus bool) (live belay.Live, touched []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -170,8 +198,7 @@ func (s *store) written(t *trimmed, hasStatus bool) (live belay.Live, touched []
 		}
 		return now, touched
 	}
-	if p := s.writing[t.live.ID]; p != nil && t.version != 0 && t.version < p.gone {
-		s.remove(old)
+	if p := s.writing[t.live.ID]; s.hasEnded(t) || (p != nil && p.gone > t.version) {
 		return t.live, []string{t.live.Application}
 	}
 	r := t.record
@@ -187,24 +214,23 @@ func (s *store) written(t *trimmed, hasStatus bool) (live belay.Live, touched []
 		known := old != nil && old.live.UID == r.live.UID && old.live.Established
 		r.live.Health, r.live.HealthMessage, r.live.Established = belay.Progressing, "just applied", !crd || known
 	}
-	s.put(r, old)
-	return r.live, nil
+	return r.live, others(s.put(r, old), r.live.Application)
 }
 
 // gone takes in that a watch reported an object deleted, or no longer selected.
 func (s *store) gone(t *trimmed) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.noteGone(t.live.ID, t.version)
 	old := s.kinds[t.live.ID.GroupKind()][t.live.ID]
-	if old != nil && older(&t.record, old) {
+	if old == nil || older(&t.record, old) {
 		return nil
 	}
-	s.leaves(t.live.ID, t.version)
 	return s.tell(t.live.ID, s.remove(old))
 }
 
-// deleted takes in that a deletion of our own succeeded.
-func (s *store) deleted(id belay.ObjectID, uid string) {
+// missing takes in that an object is not there any more.
+func (s *store) missing(id belay.ObjectID, uid string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old := s.kinds[id.GroupKind()][id]; old != nil && old.live.UID == uid {
@@ -212,13 +238,29 @@ func (s *store) deleted(id belay.ObjectID, uid string) {
 	}
 }
 
-// terminating takes in that a deletion of our own was accepted and takes time.
-func (s *store) terminating(id belay.ObjectID, uid string) {
+// deleted takes in that a deletion of our own succeeded.
+func (s *store) deleted(id belay.ObjectID, uid string) {
+	s.missing(id, uid)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if old := s.kinds[id.GroupKind()][id]; old != nil && old.live.UID == uid {
-		old.live.Deleting, old.live.Health, old.live.HealthMessage = true, belay.Progressing, terminating
+	now := time.Now()
+	maps.DeleteFunc(s.ended, func(_ belay.ObjectID, e ended) bool { return !now.Before(e.until) })
+	s.ended[id] = ended{uid, now.Add(endedFor)}
+}
+
+// terminating takes in that a deletion of our own was accepted and takes time, and
+// which version that made. What a watch still tells from before is then older.
+func (s *store) terminating(id belay.ObjectID, uid, resourceVersion string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.kinds[id.GroupKind()][id]
+	if old == nil || old.live.UID != uid {
+		return
 	}
+	if version, _ := strconv.ParseUint(resourceVersion, 10, 64); version > old.version {
+		old.version, old.live.ResourceVersion = version, resourceVersion
+	}
+	old.live.Deleting, old.live.Health, old.live.HealthMessage = true, belay.Progressing, terminating
 }
 
 // replace takes in a complete list of one place as of a version.
@@ -231,13 +273,15 @@ func (s *store) replace(of place, items []*trimmed, version uint64) []string {
 		listed[t.live.ID] = true
 		touched = append(touched, s.take(t)...)
 	}
+	covers := func(id belay.ObjectID) bool { return of.namespace == "" || of.namespace == id.Namespace }
+	maps.DeleteFunc(s.ended, func(id belay.ObjectID, _ ended) bool { return id.GroupKind() == of.kind && covers(id) && !listed[id] })
 	for id := range s.writing {
-		if id.GroupKind() == of.kind && (of.namespace == "" || of.namespace == id.Namespace) && !listed[id] {
-			s.leaves(id, version)
+		if id.GroupKind() == of.kind && covers(id) && !listed[id] {
+			s.noteGone(id, version)
 		}
 	}
 	for id, r := range s.kinds[of.kind] {
-		if (of.namespace == "" || of.namespace == id.Namespace) && !listed[id] && (version == 0 || r.version <= version) {
+		if covers(id) && !listed[id] && (version == 0 || r.version <= version) {
 			touched = append(touched, s.tell(id, s.remove(r))...)
 		}
 	}
@@ -252,6 +296,7 @@ func (s *store) forget(kind belay.Kind) []string {
 	for _, r := range s.kinds[kind] {
 		touched = append(touched, s.remove(r)...)
 	}
+	maps.DeleteFunc(s.ended, func(id belay.ObjectID, _ ended) bool { return id.GroupKind() == kind })
 	return touched
 }
 

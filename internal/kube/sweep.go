@@ -20,16 +20,20 @@ const (
 
 // sweepForever looks for kinds that are in use and not watched: at once, and at
 // each interval. What could not be looked at for a passing reason is looked at
-// again sooner, but ever less often.
+// again sooner, but ever less often. Neither that nor kinds that come and go put
+// off the look at all of them.
 func (c *Cluster) sweepForever(ctx context.Context) {
 	const first = 5 * time.Second
-	retry, full := first, true
+	retry, due := first, time.Now()
 	for ctx.Err() == nil {
-		passing := c.sweep(ctx, full)
+		full := !time.Now().Before(due)
+		if full {
+			due = time.Now().Add(c.sweeping)
+		}
 		wait := c.sweeping
-		if passing {
-			wait = min(jittered(retry), c.sweeping)
-			retry *= 3
+		if c.sweep(ctx, full) {
+			wait = jittered(retry)
+			retry = min(3*retry, c.sweeping)
 		} else {
 			retry = first
 		}
@@ -37,9 +41,7 @@ func (c *Cluster) sweepForever(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-c.resweep:
-			full = false
-		case <-time.After(wait):
-			full = !passing
+		case <-time.After(min(wait, max(0, time.Until(due)))):
 		}
 	}
 }

