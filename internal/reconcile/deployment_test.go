@@ -351,6 +351,7 @@ func TestCommitsOfADeployment(t *testing.T) {
 	w := fleet(t)
 	w.start()
 	w.settled("web", "api")
+	w.await("rest", w.e.Settled) // a pass that is late would deploy the next commit to api, too
 	last := func(name string) *belay.Detail {
 		starts := of(w.l.events(belay.EventSyncStarted), name)
 		return starts[len(starts)-1].Detail
@@ -364,6 +365,7 @@ func TestCommitsOfADeployment(t *testing.T) {
 	first := w.commits[0].id
 	w.commit(ada, "web only", map[string]string{"apps/web/a": "2"})
 	w.settled("web")
+	w.await("rest", w.e.Settled)
 	check("one commit", "web", "web only", first)
 	// Several at once.
 	e := w.e
@@ -386,10 +388,12 @@ func TestCommitsOfADeployment(t *testing.T) {
 	// A definition is changed by the config repository.
 	w.commit(bob, "Orphan", map[string]string{"belay/web.yaml": fakeApp("web", "  project: default\n"), "apps/web/d": "1"})
 	w.settled("web")
+	w.await("rest", w.e.Settled)
 	check("a definition", "web", "Orphan", w.commits[5].id)
 	// What came while nobody looked.
 	w.restart(true)
 	w.settled("web", "api")
+	w.await("rest", w.e.Settled)
 	n := len(w.l.events(belay.EventRevision))
 	w.end()
 	e = w.e
