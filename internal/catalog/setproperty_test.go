@@ -124,7 +124,9 @@ func checkRemovals(t *rapid.T, prev, c *catalog.Catalog) int {
 	var had, gone []string
 	for _, name := range before.Applications {
 		if err := prev.ApplicationErrors[name]; err != nil && !s.Failing && prev.Applications[name].Origin.Revision != "" {
-			continue // it may never have been right
+			if _, stays := c.Applications[name]; !stays {
+				continue // it may never have been right
+			}
 		}
 		had = append(had, name)
 		if _, ok := c.Applications[name]; !ok {

@@ -31,3 +31,7 @@ func (c fakeCommitter) About(_ context.Context, url, commit string) (belay.Revis
 func (c fakeCommitter) Includes(context.Context, string, string, string) (bool, error) {
 	return true, nil
 }
+
+func (c fakeCommitter) Branch(context.Context, string, string) (string, error) {
+	return "", &belay.Error{Code: belay.CodeDenied, Message: "no commits are made here"}
+}

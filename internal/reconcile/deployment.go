@@ -487,7 +487,7 @@ func superseded(d *deployment, why string) belay.Event {
 // declare it again before it is forgotten, everything begins anew.
 func (e *Engine) cleared(ctx context.Context, a *app, clusterName string, conn Cluster) error {
 	d := e.underway(a, clusterName)
-	if d == nil && (a.owing[clusterName] || a.cluster == clusterName && len(a.recorded) > 0) {
+	if d == nil && (a.owing[clusterName] || a.cluster == clusterName && !a.recordedAs(&desired{})) {
 		var err error
 		if d, err = e.takeAway(ctx, a, clusterName, conn); err != nil {
 			e.putBack(a)

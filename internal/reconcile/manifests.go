@@ -97,10 +97,11 @@ func withoutDigest(raw json.RawMessage) (json.RawMessage, error) {
 	return json.Marshal(m)
 }
 
-// recordedAs says whether the record has what is desired, as far as anybody knows.
+// recordedAs says whether the record has what is desired. After a start nobody knows
+// what it has: it counts as what the application stands at then.
 func (a *app) recordedAs(d *desired) bool {
 	if a.recorded == nil {
-		return true
+		return a.synced == ""
 	}
 	ids := make(map[belay.ObjectID]bool, len(a.recorded))
 	for _, o := range slices.Concat(d.objects, d.hooks) {
