@@ -3,6 +3,7 @@ package git
 import (
 	"context"
 	"fmt"
+	"math"
 	"regexp"
 	"strconv"
 
@@ -31,10 +32,17 @@ func CheckInstalled(ctx context.Context) error {
 	if m == nil {
 		return nil // some build that calls itself otherwise
 	}
-	major, errMajor := strconv.Atoi(m[1])
-	minor, errMinor := strconv.Atoi(m[2])
-	if errMajor != nil || errMinor != nil || major > oldestMajor || major == oldestMajor && minor >= oldestMinor {
+	if major, minor := number(m[1]), number(m[2]); major > oldestMajor || major == oldestMajor && minor >= oldestMinor {
 		return nil
 	}
 	return &belay.Error{Code: belay.CodeInvalid, Message: fmt.Sprintf("%s is too old: it is %s", path, m[0]), Hint: needed}
+}
+
+// number is what digits say; one that is too large is a very large one.
+func number(digits string) int {
+	n, err := strconv.Atoi(digits)
+	if err != nil {
+		return math.MaxInt
+	}
+	return n
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -416,10 +417,10 @@ func (t *teller) run(ctx context.Context, lasts time.Duration, initial, expired 
 	t.server.mu.Lock()
 	delete(t.server.streams, t.stream)
 	t.server.mu.Unlock()
-	switch err {
-	case errExpired:
+	switch {
+	case errors.Is(err, errExpired):
 		_ = t.tell("ERROR", faultStatus["gone"])
-	case errCutMidLine:
+	case errors.Is(err, errCutMidLine):
 		if t.most == 0 {
 			_, _ = t.out.Write([]byte(`{"type":"MODIFIED","obj`))
 		}

@@ -70,6 +70,8 @@ type app struct {
 	definedFrom string
 	// doubted is true while others keep what they would delete, because it cannot be read.
 	doubted bool
+	// added is true where this process saw the commit that declared it.
+	added bool
 	// released is the token in Git because of which it goes with many others.
 	released string
 

@@ -223,6 +223,7 @@ func (e *Engine) enforce(cat *catalog.Catalog, rev belay.Revision) {
 				e.apps[name] = a
 			}
 			a.mark()
+			a.added = prev != nil
 			if prev != nil { // at a start everything is new, and nothing was added
 				e.publish(belay.Event{Type: belay.EventApplication, Application: name, Repo: rev.Repo, Revision: rev.Commit, Actor: rev.Author, Message: "application added"})
 			}

@@ -344,6 +344,43 @@ func TestFailedAndSuperseded(t *testing.T) {
 	}
 }
 
+// Commits that a process saw, and died before it could deploy what they declare, are
+// brought by the first deployment of the next one, whatever came between.
+func TestCommitsOfAFirstDeploymentAfterADeath(t *testing.T) {
+	t.Parallel()
+	for what, before := range map[string]func(w *fakeWorld){
+		"new": func(*fakeWorld) {},
+		"back": func(w *fakeWorld) {
+			w.commit(ada, "before", map[string]string{"belay/new.yaml": fakeApp("new"), "apps/new/n": "0"})
+			w.settled("new")
+			w.commit(ada, "away", map[string]string{"belay/new.yaml": "", "apps/new/n": ""})
+			w.await("new to go", func() bool { return w.have() == "a b c secret" && w.e.Settled() })
+		},
+	} {
+		w := fleet(t)
+		w.start()
+		w.settled("web", "api")
+		before(w)
+		w.l.mu.Lock()
+		w.l.err = errFull
+		w.l.mu.Unlock()
+		w.commit(ada, "add", map[string]string{"belay/new.yaml": fakeApp("new"), "apps/new/n": "1"})
+		w.says("new", "the disk is full")
+		w.commit(bob, "change", map[string]string{"apps/new/n": "2"})
+		w.commit(bob, "other", map[string]string{"README": "2"})
+		w.await("rest", func() bool {
+			moved := w.l.events(belay.EventRevision)
+			return w.e.Settled() && moved[len(moved)-1].Revision == w.commits[len(w.commits)-1].id
+		})
+		w.restart(true)
+		w.settled("new")
+		starts := of(w.l.events(belay.EventSyncStarted), "new")
+		if d := starts[len(starts)-1].Detail; subjectsOf(d.Commits) != "change, add" || d.Previous != "" {
+			t.Errorf("%s: it brings %q, after %q", what, subjectsOf(d.Commits), d.Previous)
+		}
+	}
+}
+
 // The commits of a deployment are those that concern its application, of every
 // batch since the one before; over a restart too.
 func TestCommitsOfADeployment(t *testing.T) {

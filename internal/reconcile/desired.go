@@ -116,7 +116,7 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 	err = placed(err, t.def)
 	e.Checkpoint("rendered")
 	var good *desired
-	if err != nil && d == nil && belay.CodeOf(err) != belay.CodeUnavailable && !(same && mayPass(err)) {
+	if again := same && mayPass(err); err != nil && d == nil && belay.CodeOf(err) != belay.CodeUnavailable && !again {
 		good, objects = e.lastGood(ctx, t, &facts)
 	}
 	newest := e.newestCommits(t)

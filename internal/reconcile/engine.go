@@ -82,6 +82,10 @@ type Engine struct {
 	// unloaded is how often in a row they could not be read; it belongs to loading.
 	unloaded int
 
+	// before is the commit of the definitions that the record had when this process
+	// began; "" if it knew of none.
+	before string
+
 	remembering sync.Mutex // guards former
 	former      former
 
@@ -191,6 +195,9 @@ func (e *Engine) Stats() *Stats { return &e.stats }
 func (e *Engine) Run(ctx context.Context) error {
 	e.mu.Lock()
 	e.runCtx = ctx
+	if e.Recorder != nil {
+		e.before = e.Recorder.Source(e.Repo, e.Ref)
+	}
 	e.mu.Unlock()
 	e.recallDeployments()
 	e.recallHolds()

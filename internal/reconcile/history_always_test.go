@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"slices"
 	"time"
 
 	"github.com/belaydev/belay"
@@ -112,13 +113,13 @@ func (h *history) holdOf(app string) (hold *belay.Hold, recent bool) {
 // still act on it; nil for nothing. Called with mu.
 func (h *history) recent(app string, span time.Duration) []*declaration {
 	var out []*declaration
-	for i := len(h.past) - 1; i >= 0; i-- {
-		if d, ok := h.past[i].want[app]; ok {
+	for _, then := range slices.Backward(h.past) {
+		if d, ok := then.want[app]; ok {
 			out = append(out, &d)
 		} else {
 			out = append(out, nil)
 		}
-		if time.Since(h.past[i].from) > span {
+		if time.Since(then.from) > span {
 			break
 		}
 	}

@@ -200,12 +200,17 @@ func (e *Engine) brings(ctx context.Context, t *target) bringing {
 	seen, configSeen := e.seen[refKey{url: t.rev.Repo, ref: t.ref.ref}], e.seen[refKey{url: e.config.Repo, ref: e.Ref}]
 	// The first time in the life of a process nobody may have noted yet what came
 	// before it.
-	neverDeployed, configRepo := a.deployed == "", e.config.Repo
+	neverDeployed, configRepo, added := a.deployed == "", e.config.Repo, a.added
 	lost := a.lost > 0 || neverDeployed
 	e.mu.Unlock()
-	if b.previous == "" && e.Recorder != nil && len(t.conn.Live(a.name)) > 0 { // else nothing was
-		b.previous = seen
-		configSeen = e.missed(ctx, t, &b, configSeen)
+	orphan := false // declared by a commit that a process before this one saw, and did not deploy
+	if b.previous == "" && e.Recorder != nil {
+		if len(t.conn.Live(a.name)) > 0 { // else nothing was
+			b.previous = seen
+			configSeen = e.missed(ctx, t, &b, configSeen)
+		} else {
+			orphan = e.before != "" && !added && t.rev.Commit != ""
+		}
 	}
 	// Of those that changed the file of the definition, some concern others in it.
 	var older, filed, defined Brought
@@ -214,7 +219,11 @@ func (e *Engine) brings(ctx context.Context, t *target) bringing {
 	if lost && t.rev.Commit != "" && (since == "" || neverDeployed) {
 		since = cmp.Or(configSeen, since)
 	}
-	if since != "" && since != b.config && t.def.Origin.File != "" {
+	switch {
+	case t.def.Origin.File == "":
+	case orphan:
+		defined, err = e.declaration(ctx, t, b.config)
+	case since != "" && since != b.config:
 		if defined, err = e.Sources.Commits(ctx, e.Repo, since, b.config, []string{t.def.Origin.File}, mostCommits); err == nil {
 			filed = defined
 			defined = e.ownChanges(ctx, t.def, defined)
@@ -244,23 +253,71 @@ func (e *Engine) brings(ctx context.Context, t *target) bringing {
 	return b
 }
 
+// declaration are the commits to a definition since the one that declared it.
+func (e *Engine) declaration(ctx context.Context, t *target, config string) (Brought, error) {
+	last, err := e.Recorder.Deployed(ctx, t.cluster, t.app.name)
+	if err != nil || last.Revision != "" { // it was deployed, and what had it is gone
+		return Brought{}, err
+	}
+	file := []string{t.def.Origin.File}
+	ids, err := e.Sources.History(ctx, e.Repo, config, file, mostCompared)
+	if err != nil || len(ids) == 0 {
+		return Brought{}, err
+	}
+	from := ids[len(ids)-1]
+	all, err := e.Sources.Commits(ctx, e.Repo, from, config, file, mostCompared)
+	if err != nil {
+		return Brought{}, err
+	}
+	oldest, err := e.Sources.Commits(ctx, e.Repo, "", from, nil, 1)
+	all.Commits, all.Firsts = append(all.Commits, oldest.Commits...), append(all.Firsts, oldest.Firsts...)
+	return e.sinceDeclared(ctx, t.def, all), err
+}
+
+// sinceDeclared leaves out those commits, too, that are older than the last one that
+// declared the application.
+func (e *Engine) sinceDeclared(ctx context.Context, def *belay.Application, all Brought) Brought {
+	own := e.ownChanges(ctx, def, all)
+	kind, name := declaredAs(def)
+	for i, first := range own.Firsts {
+		before, err := e.textAt(ctx, first, def.Origin.File)
+		if err == nil && catalog.SameDefinition(before, nil, kind, name) {
+			own.Commits, own.Firsts = own.Commits[:i+1], own.Firsts[:i+1]
+			break
+		}
+	}
+	return own
+}
+
+// declaredAs is the kind and name of what declares an application.
+func declaredAs(def *belay.Application) (kind, name string) {
+	if def.Set != "" {
+		return "ApplicationSet", def.Set
+	}
+	return "Application", def.Name
+}
+
+// textAt is a file of definitions at a commit; nil where there was none.
+func (e *Engine) textAt(ctx context.Context, commit, file string) ([]byte, error) {
+	if commit == "" {
+		return nil, nil
+	}
+	text, err := e.readAt(ctx, commit, file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return text, err
+}
+
 // ownChanges leaves out those commits of a file that changed none but other
 // definitions in it. One that cannot be compared stays.
 func (e *Engine) ownChanges(ctx context.Context, def *belay.Application, all Brought) Brought {
-	kind, name := "Application", def.Name
-	if def.Set != "" {
-		kind, name = "ApplicationSet", def.Set
-	}
+	kind, name := declaredAs(def)
 	texts := map[string][]byte{} // one commit is the parent of the next
 	at := func(commit string) (text []byte, err error) {
-		if commit == "" {
-			return nil, nil
-		}
 		text, ok := texts[commit]
 		if !ok {
-			if text, err = e.readAt(ctx, commit, def.Origin.File); errors.Is(err, fs.ErrNotExist) {
-				err = nil
-			}
+			text, err = e.textAt(ctx, commit, def.Origin.File)
 			texts[commit] = text
 		}
 		return text, err

@@ -297,8 +297,11 @@ func (s fakeSources) LastChange(_ context.Context, _, commit, _, expr string) (b
 	return belay.Commit{}, false, nil
 }
 
-func (s fakeSources) History(_ context.Context, _, commit string, _ []string, most int) ([]string, error) {
-	b, err := s.Commits(context.Background(), "", "none", commit, nil, most)
+func (s fakeSources) History(_ context.Context, _, commit string, paths []string, most int) ([]string, error) {
+	if slices.Equal(paths, []string{"."}) {
+		paths = nil
+	}
+	b, err := s.Commits(context.Background(), "", "none", commit, paths, most)
 	var out []string
 	for _, c := range b.Commits {
 		out = append(out, c.ID)

@@ -71,7 +71,7 @@ func TestAQuestionOfTheRecordForANameThatNothingBoreIsRefused(t *testing.T) {
 	for _, path := range []string{"/api/v1/records", "/api/v1/deployments"} {
 		for query, want := range map[string]string{
 			"?application=wbe": `there is no application "wbe", did you mean "web"?`, "?application=web&application=nope": `there is no application "nope"`,
-			"?project=defualt": `there is no project "defualt", did you mean "default"?`, "?cluster=lokal": `there is no cluster "lokal", did you mean "local"?`,
+			"?project=defalt": `there is no project "defalt", did you mean "default"?`, "?cluster=lokal": `there is no cluster "lokal", did you mean "local"?`,
 			"?application=web&cluster=nowhere": `there is no cluster "nowhere"`,
 		} {
 			if p := f.refused(404, belay.CodeNotFound, "GET", path+query, ""); p.Message != want {
