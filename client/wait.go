@@ -311,12 +311,7 @@ func (w *waiter) degraded(app *belay.ApplicationStatus, now time.Time) error {
 		delete(w.degradedSince, app.Name)
 		return nil
 	}
-	since, ok := w.degradedSince[app.Name]
-	if !ok {
-		w.degradedSince[app.Name] = now
-		return nil
-	}
-	if now.Sub(since) < degradedGrace {
+	if !lasts(w.degradedSince, app.Name, now, degradedGrace) {
 		return nil
 	}
 	return prefixed(app.Name, &belay.Error{Code: belay.CodeInvalid, Message: cmp.Or(app.Message, "it is synced, but Degraded"), Hint: app.Hint})
@@ -324,15 +319,21 @@ func (w *waiter) degraded(app *belay.ApplicationStatus, now time.Time) error {
 
 // refused is an error once the newest commit stayed refused for a while.
 func (w *waiter) refused(app *belay.ApplicationStatus, now time.Time) error {
-	since, ok := w.refusedSince[app.Name]
-	if !ok {
-		w.refusedSince[app.Name] = now
-		return nil
-	}
-	if now.Sub(since) < refusedGrace {
+	if !lasts(w.refusedSince, app.Name, now, refusedGrace) {
 		return nil
 	}
 	return prefixed(app.Name, &belay.Error{Code: belay.CodeDenied, Message: cmp.Or(app.Message, "its newest commit is refused"), Hint: app.Hint})
+}
+
+// lasts says whether something has been so of an application for a while; the first
+// time it begins to be.
+func lasts(since map[string]time.Time, name string, now time.Time, grace time.Duration) bool {
+	began, ok := since[name]
+	if !ok {
+		since[name] = now
+		return false
+	}
+	return now.Sub(began) >= grace
 }
 
 // prefixed names the application in the message.
