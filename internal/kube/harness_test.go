@@ -216,13 +216,18 @@ func (f *fixture) mustCreate(app string, o belay.Object) belay.Live {
 	return live
 }
 
-func (f *fixture) mustUpdate(app string, o belay.Object, live belay.Live, takeOver ...string) belay.Live {
+// mustUpdate tries again where a controller is at the object all the time, as the
+// engine does.
+func (f *fixture) mustUpdate(app string, o belay.Object, live belay.Live, takeOver ...string) (now belay.Live) {
 	f.t.Helper()
-	live, err := f.update(app, o, live, takeOver...)
-	if err != nil {
-		f.t.Fatalf("update %s: %v", o.ID, err)
-	}
-	return live
+	f.await("update "+o.ID.String(), func() error {
+		var err error
+		if now, err = f.update(app, o, live, takeOver...); err != nil && !strings.Contains(err.Error(), "the object has been modified") {
+			f.t.Fatalf("update %s: %v", o.ID, err)
+		}
+		return err
+	})
+	return now
 }
 
 // configMap is a ConfigMap of one key.
