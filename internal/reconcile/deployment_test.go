@@ -842,3 +842,15 @@ func TestCommitsAreAskedForByWhatWasRead(t *testing.T) {
 		t.Errorf("in a pass that did: %v", got)
 	}
 }
+
+// Somebody may ask for a sync before the engine runs.
+func TestASyncBeforeTheBeginning(t *testing.T) {
+	t.Parallel()
+	w := fleet(t)
+	w.make()
+	if _, _, err := w.e.Sync(t.Context(), belay.SyncRequest{}, "me"); belay.CodeOf(err) != belay.CodeUnavailable {
+		t.Errorf("it is answered with %v", err)
+	}
+	w.run()
+	w.settled("web", "api")
+}

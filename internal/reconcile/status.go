@@ -416,7 +416,12 @@ func (e *Engine) check(ctx context.Context, url string) {
 	if err := e.Sources.Check(ctx, url); err != nil && ctx.Err() != nil {
 		return
 	}
-	e.sourceMoved(ctx, url)
+	e.mu.Lock()
+	running := e.runCtx != nil
+	e.mu.Unlock()
+	if running { // else it is looked at when the engine begins
+		e.sourceMoved(ctx, url)
+	}
 }
 
 // asked are the applications of a request, all for none, and the refs that they
