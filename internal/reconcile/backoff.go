@@ -65,6 +65,12 @@ func pauseAfter(err error, n int, first time.Duration) time.Duration {
 	return pause
 }
 
+// tryAgain has an application woken after a failure that is about no object of it.
+func (e *Engine) tryAgain(a *app, err error, first time.Duration) {
+	a.tries.count++
+	e.queue.addAfter(key{keyApp, a.name}, pauseAfter(err, a.tries.count, first))
+}
+
 // mayPass says whether an error may go away without a commit: somebody does not
 // answer, or a worker died.
 func mayPass(err error) bool {

@@ -484,14 +484,14 @@ func superseded(d *deployment, why string) belay.Event {
 
 // cleared ends what was under way in a cluster where nothing of an application is
 // left to delete. The record then has no manifest of it any more, and should Git
-// declare it again before it is forgotten, everything begins anew.
-func (e *Engine) cleared(ctx context.Context, a *app, clusterName string, conn Cluster) error {
+// declare it again before it is forgotten, everything begins anew. What cannot be
+// recorded counts as one object that is left.
+func (e *Engine) cleared(ctx context.Context, a *app, clusterName string, conn Cluster) (left int, err error) {
 	d := e.underway(a, clusterName)
 	if d == nil && (a.owing[clusterName] || a.cluster == clusterName && !a.recordedAs(&desired{})) {
-		var err error
 		if d, err = e.takeAway(ctx, a, clusterName, conn); err != nil {
 			e.putBack(a)
-			return err
+			return 1, err
 		}
 	}
 	if a.cluster == clusterName {
@@ -500,13 +500,13 @@ func (e *Engine) cleared(ctx context.Context, a *app, clusterName string, conn C
 		e.mu.Unlock()
 	}
 	if d == nil {
-		return nil
+		return 0, nil
 	}
 	if !d.clears() {
 		ev := superseded(d, "it was removed from Git")
 		ev.Detail = &belay.Detail{Cleared: true}
 		e.ended(a, clusterName, d, ev)
-		return nil
+		return 0, nil
 	}
 	for i := range d.objects {
 		if o := &d.objects[i]; o.Result == "" {
@@ -518,13 +518,7 @@ func (e *Engine) cleared(ctx context.Context, a *app, clusterName string, conn C
 		msg = fmt.Sprintf("deleted, but for %s that are to stay", count(n, "object"))
 	}
 	e.ended(a, clusterName, d, belay.Event{Type: belay.EventSynced, Result: belay.Succeeded, Message: msg, Detail: &belay.Detail{Cleared: true}})
-	return nil
-}
-
-// putBack tries again later what could not be recorded. The pauses grow.
-func (e *Engine) putBack(a *app) {
-	a.unrecorded.count++
-	e.queue.addAfter(key{keyApp, a.name}, backoff(a.unrecorded.count))
+	return 0, nil
 }
 
 // abandon ends what was under way for an application that is forgotten, but where a

@@ -110,6 +110,16 @@ func (w *fakeWorld) run() {
 	w.stop = func() { cancel(); running.Wait() }
 }
 
+// newUnwellWorld has one application, and a renderer that fails when it is told to.
+func newUnwellWorld(t *testing.T) (*fakeWorld, *unwell) {
+	w := newFakeWorld(t)
+	w.commit(ada, "one", map[string]string{"belay/web.yaml": fakeApp("web"), "apps/web/a": "1"})
+	w.make()
+	r := &unwell{}
+	w.e.Renderer = r
+	return w, r
+}
+
 // A render that takes all the time it may, each time, must not keep a processor
 // busy: not by itself, and not where its application is woken all the time.
 func TestARenderThatTakesTooLongIsRare(t *testing.T) {
@@ -117,11 +127,7 @@ func TestARenderThatTakesTooLongIsRare(t *testing.T) {
 	for name, woken := range map[string]bool{"left alone": false, "woken every second": true} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newFakeWorld(t)
-				w.commit(ada, "one", map[string]string{"belay/web.yaml": fakeApp("web"), "apps/web/a": "1"})
-				w.make()
-				r := &unwell{}
-				w.e.Renderer = r
+				w, r := newUnwellWorld(t)
 				w.run()
 				w.settled("web")
 				r.fails(late)
@@ -167,11 +173,7 @@ func TestARenderThatFailedByADefectIsTriedAgain(t *testing.T) {
 	for name, before := range map[string]bool{"it ran before": true, "it never ran": false} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newFakeWorld(t)
-				w.commit(ada, "one", map[string]string{"belay/web.yaml": fakeApp("web"), "apps/web/a": "1"})
-				w.make()
-				r := &unwell{}
-				w.e.Renderer = r
+				w, r := newUnwellWorld(t)
 				dead := &belay.Error{Code: belay.CodeInternal, Message: "the render worker ended: exit status 2"}
 				if !before {
 					r.fails(dead)

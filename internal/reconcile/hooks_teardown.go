@@ -52,8 +52,7 @@ func (e *Engine) ending(ctx context.Context, t *target) (*ending, error) {
 	objects, d, err := e.lastMeaning(ctx, t, l)
 	switch {
 	case err != nil && belay.CodeOf(err) == belay.CodeUnavailable:
-		a.tries.count++
-		e.queue.addAfter(key{keyApp, a.name}, pauseAfter(err, a.tries.count, backoffFirst))
+		e.tryAgain(a, err, backoffFirst)
 		return nil, &belay.Error{Code: belay.CodeUnavailable, Application: a.name, Err: err,
 			Message: "removed from Git, but not deleted: whether it has hooks to run first cannot be read: " + asError(err, a.name).Message,
 			Hint:    "it goes on when the repository can be read; or declare it again from another source, and remove it then"}

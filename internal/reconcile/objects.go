@@ -105,6 +105,9 @@ func (a *app) allSynced(d *desired) {
 // overcome forgets the failures of objects that are right by now: a write may have
 // been done although its answer got lost, and what comes next is tried afresh.
 func (a *app) overcome(t *target) {
+	if len(a.fails) == 0 {
+		return // as a rule
+	}
 	for i := range t.desired.objects {
 		delete(a.fails, t.desired.objects[i].id)
 	}

@@ -107,26 +107,19 @@ func (e *Engine) revision(ctx context.Context, k refKey) (belay.Revision, error)
 }
 
 // known is what revision says, as far as that is known without asking anybody.
-func (e *Engine) known(k refKey) belay.Revision {
-	rev, _ := e.Sources.Revision(k.url, k.ref) // its error is shown elsewhere
-	if k.project == "" || rev.Commit == "" || e.DryRun {
-		return rev
-	}
-	if j := e.verdicts.of(k).last.Load(); j != nil && j.newest == rev.Commit && !j.undecided() {
-		return j.accepted
-	}
-	return rev
-}
+func (e *Engine) known(k refKey) belay.Revision { return e.judgedSoFar(k, false) }
 
 // taken is known, but for a revision of which it cannot be told whether it may be
 // deployed: meanwhile a pass takes the one that was accepted, and must not take that
 // for outdated.
-func (e *Engine) taken(k refKey) belay.Revision {
-	rev := e.known(k)
+func (e *Engine) taken(k refKey) belay.Revision { return e.judgedSoFar(k, true) }
+
+func (e *Engine) judgedSoFar(k refKey, undecided bool) belay.Revision {
+	rev, _ := e.Sources.Revision(k.url, k.ref) // its error is shown elsewhere
 	if k.project == "" || rev.Commit == "" || e.DryRun {
 		return rev
 	}
-	if j := e.verdicts.of(k).last.Load(); j != nil && j.newest == rev.Commit && j.undecided() {
+	if j := e.verdicts.of(k).last.Load(); j != nil && j.newest == rev.Commit && (undecided || !j.undecided()) {
 		return j.accepted
 	}
 	return rev

@@ -33,8 +33,7 @@ func (e *Engine) recallLater(a *app, err error) {
 	if !mayPass(err) {
 		return // a commit mends it
 	}
-	a.tries.count++
-	e.queue.addAfter(key{keyApp, a.name}, pauseAfter(err, a.tries.count, recallRetry))
+	e.tryAgain(a, err, recallRetry)
 }
 
 // former is what applications meant that are not declared at a commit any more,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/plan"
@@ -125,8 +126,7 @@ func (e *Engine) logEvent(ev *belay.Event) {
 // tries again. Others of the process fare alike: the pauses grow for each.
 func (e *Engine) postpone(ctx context.Context, t *target, p *belay.Plan, why, renderErr error) {
 	a := t.app
-	a.unrecorded.count++
-	pause := backoff(a.unrecorded.count)
+	pause := e.putBack(a)
 	level := slog.LevelWarn
 	if before := a.unrecorded.err; before != nil && before.Error() == why.Error() {
 		level = slog.LevelDebug // said already: who looks at a full disk has that to read once
@@ -135,5 +135,12 @@ func (e *Engine) postpone(ctx context.Context, t *target, p *belay.Plan, why, re
 	e.Logger.Log(ctx, level, "not recorded, so not written", "application", a.name, "cluster", t.cluster, "error", why, "again", pause.String())
 	t.unrecorded = asError(why, a.name)
 	e.finish(ctx, t, p, plan.Step{Waiting: t.unrecorded.Message}, renderErr)
+}
+
+// putBack has tried again later what could not be recorded. The pauses grow.
+func (e *Engine) putBack(a *app) (pause time.Duration) {
+	a.unrecorded.count++
+	pause = backoff(a.unrecorded.count)
 	e.queue.addAfter(key{keyApp, a.name}, pause)
+	return pause
 }

@@ -226,7 +226,7 @@ func (e *Engine) brings(ctx context.Context, t *target) bringing {
 	case since != "" && since != b.config:
 		if defined, err = e.Sources.Commits(ctx, e.Repo, since, b.config, []string{t.def.Origin.File}, mostCommits); err == nil {
 			filed = defined
-			defined = e.ownChanges(ctx, t.def, defined)
+			defined = ownChanges(t.def, defined, e.textsOf(ctx, t.def.Origin.File))
 		}
 	}
 	switch {
@@ -271,16 +271,16 @@ func (e *Engine) declaration(ctx context.Context, t *target, config string) (Bro
 	}
 	oldest, err := e.Sources.Commits(ctx, e.Repo, "", from, nil, 1)
 	all.Commits, all.Firsts = append(all.Commits, oldest.Commits...), append(all.Firsts, oldest.Firsts...)
-	return e.sinceDeclared(ctx, t.def, all), err
+	text := e.textsOf(ctx, t.def.Origin.File)
+	return sinceDeclared(t.def, ownChanges(t.def, all, text), text), err
 }
 
-// sinceDeclared leaves out those commits, too, that are older than the last one that
+// sinceDeclared leaves out those commits that are older than the last one that
 // declared the application.
-func (e *Engine) sinceDeclared(ctx context.Context, def *belay.Application, all Brought) Brought {
-	own := e.ownChanges(ctx, def, all)
+func sinceDeclared(def *belay.Application, own Brought, text textAt) Brought {
 	kind, name := declaredAs(def)
 	for i, first := range own.Firsts {
-		before, err := e.textAt(ctx, first, def.Origin.File)
+		before, err := text(first)
 		if err == nil && catalog.SameDefinition(before, nil, kind, name) {
 			own.Commits, own.Firsts = own.Commits[:i+1], own.Firsts[:i+1]
 			break
@@ -297,36 +297,36 @@ func declaredAs(def *belay.Application) (kind, name string) {
 	return "Application", def.Name
 }
 
-// textAt is a file of definitions at a commit; nil where there was none.
-func (e *Engine) textAt(ctx context.Context, commit, file string) ([]byte, error) {
-	if commit == "" {
-		return nil, nil
+// textAt is what a file says at a commit; nil where there is none.
+type textAt func(commit string) ([]byte, error)
+
+// textsOf reads a file of definitions once at each commit: one is the parent of the
+// next.
+func (e *Engine) textsOf(ctx context.Context, file string) textAt {
+	texts := map[string][]byte{"": nil}
+	return func(commit string) (text []byte, err error) {
+		text, ok := texts[commit]
+		if !ok {
+			if text, err = e.readAt(ctx, commit, file); errors.Is(err, fs.ErrNotExist) {
+				err = nil
+			}
+			if err == nil {
+				texts[commit] = text
+			}
+		}
+		return text, err
 	}
-	text, err := e.readAt(ctx, commit, file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	return text, err
 }
 
 // ownChanges leaves out those commits of a file that changed none but other
 // definitions in it. One that cannot be compared stays.
-func (e *Engine) ownChanges(ctx context.Context, def *belay.Application, all Brought) Brought {
+func ownChanges(def *belay.Application, all Brought, text textAt) Brought {
 	kind, name := declaredAs(def)
-	texts := map[string][]byte{} // one commit is the parent of the next
-	at := func(commit string) (text []byte, err error) {
-		text, ok := texts[commit]
-		if !ok {
-			text, err = e.textAt(ctx, commit, def.Origin.File)
-			texts[commit] = text
-		}
-		return text, err
-	}
 	out := Brought{More: all.More}
 	for i, c := range all.Commits {
 		if i < mostCompared {
-			before, err := at(all.Firsts[i])
-			after, errAfter := at(c.ID)
+			before, err := text(all.Firsts[i])
+			after, errAfter := text(c.ID)
 			if err == nil && errAfter == nil && catalog.SameDefinition(before, after, kind, name) {
 				continue
 			}

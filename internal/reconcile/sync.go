@@ -133,8 +133,7 @@ func (e *Engine) converge(ctx context.Context, t *target, renderErr error) {
 		objs, err := e.objects(ctx, t, false)
 		if err != nil {
 			e.settle(t, nil, asError(err, a.name))
-			a.tries.count++
-			e.queue.addAfter(key{keyApp, a.name}, pauseAfter(err, a.tries.count, backoffFirst))
+			e.tryAgain(a, err, backoffFirst)
 			return
 		}
 		if renderErr == nil {
@@ -155,8 +154,7 @@ func (e *Engine) converge(ctx context.Context, t *target, renderErr error) {
 		if needsValues(step.Run) {
 			if _, err := e.objects(ctx, t, true); err != nil {
 				e.settle(t, nil, asError(err, a.name))
-				a.tries.count++
-				e.queue.addAfter(key{keyApp, a.name}, pauseAfter(err, a.tries.count, backoffFirst))
+				e.tryAgain(a, err, backoffFirst)
 				return
 			}
 			continue

@@ -158,10 +158,7 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 	live := deletable()
 	owed := e.owed(a, clusterName)
 	if len(live)+owed == 0 {
-		if err := e.cleared(ctx, a, clusterName, conn); err != nil {
-			return 1, err
-		}
-		return 0, nil
+		return e.cleared(ctx, a, clusterName, conn)
 	}
 	if err := e.mayTeardown(ctx, a, clusterName); err != nil {
 		return len(live) + owed, err
@@ -212,10 +209,7 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 			if n := len(deletable()); n > 0 {
 				return n, nil
 			}
-			if err := e.cleared(ctx, a, clusterName, conn); err != nil {
-				return 1, err
-			}
-			return 0, nil
+			return e.cleared(ctx, a, clusterName, conn)
 		}
 		if err := e.begin(ctx, t, &p, step.Run); err != nil {
 			e.putBack(a)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/belaydev/belay"
 )
@@ -29,14 +30,11 @@ func (q *recordQuery) check() error {
 		return err
 	}
 	if !q.From.IsZero() && !q.To.IsZero() && !q.From.Before(q.To) {
-		return &belay.Error{Code: belay.CodeInvalid, Message: fmt.Sprintf("no time is between from (%s) and to (%s)", q.From.Format(timeFormat), q.To.Format(timeFormat)),
+		return &belay.Error{Code: belay.CodeInvalid, Message: fmt.Sprintf("no time is between from (%s) and to (%s)", q.From.Format(time.RFC3339Nano), q.To.Format(time.RFC3339Nano)),
 			Hint: "from is the first instant, and to the first that is too late"}
 	}
 	return nil
 }
-
-// timeFormat is how parameters are written.
-const timeFormat = "2006-01-02T15:04:05.999999999Z07:00"
 
 // one is a list of a name, empty for none.
 func one(name string) []string {
