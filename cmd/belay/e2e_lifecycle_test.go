@@ -398,7 +398,12 @@ func TestProjects(t *testing.T) {
 	if _, err := w.kube.CoreV1().Namespaces().Get(t.Context(), w.ns("no"), metav1.GetOptions{}); err == nil {
 		t.Error("the namespace that is not allowed was made")
 	}
-	// Less is allowed than was: what is there stays, and is no longer changed.
+	// Less is allowed than was: that is told, and what is there stays as it is.
+	s.push("Allow less", map[string]string{"belay/project.yaml": project(strings.Replace(limits, "NS-ok*", "NS-ok-*", 1))})
+	s.awaitMessage("ok", "apps/ok/objects.yaml:1", "does not allow the namespace")
+	s.push("Allow it again", map[string]string{"belay/project.yaml": project(limits)})
+	s.awaitApps("ok")
+	// So it is when the same commit changes manifests, whichever is read first.
 	mark := w.cp.Mark(t)
 	s.push("Allow less, change much", map[string]string{"belay/project.yaml": project(strings.Replace(limits, "NS-ok*", "NS-ok-*", 1)), "apps/ok/objects.yaml": configMap("a", "2")})
 	s.awaitMessage("ok", "does not allow the namespace")

@@ -142,6 +142,7 @@ func TestBuildVerbs(t *testing.T) {
 		{name: "being deleted by hand", set: func(w *world) { w.has(o); l := w.live[o.ID]; l.Deleting = true; w.live[o.ID] = l }, verb: belay.VerbHeal, code: belay.CodeTerminating},
 		{name: "being deleted by us", set: func(w *world) { w.left(o.ID); l := w.live[o.ID]; l.Deleting = true; w.live[o.ID] = l }, verb: belay.VerbDelete, code: belay.CodeTerminating},
 		{name: "denied", set: func(w *world) { w.desired = []belay.Object{o}; w.project.Spec.DeniedKinds = []string{"ConfigMap"} }, verb: belay.VerbCreate, code: belay.CodeDenied},
+		{name: "right, but no longer allowed", set: func(w *world) { w.has(o); w.project.Spec.DeniedKinds = []string{"ConfigMap"} }, verb: belay.VerbUpdate, code: belay.CodeDenied},
 		{name: "deletion denied", set: func(w *world) {
 			w.has(object(id("Secret", "stays"), "1"))
 			w.left(o.ID)
@@ -269,6 +270,7 @@ func TestBuildProperties(t *testing.T) {
 		planned := map[belay.ObjectID]int{}
 		for _, a := range slices.Concat(p.Actions, p.HeldActions) {
 			planned[a.ID]++
+			denied := a.ID.Kind == "Secret" && len(w.project.Spec.DeniedKinds) > 0
 			l, exists := w.live[a.ID]
 			switch a.Verb {
 			case belay.VerbDelete:
@@ -289,14 +291,18 @@ func TestBuildProperties(t *testing.T) {
 				if !exists || a.Live == nil || a.Desired == nil {
 					t.Fatalf("would %s %s, which is not there", a.Verb, a.ID)
 				}
-				if l.Digest == a.Desired.Digest && l.Application == "shop" && l.Managers == nil && !l.Deleting {
+				if !denied && l.Digest == a.Desired.Digest && l.Application == "shop" && l.Managers == nil && !l.Deleting {
 					t.Fatalf("would %s %s, which is right", a.Verb, a.ID)
 				}
 			}
-			denied := a.ID.Kind == "Secret" && len(w.project.Spec.DeniedKinds) > 0
 			doubly := a.Verb != belay.VerbDelete && w.claimant[a.ID] == "other"
 			if (denied || doubly || unplaced[a.ID]) && a.Blocked == nil {
 				t.Fatalf("%s of %s is not blocked", a.Verb, a.ID)
+			}
+		}
+		for _, o := range w.desired {
+			if o.ID.Kind == "Secret" && len(w.project.Spec.DeniedKinds) > 0 && planned[o.ID] == 0 {
+				t.Fatalf("%s is not allowed, and that is not told", o.ID)
 			}
 		}
 		for i, n := range planned {

@@ -134,7 +134,9 @@ func write(in *Input, d *belay.Object) (a belay.Action, ok bool) {
 		if live.Digest == d.Digest && live.Application == in.Application.Name {
 			v := Compare(d, &live, in.Project.Spec.InteractiveManagers, rules...)
 			if v.OK && !live.Deleting {
-				return a, false
+				// What is there as it should be, and should not be there by now, is told.
+				a.Blocked = denied(in, d)
+				return a, a.Blocked != nil
 			}
 			a.Verb, a.Drift, a.TakeOver = belay.VerbHeal, v.Drift, v.TakeOver
 		} else if live.Managers != nil {
@@ -151,8 +153,8 @@ func write(in *Input, d *belay.Object) (a belay.Action, ok bool) {
 }
 
 func blocked(in *Input, d *belay.Object, a *belay.Action) *belay.Error {
-	if _, err := in.Project.Permit(in.Application, in.Cluster, d.ID, in.Namespaced(*d)); err != nil {
-		return at(err, d)
+	if err := denied(in, d); err != nil {
+		return err
 	}
 	if other, origin, ok := in.Claimant(d.ID); ok && other != in.Application.Name {
 		return at(&belay.Error{Code: belay.CodeInvalid,
@@ -162,6 +164,14 @@ func blocked(in *Input, d *belay.Object, a *belay.Action) *belay.Error {
 	if a.Live != nil && a.Live.Deleting {
 		return at(&belay.Error{Code: belay.CodeTerminating, Message: "is being deleted; it is applied again when it is gone",
 			Hint: "if that does not end, look at its finalizers"}, d)
+	}
+	return nil
+}
+
+// denied is why the project does not allow an object; nil if it does.
+func denied(in *Input, d *belay.Object) *belay.Error {
+	if _, err := in.Project.Permit(in.Application, in.Cluster, d.ID, in.Namespaced(*d)); err != nil {
+		return at(err, d)
 	}
 	return nil
 }

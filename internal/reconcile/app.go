@@ -164,6 +164,9 @@ type desired struct {
 	run      string // what hooks run for, see belay.HookRunOf
 	// also are objects that are claimed beside those, while a hold keeps them.
 	also []declared
+	// def is the definition that it was made of, where that is another than the one in
+	// force; nil for that one. Guarded by Engine.mu.
+	def *belay.Application
 }
 
 // declared is one desired object without its manifest.

@@ -23,23 +23,30 @@ const connectTimeout = 10 * time.Second
 const reload = 5 * time.Second
 
 // loadConfig brings the definitions to the newest commit of the config
-// repository. Whatever cannot be read keeps its last good meaning.
-func (e *Engine) loadConfig(ctx context.Context) {
+// repository. Whatever cannot be read keeps its last good meaning. It says whether
+// what follows the same ref has to go on now.
+func (e *Engine) loadConfig(ctx context.Context) (further bool) {
 	e.loading.Lock() // a poll and a wake-up may come at once
 	defer e.loading.Unlock()
-	rev, srcErr := e.configRevision(ctx)
+	rev, considered, srcErr := e.configRevision(ctx)
 	if rev.Commit == "" {
 		if e.Sources.Looked(e.Repo) {
 			e.setProblem(srcErr)
 		}
-		return
+		return false
 	}
 	e.mu.Lock()
-	prev, loaded := e.catalog, e.config.Commit
+	prev, loaded, before := e.catalog, e.config.Commit, e.considered.Commit
 	e.mu.Unlock()
+	defer func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		further = before != "" && before != e.considered.Commit
+	}()
 	if prev != nil && loaded == rev.Commit && !e.setsMoved(prev) {
 		e.connectClusters(ctx, prev)
 		e.setProblem(srcErr)
+		e.consider(considered)
 		return
 	}
 	k := e.configKey()
@@ -51,6 +58,8 @@ func (e *Engine) loadConfig(ctx context.Context) {
 		if mayPass(err) {
 			e.unloaded++
 			e.queue.addAfter(key{keyConfig, ""}, pauseAfter(err, e.unloaded, reload))
+		} else {
+			e.consider(considered)
 		}
 		return
 	}
@@ -59,18 +68,36 @@ func (e *Engine) loadConfig(ctx context.Context) {
 	e.tellProblems(prev, cat, rev)
 	e.Checkpoint("loaded")
 	if cat.SameAs(prev) {
-		e.carryOn(ctx, cat, rev)
+		e.carryOn(ctx, cat, rev, considered)
 		return
 	}
-	e.adopt(ctx, cat, rev)
+	e.adopt(ctx, cat, rev, considered)
+	return
+}
+
+// consider notes what the definitions in force are for, where that is known.
+func (e *Engine) consider(head belay.Revision) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if head.Commit != "" {
+		e.considered = head
+	}
+}
+
+// force makes definitions those in force. Called with e.mu.
+func (e *Engine) force(cat *catalog.Catalog, rev, considered belay.Revision) {
+	if considered.Commit == "" {
+		considered = rev // as far as can be told
+	}
+	e.catalog, e.config, e.considered = cat, rev, considered
+	e.places.force(rev.Commit)
 }
 
 // carryOn takes in a commit that changed no definition.
-func (e *Engine) carryOn(ctx context.Context, cat *catalog.Catalog, rev belay.Revision) {
+func (e *Engine) carryOn(ctx context.Context, cat *catalog.Catalog, rev, considered belay.Revision) {
 	e.connectClusters(ctx, cat)
 	e.mu.Lock()
-	e.catalog, e.config = cat, rev
-	e.places.force(rev.Commit)
+	e.force(cat, rev, considered)
 	for name, a := range e.apps {
 		if a.dirty {
 			e.wake(name)
@@ -191,20 +218,19 @@ func declaresNothing(cat *catalog.Catalog) bool {
 }
 
 // adopt makes a catalog the one in force and wakes what it changes.
-func (e *Engine) adopt(ctx context.Context, cat *catalog.Catalog, rev belay.Revision) {
+func (e *Engine) adopt(ctx context.Context, cat *catalog.Catalog, rev, considered belay.Revision) {
 	e.setHealthRules(cat)
 	e.connectClusters(ctx, cat)
-	e.enforce(cat, rev)
+	e.enforce(cat, rev, considered)
 	e.findOrphans("")
 	e.wereRead()
 }
 
-func (e *Engine) enforce(cat *catalog.Catalog, rev belay.Revision) {
+func (e *Engine) enforce(cat *catalog.Catalog, rev, considered belay.Revision) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	prev, before := e.catalog, e.config.Commit
-	e.catalog, e.config = cat, rev
-	e.places.force(rev.Commit)
+	e.force(cat, rev, considered)
 	projectsChanged := prev == nil || !reflect.DeepEqual(specs(prev.Projects), specs(cat.Projects))
 	if projectsChanged {
 		e.compileWindows(cat)
@@ -238,6 +264,9 @@ func (e *Engine) enforce(cat *catalog.Catalog, rev belay.Revision) {
 		}
 		if prev != nil && changed && e.definitions != nil {
 			a.define(e.definitions, def.Origin.File)
+		}
+		if changed && a.desired != nil && a.desired.def == nil {
+			a.desired.def = a.def
 		}
 		a.def, a.last, a.lived = &def, &def, true
 		e.places.set(&def)

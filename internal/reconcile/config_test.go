@@ -77,15 +77,15 @@ func TestAnotherURLOfARepositoryWakesItsApplications(t *testing.T) {
 		return &catalog.Catalog{Applications: map[string]belay.Application{"web": def},
 			Repositories: map[string]belay.Repository{"charts": {Name: "charts", Spec: belay.RepositorySpec{URL: url}}}}
 	}
-	e.enforce(at("https://a.example.com/charts"), belay.Revision{Commit: "c1"})
+	e.enforce(at("https://a.example.com/charts"), belay.Revision{Commit: "c1"}, belay.Revision{})
 	e.refs[refKey{url: "https://b.example.com/charts", ref: ""}] = &followed{commit: "b1", index: noIndex{}, apps: map[string]bool{}}
 	target.app.dirty, e.queue = false, newQueue()
-	e.enforce(at("https://b.example.com/charts"), belay.Revision{Commit: "c2"})
+	e.enforce(at("https://b.example.com/charts"), belay.Revision{Commit: "c2"}, belay.Revision{})
 	if !e.queue.queued[key{keyApp, "web"}] {
 		t.Error("nobody renders it from where it is now")
 	}
 	target.app.dirty, e.queue = false, newQueue()
-	e.enforce(at("https://b.example.com/charts"), belay.Revision{Commit: "c3"})
+	e.enforce(at("https://b.example.com/charts"), belay.Revision{Commit: "c3"}, belay.Revision{})
 	if len(e.queue.order) != 0 {
 		t.Errorf("a commit that changed nothing woke %v", e.queue.order)
 	}

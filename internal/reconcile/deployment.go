@@ -338,7 +338,7 @@ func (e *Engine) start(ctx context.Context, t *target, p *belay.Plan, message st
 	e.mu.Unlock()
 	b := e.brings(ctx, t)
 	ev := belay.Event{Type: belay.EventSyncStarted, Time: d.began, Application: a.name, Cluster: t.cluster, Project: t.def.Spec.Project, Repo: t.rev.Repo,
-		Revision: t.rev.Commit, Actor: t.rev.Author, Message: message, Plan: p.Digest,
+		Revision: t.rev.Commit, Change: t.change, Actor: t.rev.Author, Message: message, Plan: p.Digest,
 		Detail: &belay.Detail{Commits: b.commits, MoreCommits: b.more, Previous: b.previous, Sources: e.sourcesOf(t), Objects: slices.Clone(d.objects)}}
 	if len(b.commits) > 0 {
 		ev.Actor = b.commits[0].Author

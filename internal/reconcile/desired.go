@@ -25,6 +25,8 @@ type target struct {
 	ref     refKey
 	rev     belay.Revision
 	desired *desired
+	// change is the commit of the definitions that the pass goes by.
+	change string
 	// at is where every ref stands in this pass, that of the first source included.
 	// A render adds what it finds: reads by ref, the refs that files name, and those
 	// that the project does not allow.
@@ -115,9 +117,9 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 	nd, objects, reads, err := e.render(ctx, t, &facts, false)
 	err = placed(err, t.def)
 	e.Checkpoint("rendered")
-	var good *desired
+	var good *goodState
 	if again := same && mayPass(err); err != nil && d == nil && belay.CodeOf(err) != belay.CodeUnavailable && !again {
-		good, objects = e.lastGood(ctx, t, &facts)
+		good = e.lastGood(ctx, t, &facts)
 	}
 	newest := e.newestCommits(t)
 	e.mu.Lock()
@@ -147,8 +149,12 @@ func (e *Engine) renderDesired(ctx context.Context, t *target) (*desired, error)
 	if err != nil && good == nil {
 		return d, err
 	}
+	madeOf := t.def
 	if good != nil {
-		nd = good
+		nd, objects, madeOf = good.desired, good.objects, good.def
+	}
+	if madeOf != a.def {
+		nd.def = madeOf
 	}
 	nd.spec, nd.also = spec, a.kept
 	var old []declared
@@ -192,26 +198,71 @@ func (e *Engine) renderLater(a *app, err error) {
 // lookedBack is how many commits lastGood tries at most.
 const lookedBack = 20
 
+// goodState is what an application meant at an earlier commit, and the definition that
+// it is made of.
+type goodState struct {
+	desired *desired
+	objects []belay.Object
+	def     *belay.Application
+}
+
 // lastGood is for a process that starts at a commit that does not render: what
 // the application meant at the last one that did, which is what the process
-// before it kept to.
-func (e *Engine) lastGood(ctx context.Context, t *target, facts *belay.ClusterFacts) (*desired, []belay.Object) {
+// before it kept to; nil if there is none.
+func (e *Engine) lastGood(ctx context.Context, t *target, facts *belay.ClusterFacts) *goodState {
 	commits, err := e.Sources.History(ctx, t.ref.url, t.rev.Commit, []string{"."}, lookedBack)
 	if err != nil {
 		e.Logger.Warn("history not read", "repo", t.ref.url, "error", err)
-		return nil, nil
+		return nil
 	}
 	at := *t
 	for _, c := range commits {
 		if c == t.rev.Commit || !e.mayDeploy(ctx, t.ref, c) {
 			continue
 		}
+		if at.def = e.definedBeside(ctx, t, c); at.def == nil {
+			continue
+		}
 		at.rev.Commit, at.at = c, maps.Clone(t.at)
 		if d, objects, _, err := e.render(ctx, &at, facts, false); err == nil {
-			return d, objects
+			return &goodState{d, objects, at.def}
 		}
 	}
-	return nil, nil
+	return nil
+}
+
+// definedBeside is the definition that goes with the files of an earlier commit: what
+// one commit says in both belongs together. It is nil where that commit defines no such
+// application, or one for another cluster or of another source. The project is
+// the one of today, as its limits are.
+func (e *Engine) definedBeside(ctx context.Context, t *target, commit string) *belay.Application {
+	if !e.isConfig(t.ref.plain()) || e.sameFile(ctx, commit, t.rev.Commit, t.def.Origin.File) {
+		return t.def
+	}
+	was, err := e.definedAt(ctx, commit, t.def.Name)
+	if err != nil {
+		return nil
+	}
+	was.Spec.Project = t.def.Spec.Project
+	if was.Spec.Destination.Cluster != t.cluster || refsOf(was, e.catalogInForce())[0] != t.ref {
+		return nil
+	}
+	return was
+}
+
+// sameFile says whether a file of the definitions is the same at two commits.
+func (e *Engine) sameFile(ctx context.Context, one, other, file string) bool {
+	var sums [2]string
+	for i, c := range []string{one, other} {
+		files, err := e.Sources.Open(ctx, e.Repo, c)
+		if err != nil {
+			return false
+		}
+		if sums[i], err = files.Digest(belay.ReadFile, file); err != nil {
+			return false
+		}
+	}
+	return sums[0] == sums[1]
 }
 
 // render makes the desired state anew.
@@ -254,6 +305,14 @@ func (e *Engine) objects(ctx context.Context, t *target, full bool) ([]belay.Obj
 	}
 	facts := t.conn.Facts()
 	at := *t
+	e.mu.Lock()
+	if made := t.desired.def; made != nil {
+		at.def, at.ref = made, refsOf(made, e.catalog)[0]
+	}
+	e.mu.Unlock()
+	if rev, ok := t.desired.at[at.ref]; ok {
+		at.rev = rev
+	}
 	at.rev.Commit, at.at = t.desired.rendered, maps.Clone(t.desired.at)
 	d, objs, _, err := e.render(ctx, &at, &facts, full)
 	if err != nil {

@@ -99,17 +99,20 @@ type Engine struct {
 	// definitions is what the config repository brought last; it belongs to loading.
 	definitions *batch
 
-	mu       sync.Mutex
-	catalog  *catalog.Catalog
-	config   belay.Revision // the commit the catalog was loaded from
-	apps     map[string]*app
-	clusters map[string]*cluster
-	refs     map[refKey]*followed
-	claims   map[string]*claims // by cluster
-	released map[string]bool    // applications that left Git and whose objects are to stay
-	recalled map[string]bool    // applications that were looked for in the history of sets
-	problem  *belay.Error       // why the definitions cannot be loaded
-	windows  map[string]windows // by project
+	mu      sync.Mutex
+	catalog *catalog.Catalog
+	config  belay.Revision // the commit the catalog was loaded from
+	// considered is the commit that config is for: itself, unless what is newer cannot
+	// be read or may not be deployed. What follows the same ref goes no further.
+	considered belay.Revision
+	apps       map[string]*app
+	clusters   map[string]*cluster
+	refs       map[refKey]*followed
+	claims     map[string]*claims // by cluster
+	released   map[string]bool    // applications that left Git and whose objects are to stay
+	recalled   map[string]bool    // applications that were looked for in the history of sets
+	problem    *belay.Error       // why the definitions cannot be loaded
+	windows    map[string]windows // by project
 	// dependents are the applications that depend on one; waiting those that wait
 	// for a dependency; ready the expressions of dependencies, by source.
 	dependents map[string][]string
@@ -244,7 +247,9 @@ func (e *Engine) one(ctx context.Context, k key) {
 	}()
 	switch k.kind {
 	case keyConfig:
-		e.loadConfig(ctx)
+		if e.loadConfig(ctx) {
+			e.SourceChanged(e.Repo)
+		}
 	case keySource:
 		e.sourceMoved(ctx, k.name)
 	case keyApp:

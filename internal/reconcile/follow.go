@@ -121,7 +121,7 @@ func (e *Engine) leave(a *app, k refKey) {
 func (e *Engine) newest(ctx context.Context, t *target) (missing string, err error) {
 	t.rev, err = e.revision(ctx, t.ref)
 	if err != nil && belay.CodeOf(err) == belay.CodeDenied {
-		if rev, _ := e.Sources.Revision(t.ref.url, t.ref.ref); rev.Commit != t.rev.Commit { // its error is shown elsewhere
+		if rev, _ := e.head(t.ref); rev.Commit != t.rev.Commit { // its error is shown elsewhere
 			t.denied = rev.Commit
 		}
 	}

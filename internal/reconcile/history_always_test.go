@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/belaydev/belay"
@@ -26,6 +27,9 @@ func (h *history) judged(at standing, app string, act *belay.Action) {
 			verb = act.Verb
 		}
 		h.t.Errorf("%s: %s of %s in %s: %s", time.Since(bubbleStart), verb, at.Name, at.cluster, what)
+	}
+	if act != nil && strings.Contains(string(act.Desired.Raw), "mixed") {
+		fault("it is of two commits: " + string(act.Desired.Raw))
 	}
 	hold, recent := h.holdOf(app)
 	here := every(ds, func(d *declaration) bool { return d.cluster == at.cluster })

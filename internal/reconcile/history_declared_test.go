@@ -21,6 +21,7 @@ type declaration struct {
 	keeps     bool // what Git lets go stays
 	limited   bool // no more than a third may go at once
 	confirm   string
+	edition   int // changed in the definition and in the anchor by the same commit
 }
 
 // snapshot is what Git declares from a time on.
@@ -74,6 +75,9 @@ func (d *declaration) definition(name string) string {
 		for _, on := range d.depends {
 			more += "  - {name: " + on + "}\n"
 		}
+	}
+	if d.edition > 0 {
+		more += fmt.Sprintf("  variables: {values: {edition: \"%d\"}}\n", d.edition)
 	}
 	if d.suspended {
 		more += "  suspend: {reason: a test}\n"
@@ -150,7 +154,7 @@ func (h *history) change(name string, w *declaration) {
 
 // redefine changes how an application is delivered.
 func (h *history) redefine(name string, w *declaration) {
-	switch h.r.IntN(6) {
+	switch h.r.IntN(7) {
 	case 0:
 		w.manual = !w.manual
 		h.note("%s manual: %v", name, w.manual)
@@ -164,6 +168,10 @@ func (h *history) redefine(name string, w *declaration) {
 	case 3:
 		w.limited = !w.limited
 		h.note("%s with a limit: %v", name, w.limited)
+	case 4:
+		w.edition++
+		w.objects[name+"-anchor"] = fmt.Sprint(w.edition)
+		h.note("%s in edition %d", name, w.edition)
 	default:
 		if on := h.name(); on == name || slices.Contains(w.depends, on) {
 			w.depends = nil

@@ -123,8 +123,8 @@ func (e *Engine) lastMeaning(ctx context.Context, t *target, l *left) ([]belay.O
 	}
 	d, objects, _, err := e.render(ctx, &at, &facts, true)
 	if err != nil && belay.CodeOf(err) != belay.CodeUnavailable {
-		if good, older := e.lastGood(ctx, &at, &facts); good != nil {
-			return older, good, nil
+		if good := e.lastGood(ctx, &at, &facts); good != nil {
+			return good.objects, good.desired, nil
 		}
 	}
 	return objects, d, err

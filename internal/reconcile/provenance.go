@@ -95,7 +95,29 @@ func (v *verdicts) forget(followed func(refKey) bool) {
 // revision is the newest revision of a ref that may be deployed. As with Sources,
 // an error may come with it: then a newer one was refused, or may exist.
 func (e *Engine) revision(ctx context.Context, k refKey) (belay.Revision, error) {
+	rev, err := e.head(k)
+	return e.admit(ctx, k, rev, err)
+}
+
+// head is where a ref stands. That of the definitions stands where they were looked
+// at last: what one commit says in them and in the files beside them holds together,
+// and no manifest of it is applied under the limits of the commit before.
+func (e *Engine) head(k refKey) (belay.Revision, error) {
 	rev, err := e.Sources.Revision(k.url, k.ref)
+	if k.ref != e.Ref || rev.Commit == "" {
+		return rev, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if at := e.considered; at.Commit != "" && (k.url == e.Repo || at.Repo == rev.Repo) {
+		return at, err
+	}
+	return rev, err
+}
+
+// admit is a revision of a ref if it may be deployed, or the one that may be instead;
+// err is what the sources say of it.
+func (e *Engine) admit(ctx context.Context, k refKey, rev belay.Revision, err error) (belay.Revision, error) {
 	if k.project == "" || rev.Commit == "" || e.DryRun { // a plan shows what is to be signed, too
 		return rev, err
 	}
@@ -106,16 +128,22 @@ func (e *Engine) revision(ctx context.Context, k refKey) (belay.Revision, error)
 	return accepted, err
 }
 
-// known is what revision says, as far as that is known without asking anybody.
-func (e *Engine) known(k refKey) belay.Revision { return e.judgedSoFar(k, false) }
-
-// taken is known, but for a revision of which it cannot be told whether it may be
-// deployed: meanwhile a pass takes the one that was accepted, and must not take that
-// for outdated.
-func (e *Engine) taken(k refKey) belay.Revision { return e.judgedSoFar(k, true) }
-
-func (e *Engine) judgedSoFar(k refKey, undecided bool) belay.Revision {
+// known is the newest revision of a ref that may be deployed, as far as that is known
+// without asking anybody. That of the definitions may not have been looked at yet.
+func (e *Engine) known(k refKey) belay.Revision {
 	rev, _ := e.Sources.Revision(k.url, k.ref) // its error is shown elsewhere
+	return e.judgedSoFar(k, rev, false)
+}
+
+// taken is the revision that a pass takes. Where it cannot be told whether a newer one
+// may be deployed that is the one that was accepted, which must not be taken for
+// outdated meanwhile. Called without e.mu.
+func (e *Engine) taken(k refKey) belay.Revision {
+	rev, _ := e.head(k) // its error is shown elsewhere
+	return e.judgedSoFar(k, rev, true)
+}
+
+func (e *Engine) judgedSoFar(k refKey, rev belay.Revision, undecided bool) belay.Revision {
 	if k.project == "" || rev.Commit == "" || e.DryRun {
 		return rev
 	}
@@ -125,9 +153,16 @@ func (e *Engine) judgedSoFar(k refKey, undecided bool) belay.Revision {
 	return rev
 }
 
-// configRevision is the newest commit of the definitions that may be loaded.
-func (e *Engine) configRevision(ctx context.Context) (belay.Revision, error) {
-	return e.revision(ctx, e.configKey())
+// configRevision is the newest commit of the definitions that may be loaded, and the
+// newest there is where it is known that this is the one to load in its place; "" where
+// that cannot be told now.
+func (e *Engine) configRevision(ctx context.Context) (rev, considered belay.Revision, err error) {
+	head, err := e.Sources.Revision(e.Repo, e.Ref)
+	rev, err = e.admit(ctx, e.configKey(), head, err)
+	if rev.Commit != head.Commit && belay.CodeOf(err) != belay.CodeDenied {
+		return rev, belay.Revision{}, err
+	}
+	return rev, head, err
 }
 
 func (e *Engine) configKey() refKey {

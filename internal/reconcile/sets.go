@@ -186,7 +186,7 @@ func (e *Engine) recallSets(ctx context.Context, a *app) error {
 // catalog as it would be had this process been there. Called with e.loading.
 func (e *Engine) recallOrphans(ctx context.Context) (lived *catalog.Catalog, err error) {
 	e.mu.Lock()
-	cat, rev := e.catalog, e.config
+	cat, rev, considered := e.catalog, e.config, e.considered
 	e.mu.Unlock()
 	had, err := e.hadSets(ctx, cat, rev)
 	if err != nil {
@@ -203,7 +203,7 @@ func (e *Engine) recallOrphans(ctx context.Context) (lived *catalog.Catalog, err
 	}
 	if knowsMore(lived, cat) {
 		e.tellProblems(cat, lived, rev)
-		e.adopt(ctx, lived, rev)
+		e.adopt(ctx, lived, rev, considered)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()

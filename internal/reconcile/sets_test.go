@@ -32,7 +32,7 @@ spec:
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.catalog, e.config, e.runCtx = cat, rev, ctx
+	e.catalog, e.config, e.considered, e.runCtx = cat, rev, rev, ctx
 	for _, name := range []string{"area-a", "area-b", "area-c", "web"} {
 		e.apps[name] = newApp(name)
 	}

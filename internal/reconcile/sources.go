@@ -10,8 +10,8 @@ import (
 // sourceMoved finds what the new commits of a repository touch.
 func (e *Engine) sourceMoved(ctx context.Context, url string) {
 	e.tellSources()
-	if cfg, err := e.configRevision(ctx); cfg.Commit != e.configCommit() || err != nil || e.hasProblem() || e.setsMoved(e.catalogInForce()) {
-		e.loadConfig(ctx)
+	if e.definitionsMoved(ctx) && e.loadConfig(ctx) && url != e.Repo {
+		e.SourceChanged(e.Repo)
 	}
 	e.mu.Lock()
 	var keys []refKey
@@ -69,10 +69,15 @@ func (e *Engine) configCommit() string {
 	return e.config.Commit
 }
 
-func (e *Engine) hasProblem() bool {
+// definitionsMoved says whether the definitions have to be looked at again.
+func (e *Engine) definitionsMoved(ctx context.Context) bool {
+	rev, considered, err := e.configRevision(ctx)
+	if err != nil || e.setsMoved(e.catalogInForce()) {
+		return true
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.problem != nil
+	return e.problem != nil || rev.Commit != e.config.Commit || considered.Commit != e.considered.Commit
 }
 
 // refMoved compares the commit that was known with the one that is now, and

@@ -92,6 +92,7 @@ func movedEngine(t *testing.T, old, now *shelf) (*Engine, *target) {
 	e := New(Options{Sources: still{}, Logger: slog.New(slog.DiscardHandler)})
 	e.runCtx = t.Context()
 	e.config = belay.Revision{Commit: "c1"}
+	e.considered = e.config
 	e.catalog = &catalog.Catalog{Applications: map[string]belay.Application{"web": def}}
 	a := newApp("web")
 	a.def, a.last, a.lived, a.read, a.dirty = &def, &def, true, true, false

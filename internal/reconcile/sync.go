@@ -24,7 +24,7 @@ func (e *Engine) reconcile(ctx context.Context, name string) {
 		e.mu.Unlock()
 		return
 	}
-	def, ref, cat, retry, afresh, over, who := a.def, a.ref, e.catalog, a.retry, a.afresh, a.override, a.asked
+	def, ref, cat, change, retry, afresh, over, who := a.def, a.ref, e.catalog, e.config.Commit, a.retry, a.afresh, a.override, a.asked
 	a.retry, a.afresh = false, false
 	e.mu.Unlock()
 	if retry {
@@ -40,7 +40,7 @@ func (e *Engine) reconcile(ctx context.Context, name string) {
 		}
 		return
 	}
-	t := &target{app: a, def: def, ref: ref, cluster: def.Spec.Destination.Cluster, override: over, asked: who}
+	t := &target{app: a, def: def, ref: ref, cluster: def.Spec.Destination.Cluster, change: change, override: over, asked: who}
 	e.mu.Lock()
 	a.deliverTo(t.cluster)
 	e.mu.Unlock()
@@ -60,6 +60,10 @@ func (e *Engine) reconcile(ctx context.Context, name string) {
 	a.standsIn(id)
 	e.mu.Unlock()
 	missing, srcErr := e.newest(ctx, t)
+	if e.catalogInForce() != cat {
+		e.wake(name) // of what commit the definitions are is as good as that of the files
+		return
+	}
 	if t.rev.Commit == "" {
 		if e.Sources.Looked(missing) {
 			e.unreadable(a)
@@ -188,6 +192,9 @@ func (e *Engine) inSync(t *target) bool {
 		o := &t.desired.objects[i]
 		l, ok := t.conn.Lookup(o.id)
 		if !ok || l.Digest != o.digest || l.Application != t.def.Name || l.Managers != nil || l.Deleting {
+			return false
+		}
+		if _, err := t.project.Permit(t.def, t.cluster, o.id, o.id.Namespace != ""); err != nil {
 			return false
 		}
 	}

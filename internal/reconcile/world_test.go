@@ -378,6 +378,9 @@ func (fakeRenderer) Render(_ context.Context, f Files, req RenderRequest) (Rende
 			kind, field = "Secret", "stringData"
 		}
 		manifest := fmt.Appendf(nil, `{"apiVersion":"v1","kind":%q,"metadata":{"name":%q},%q:{"value":%q}}`, kind, en.Name(), field, content)
+		if v := req.Variables; strings.HasSuffix(en.Name(), "-anchor") && v != nil && v.Values["edition"] != string(content) {
+			manifest = fmt.Appendf(nil, `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":%q},"data":{"value":%q,"mixed":"with definition %s"}}`, en.Name(), content, v.Values["edition"])
+		}
 		if phase := hookIn(en.Name()); phase != "" {
 			manifest = fmt.Appendf(nil, `{"apiVersion":"batch/v1","kind":"Job","metadata":{"name":%q,"annotations":{%q:%q}},"data":{"value":%q}}`,
 				en.Name(), belay.AnnotationHook, phase, content)
