@@ -8,16 +8,11 @@ import (
 	"maps"
 	"reflect"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/belaydev/belay"
 	"github.com/belaydev/belay/internal/catalog"
 )
-
-// connectTimeout bounds the making of a connection, and is the time until a
-// failed one is tried again.
-const connectTimeout = 10 * time.Second
 
 // reload is the time until definitions are read again that could not be the first time.
 const reload = 5 * time.Second
@@ -91,6 +86,7 @@ func (e *Engine) force(cat *catalog.Catalog, rev, considered belay.Revision) {
 	}
 	e.catalog, e.config, e.considered = cat, rev, considered
 	e.places.force(rev.Commit)
+	e.bind(cat)
 }
 
 // carryOn takes in a commit that changed no definition.
@@ -353,162 +349,4 @@ func (e *Engine) wanted(cat *catalog.Catalog) ([]belay.Repository, map[string][]
 		}
 	}
 	return slices.Collect(maps.Values(cat.Repositories)), refs
-}
-
-// connectClusters makes the connections match the declared clusters. One that
-// cannot be made is an error of its applications alone, and tried again.
-func (e *Engine) connectClusters(ctx context.Context, cat *catalog.Catalog) {
-	defs := maps.Clone(cat.Clusters)
-	if len(defs) == 0 {
-		defs = map[string]belay.Cluster{belay.LocalCluster: {Name: belay.LocalCluster}}
-	}
-	interactive := interactiveManagers(cat)
-	missing := map[string]belay.Cluster{}
-	e.mu.Lock()
-	for name, def := range defs {
-		c := e.clusters[name]
-		if c != nil && c.err == nil && reflect.DeepEqual(def.Spec, c.def.Spec) && slices.Equal(interactive, c.interactive) {
-			continue
-		}
-		if e.OnlyCluster == "" || e.OnlyCluster == name {
-			missing[name] = def
-		}
-	}
-	for name, c := range e.clusters {
-		if _, declared := defs[name]; !declared {
-			c.end()
-			delete(e.clusters, name)
-		}
-	}
-	e.mu.Unlock()
-	if _, declared := defs[e.OnlyCluster]; !declared && e.OnlyCluster != "" {
-		e.Logger.Warn("the only cluster to deliver to is not declared", "cluster", e.OnlyCluster)
-	}
-	var connecting sync.WaitGroup
-	for name, def := range missing { // at once: one that does not answer holds up no other
-		connecting.Go(func() { e.takeIn(name, e.connect(ctx, def, interactive)) })
-	}
-	connecting.Wait()
-}
-
-// takeIn makes a connection the one of its cluster and starts it.
-func (e *Engine) takeIn(name string, c *cluster) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	old := e.clusters[name]
-	if old != nil {
-		old.end()
-	}
-	e.clusters[name] = c
-	if e.claims[name] == nil {
-		e.claims[name] = newClaims()
-	}
-	if c.err != nil {
-		if old == nil || old.err == nil || old.err.Error() != c.err.Error() {
-			e.Logger.Warn("cluster not connected", "cluster", name, "error", c.err)
-			e.wakeCluster(name) // to show why
-		}
-		return
-	}
-	runCtx, cancel := context.WithCancel(e.runCtx)
-	c.cancel = cancel
-	e.running.Go(func() {
-		if err := c.conn.Run(runCtx); err != nil && runCtx.Err() == nil {
-			e.reconnect(name, c, err)
-		}
-	})
-}
-
-// connect makes the connection of one cluster, which may ask another cluster for
-// a Secret.
-func (e *Engine) connect(ctx context.Context, def belay.Cluster, interactive []string) *cluster {
-	c := &cluster{def: def, interactive: interactive}
-	bounded, done := context.WithTimeout(ctx, connectTimeout)
-	defer done()
-	c.conn, c.err = e.Connector.Connect(bounded, def, interactive, func(apps []string, all bool) { e.clusterChanged(def.Name, apps, all) })
-	if c.err != nil {
-		e.queue.addAfter(key{keyConfig, ""}, connectTimeout)
-	} else {
-		c.conn.SetHealthRules(e.checks)
-	}
-	return c
-}
-
-func (c *cluster) end() {
-	if c.cancel != nil {
-		c.cancel()
-	}
-}
-
-// interactiveManagers are those of all projects: what a cluster reports is
-// judged by the project of each application later.
-func interactiveManagers(cat *catalog.Catalog) []string {
-	all := belay.DefaultInteractiveManagers()
-	for _, p := range cat.Projects {
-		all = append(all, p.Spec.InteractiveManagers...)
-	}
-	slices.Sort(all)
-	return slices.Compact(all)
-}
-
-// clusterChanged is called by a cluster's observation.
-func (e *Engine) clusterChanged(name string, apps []string, all bool) {
-	if !all {
-		e.mu.Lock()
-		unknown := false
-		for _, n := range apps {
-			if e.apps[n] != nil {
-				e.wake(n)
-			} else {
-				unknown = true
-			}
-		}
-		e.mu.Unlock()
-		if unknown {
-			e.findOrphans(name)
-		}
-		return
-	}
-	e.tellCluster(name)
-	e.mu.Lock()
-	e.wakeCluster(name)
-	e.mu.Unlock()
-	e.findOrphans(name)
-}
-
-// wakeCluster wakes the applications of a cluster, and those that left Git, which
-// may have objects in any. Called with e.mu.
-func (e *Engine) wakeCluster(name string) {
-	for n, a := range e.apps {
-		if a.def == nil || a.def.Spec.Destination.Cluster == name {
-			e.wake(n)
-		}
-	}
-}
-
-// tellCluster says when a cluster cannot be reached any more, and when it can again.
-func (e *Engine) tellCluster(name string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	c := e.clusters[name]
-	if c == nil || c.conn == nil {
-		return
-	}
-	msg := ""
-	if c.conn.Ready() != nil {
-		msg = c.conn.Status().Message
-	} else {
-		c.known = true
-	}
-	if !c.known {
-		return // it is being looked at for the first time
-	}
-	if msg == c.trouble {
-		return
-	}
-	c.trouble = msg
-	if msg == "" {
-		msg = "answers again"
-	}
-	e.publish(belay.Event{Type: belay.EventCluster, Cluster: name, Message: msg})
 }

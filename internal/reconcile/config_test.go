@@ -39,6 +39,7 @@ func TestClustersAreConnectedAtOnce(t *testing.T) {
 	}
 	e.Connector = connectors{"a": meet, "b": meet, "new": func(context.Context) (Cluster, error) { return nil, errors.New("no kubeconfig") }}
 	cat := &catalog.Catalog{Clusters: map[string]belay.Cluster{"a": {Name: "a"}, "b": {Name: "b"}, "new": {Name: "new"}}}
+	e.catalog = cat
 	began := time.Now()
 	e.connectClusters(t.Context(), cat)
 	if e.clusters["a"].err != nil || e.clusters["b"].err != nil {
@@ -52,7 +53,14 @@ func TestClustersAreConnectedAtOnce(t *testing.T) {
 	}
 	// Trying again in vain is no news.
 	e.queue = newQueue()
+	e.clusters["new"].again = time.Now()
 	e.connectClusters(t.Context(), cat)
+	e.mu.Lock()
+	again := e.connecting["new"]
+	e.mu.Unlock()
+	if again != nil {
+		<-again.done
+	}
 	if len(e.queue.order) != 0 {
 		t.Errorf("the same failure woke %v", e.queue.order)
 	}

@@ -268,7 +268,7 @@ func (e *Engine) inTheWay(ctx context.Context, a *app) error {
 	}
 	if !a.lived { // after a restart: a cluster that was not seen yet may hold one of them
 		for _, name := range slices.Sorted(maps.Keys(e.clusters)) {
-			if c := e.clusters[name]; c.conn != nil && !c.conn.Tried() {
+			if c := e.clusters[name]; c.pending || c.conn != nil && !c.conn.Tried() {
 				return &belay.Error{Code: belay.CodeUnavailable, Application: a.name,
 					Message: fmt.Sprintf("removed from Git; waits for a look at cluster %q: what depends on it is deleted first", name)}
 			}

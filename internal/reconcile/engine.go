@@ -77,10 +77,11 @@ type Engine struct {
 	rolling sync.Mutex // held while a rollback is worked out and pushed
 
 	loading sync.Mutex // held while definitions are loaded
-	// checks are how clusters tell health; they belong to loading.
-	checks belay.HealthChecks
 	// unloaded is how often in a row they could not be read; it belongs to loading.
 	unloaded int
+
+	checking sync.Mutex // held while clusters are told how to tell health; guards checks
+	checks   belay.HealthChecks
 
 	// before is the commit of the definitions that the record had when this process
 	// began; "" if it knew of none.
@@ -107,6 +108,8 @@ type Engine struct {
 	considered belay.Revision
 	apps       map[string]*app
 	clusters   map[string]*cluster
+	// connecting are the newest connections that are no cluster's yet.
+	connecting map[string]*dial
 	refs       map[refKey]*followed
 	claims     map[string]*claims // by cluster
 	released   map[string]bool    // applications that left Git and whose objects are to stay
@@ -157,6 +160,10 @@ type cluster struct {
 	cancel context.CancelFunc
 	// interactive are the managers it was connected with.
 	interactive []string
+	// pending is true while it is connected for the first time, or where it is now; again
+	// is when a connection that could not be made is tried again.
+	pending bool
+	again   time.Time
 	// known is true from the first time it could be observed; trouble is why it
 	// cannot be now, as it was told.
 	known   bool
@@ -179,7 +186,7 @@ func New(o Options) *Engine {
 	}
 	return &Engine{
 		Options: o, queue: newQueue(), hot: newHot(o.HotBytes),
-		apps: map[string]*app{}, clusters: map[string]*cluster{}, refs: map[refKey]*followed{}, claims: map[string]*claims{},
+		apps: map[string]*app{}, clusters: map[string]*cluster{}, connecting: map[string]*dial{}, refs: map[refKey]*followed{}, claims: map[string]*claims{},
 		released: map[string]bool{}, waiting: map[string]bool{},
 		recalled:    map[string]bool{},
 		told:        map[refKey]*batch{},

@@ -9,9 +9,9 @@ import (
 // that is new; those to come are told when they are connected. An application
 // hears of it when the health of one of its objects is another.
 func (e *Engine) setHealthRules(cat *catalog.Catalog) {
-	e.mu.Lock()
-	prev := e.catalog
-	e.mu.Unlock()
+	prev := e.catalogInForce()
+	e.checking.Lock()
+	defer e.checking.Unlock()
 	if e.checks != nil && !cat.HealthRulesDiffer(prev) {
 		return
 	}
@@ -26,6 +26,7 @@ func (e *Engine) setHealthRules(cat *catalog.Catalog) {
 	}
 }
 
+// connections are all there are, those included that no cluster has yet.
 func (e *Engine) connections() []Cluster {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -33,6 +34,11 @@ func (e *Engine) connections() []Cluster {
 	for _, c := range e.clusters {
 		if c.conn != nil {
 			out = append(out, c.conn)
+		}
+	}
+	for _, at := range e.connecting {
+		if at.made != nil && at.made.conn != nil {
+			out = append(out, at.made.conn)
 		}
 	}
 	return out

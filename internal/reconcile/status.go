@@ -503,6 +503,7 @@ func (e *Engine) Ready() error {
 	tried := true
 	for _, name := range slices.Sorted(maps.Keys(e.clusters)) {
 		err := e.clusters[name].err
+		tried = tried && !e.clusters[name].pending
 		if conn := e.clusters[name].conn; conn != nil {
 			err = conn.Ready()
 			tried = tried && conn.Tried()

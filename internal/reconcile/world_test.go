@@ -36,9 +36,10 @@ type fakeWorld struct {
 	last    atomic.Pointer[func(string)] // checkpoint
 	slow    *slowness                    // how long clusters take to show things; nil for no time
 	// judge is asked of each write before it is done, with mu; no action is a deletion.
-	judge func(at standing, application string, act *belay.Action)
-	runs  *fakeRuns                       // outlive a life of the engine; nil for none
-	ended func(at standing, l belay.Live) // is told of each object that came to be well or not, with mu
+	judge     func(at standing, application string, act *belay.Action)
+	connector Connector                       // nil for clusters that are there at once
+	runs      *fakeRuns                       // outlive a life of the engine; nil for none
+	ended     func(at standing, l belay.Live) // is told of each object that came to be well or not, with mu
 }
 
 // standing is an object in a cluster.
@@ -102,7 +103,11 @@ func (w *fakeWorld) make() {
 	if w.runs != nil {
 		runs = livingRuns{w.runs, w.l}
 	}
-	w.e = New(Options{Repo: fakeRepo, Ref: "main", Path: "belay", Sources: fakeSources{w: w}, Renderer: fakeRenderer{}, Connector: fakeConnector{w},
+	connector := w.connector
+	if connector == nil {
+		connector = fakeConnector{w}
+	}
+	w.e = New(Options{Repo: fakeRepo, Ref: "main", Path: "belay", Sources: fakeSources{w: w}, Renderer: fakeRenderer{}, Connector: connector,
 		NewIndex: func() Index { return &fakeIndex{reads: map[string][]belay.Read{}} }, Recorder: w.l, Logger: slog.New(slog.DiscardHandler),
 		SecretKey: []byte("key"), Committer: fakeCommitter{w: w}, Runs: runs, ManifestFile: func(raw json.RawMessage) ([]byte, string, error) { return raw, belay.Digest(raw), nil },
 		Checkpoint: func(name string) {
