@@ -67,13 +67,16 @@ func (p *Printer) heading(b *strings.Builder, pv *belay.Preview) {
 
 func counts(pv *belay.Preview) string {
 	n := map[belay.Verb]int{}
-	hooks := 0
-	for _, c := range pv.Changes {
-		if c.Hook != "" {
+	hooks, refused := 0, 0
+	for i := range pv.Changes {
+		switch c := &pv.Changes[i]; {
+		case c.Hook != "":
 			hooks++
-			continue
+		case c.Error != "":
+			refused++
+		default:
+			n[c.Verb]++
 		}
-		n[c.Verb]++
 	}
 	var parts []string
 	for _, v := range []belay.Verb{belay.VerbCreate, belay.VerbAdopt, belay.VerbUpdate, belay.VerbHeal, belay.VerbRecreate, belay.VerbDelete} {
@@ -83,6 +86,9 @@ func counts(pv *belay.Preview) string {
 	}
 	if hooks > 0 {
 		parts = append(parts, Count(hooks, "hook")+" to run")
+	}
+	if refused > 0 {
+		parts = append(parts, fmt.Sprintf("%d refused", refused))
 	}
 	if pv.Held != nil {
 		parts = append(parts, "some held")

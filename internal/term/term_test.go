@@ -138,7 +138,7 @@ func TestPreviews(t *testing.T) {
 			Errors: []belay.Error{{Origin: belay.Origin{File: "x.yaml", Line: 4}, Message: "kind is missing"}}},
 	}
 	got := render(t, false, 0, func(p *Printer) error { return p.Previews(previews) })
-	want := `guestbook on local at 0123456789: 1 to create, 1 to heal, 1 to delete, 1 hook to run, some held, 1 error, 1 unchanged
+	want := `guestbook on local at 0123456789: 1 to create, 1 to heal, 1 hook to run, 1 refused, some held, 1 error, 1 unchanged
 > run PreSync hook Job.batch g/migrate  m.yaml:2
 + create Secret g/s  s.yaml:1
     --- live
