@@ -159,6 +159,9 @@ func (e *Engine) bind(cat *catalog.Catalog) {
 func (e *Engine) takeIn(c *cluster) {
 	name := c.def.Name
 	old := e.clusters[name]
+	if old != nil && old.err == nil && c.err != nil && reflect.DeepEqual(old.def.Spec, c.def.Spec) {
+		return // what is there works; only the managers of people are others by now
+	}
 	if old != nil {
 		old.end()
 	}

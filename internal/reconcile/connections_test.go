@@ -111,3 +111,32 @@ func TestAClusterThatMovesGetsNothingOfTheCommitBefore(t *testing.T) {
 		w.reach("rest", w.e.Settled)
 	})
 }
+
+// A Project that names another tool of people asks for new connections. Where one
+// cannot be made now, the one that is there does until it can.
+func TestAConnectionThatWorksIsKeptUntilThereIsAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newFakeWorld(t)
+		w.commit(ada, "Declare", map[string]string{"belay/a.yaml": fakeClusterIn("near", "near"), "belay/web.yaml": onCluster("web", "near"), "apps/web/a": "1"})
+		after := map[string]time.Duration{}
+		w.connector = slowConnector{w, after}
+		w.start()
+		defer w.end()
+		w.reach("the first sync", func() bool { return w.valueIn("near", "a") == "1" })
+		after["near"] = time.Hour
+		w.commit(ada, "Name a tool", map[string]string{"belay/team.yaml": limits("x") + "  interactiveManagers: [k9s-fork]\n", "apps/web/a": "2"})
+		w.reach("the sync over the old connection", func() bool { return w.valueIn("near", "a") == "2" })
+		time.Sleep(time.Minute)
+		w.commit(ada, "Change", map[string]string{"apps/web/a": "3"})
+		w.reach("the sync after failures", func() bool { return w.valueIn("near", "a") == "3" })
+		w.e.mu.Lock()
+		old := w.e.clusters["near"]
+		w.e.mu.Unlock()
+		after["near"] = 0
+		w.reach("the new connection", func() bool {
+			w.e.mu.Lock()
+			defer w.e.mu.Unlock()
+			return w.e.clusters["near"] != old && w.e.clusters["near"].err == nil
+		})
+	})
+}
