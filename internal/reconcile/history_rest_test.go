@@ -31,7 +31,7 @@ func (h *history) differences() []string {
 	defer h.mu.Unlock()
 	for at, l := range h.objects {
 		if at.Kind == "Job" {
-			if w := h.want[l.Application]; !h.untidy[l.Application] && (w == nil || w.hooks[at.Name] == "") {
+			if w := h.want[l.Application]; (w == nil || w.hooks[at.Name] == "") && !h.mayBeLeft(at) {
 				out = append(out, fmt.Sprintf("left over in %s: %s", at.cluster, at.Name))
 			}
 			continue
