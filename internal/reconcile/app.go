@@ -25,14 +25,17 @@ type app struct {
 	read           bool // desired state was worked out, or failed to be, since start
 	// rendering is true while that is under way, cannot while it cannot even begin.
 	rendering, cannot bool
-	manual            bool      // somebody asked for a sync; ends when it is Synced
-	retry             bool      // backoffs end with the next pass
-	afresh            bool      // its definition changed: what failed is tried anew
-	asked             *asked    // who, as long as manual is true
-	override          *override // of windows, for one sync
-	status            belay.ApplicationStatus
-	health            belay.Health              // the last that could be seen
-	pending           map[belay.ObjectID]string // objects that are not right, and why
+	manual            bool   // somebody asked for a sync; ends when it is Synced
+	retry             bool   // backoffs end with the next pass
+	afresh            bool   // its definition changed: what failed is tried anew
+	asked             *asked // who, as long as manual is true
+	// granted is the digest of the desired state that was reached because somebody asked,
+	// as long as objects of hooks that are to go with it are left.
+	granted  string
+	override *override // of windows, for one sync
+	status   belay.ApplicationStatus
+	health   belay.Health              // the last that could be seen
+	pending  map[belay.ObjectID]string // objects that are not right, and why
 	// hookStates is how far the hooks are, as far as the run at hand needs them.
 	hookStates map[belay.ObjectID]belay.HookState
 	left       *left // what it was when it left Git
@@ -119,7 +122,7 @@ func (a *app) deliverTo(cluster string) {
 
 // forgetDone forgets what was done in the cluster. Called with Engine.mu.
 func (a *app) forgetDone() {
-	a.synced, a.syncedIDs, a.recorded, a.deployed = "", nil, nil, ""
+	a.synced, a.syncedIDs, a.recorded, a.deployed, a.granted = "", nil, nil, "", ""
 	clear(a.fails)
 	clear(a.heals)
 	clear(a.drifted)

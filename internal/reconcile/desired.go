@@ -55,6 +55,9 @@ type target struct {
 	// foreseen is who declares what in the state that is previewed; nil for a sync.
 	foreseen *foreseen
 
+	// uncleared is true where objects of hooks are to go and are still there.
+	uncleared bool
+
 	// beside is what went wrong with something that no plan has.
 	beside *belay.Error
 
@@ -82,7 +85,7 @@ type target struct {
 // newPlan forgets what was known of the plan before.
 func (t *target) newPlan() {
 	t.planned, t.retryAt, t.failed = time.Now(), time.Time{}, map[belay.ObjectID]bool{}
-	t.barred, t.outside, t.unready = false, nil, nil
+	t.barred, t.outside, t.unready, t.uncleared = false, nil, nil, false
 }
 
 // renderDesired brings the desired state of an application to a revision, if

@@ -322,16 +322,27 @@ func (e *Engine) leftovers(t *target, hooks []belay.Object, gate plan.Gate) []be
 		return has(t.desired.objects, id) || e.claimed(t, id)
 	}
 	all := plan.HookLeftovers(t.conn.Live(t.def.Name), hooks, declaredOrClaimed, over, t.def.Spec.Sync.Prune)
-	return slices.DeleteFunc(all, func(a belay.Action) bool {
+	all = slices.DeleteFunc(all, func(a belay.Action) bool {
 		if slices.ContainsFunc(t.desired.unplaced, func(u plan.Unresolved) bool { return u.Object.ID.Name == a.ID.Name }) {
 			return true // it may be this one
 		}
 		if a.Live.Health == belay.Degraded && !over && t.app.hooks.failed[hookKey{a.ID, a.Hook}] != a.Live.UID && has(t.desired.hooks, a.ID) {
 			return true // its failure was not counted yet
 		}
+		return false
+	})
+	t.uncleared = len(all) > 0
+	return slices.DeleteFunc(all, func(a belay.Action) bool {
 		ok, _ := gate.Allow(&a)
 		return !ok
 	})
+}
+
+// clears says whether a deletion belongs to a sync that somebody asked for and that
+// is through but for it: the object of a hook could not go at once. Called with
+// Engine.mu.
+func (t *target) clears(act *belay.Action) bool {
+	return act.Hook != "" && act.Desired == nil && t.app.granted == t.desired.digest
 }
 
 // brokenFor says whether a sync has failed in a way that time does not mend.

@@ -122,14 +122,25 @@ func (e *Engine) arrived(ctx context.Context, t *target) {
 	if d == nil {
 		d = e.takePlace(ctx, t)
 	}
-	t.retryAt = time.Time{} // nothing is left to try
+	if !t.uncleared {
+		t.retryAt = time.Time{} // nothing is left to try
+	}
 	a.allSynced(t.desired)
 	a.overcome(t)
 	e.mu.Lock()
 	first := a.synced == ""
 	moved := a.synced != t.desired.digest
-	requested := a.manual
-	a.synced, a.manual, a.asked = t.desired.digest, false, nil
+	requested := a.manual && (a.asked == nil || a.asked == t.asked) // else it came meanwhile, and may be for more
+	switch {
+	case !t.uncleared || moved && !requested:
+		a.granted = ""
+	case requested:
+		a.granted = t.desired.digest
+	}
+	if requested {
+		a.manual, a.asked = false, nil
+	}
+	a.synced = t.desired.digest
 	a.deployed = t.rev.Commit
 	if a.override == t.override {
 		a.override = nil

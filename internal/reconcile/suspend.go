@@ -35,7 +35,7 @@ func (e *Engine) tellSuspension(a *app, def *belay.Application, rev belay.Revisi
 		return
 	}
 	if now != "" {
-		a.manual, a.asked, a.override = false, nil, nil // what was asked for before is not meant for afterwards
+		a.manual, a.asked, a.override, a.granted = false, nil, nil, "" // what was asked for before is not meant for afterwards
 	} else {
 		now = "not suspended any more"
 	}

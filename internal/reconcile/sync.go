@@ -131,6 +131,7 @@ func (e *Engine) converge(ctx context.Context, t *target, renderErr error) {
 			if renderErr == nil {
 				a.tries.count = 0
 			}
+			t.uncleared = false
 			e.finish(ctx, t, &belay.Plan{}, plan.Step{}, renderErr)
 			return
 		}
@@ -311,7 +312,7 @@ func (e *Engine) allow(t *target, act *belay.Action) (bool, string) {
 		return t.bar(why)
 	}
 	e.mu.Lock()
-	manual := a.manual || t.ordered || t.held != nil
+	manual := a.manual || t.ordered || t.held != nil || t.clears(act)
 	e.mu.Unlock()
 	if !manual && !sp.Automatic {
 		return t.bar(fmt.Sprintf("automatic sync is off; run: belay sync %s", t.def.Name))
