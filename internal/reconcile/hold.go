@@ -358,6 +358,20 @@ func (e *Engine) holdsOn(ctx context.Context, a *app) bool {
 	return true
 }
 
+// findHeld looks for applications that left Git while they were held, and of which
+// an earlier life left nothing but the hold: somebody has to end it. Called with e.mu.
+func (e *Engine) findHeld() {
+	for name, h := range e.holds {
+		if _, declared := e.catalog.Applications[name]; declared || e.apps[name] != nil || e.OnlyCluster != "" && e.OnlyCluster != h.Cluster {
+			continue
+		}
+		a := newApp(name)
+		a.read = true
+		e.apps[name] = a
+		e.wake(name)
+	}
+}
+
 // showHold puts a hold in front of whatever else there is to say. The cluster
 // equals what is held, not what Git says. Called with e.mu.
 func (e *Engine) showHold(s *belay.ApplicationStatus) {

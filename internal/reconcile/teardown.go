@@ -53,6 +53,7 @@ func (e *Engine) findOrphans(clusterName string) {
 		}
 	}
 	e.findUnfinished(clusterName)
+	e.findHeld()
 }
 
 // prunable are the objects of an application that a teardown would delete.
