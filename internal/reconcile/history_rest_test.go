@@ -17,6 +17,11 @@ import (
 // differences are what the clusters have and must not have, or have not.
 func (h *history) differences() []string {
 	var out []string
+	for name := range holdsOf(h.all()) {
+		if h.want[name] == nil { // it goes when the hold ends
+			out = append(out, name+" has left Git, and is held")
+		}
+	}
 	want := map[standing]string{}
 	for name, w := range h.want {
 		for o, v := range w.objects {
