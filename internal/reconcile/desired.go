@@ -61,6 +61,9 @@ type target struct {
 	// beside is what went wrong with something that no plan has.
 	beside *belay.Error
 
+	// unkept is why the namespace is not what is declared for it; "" where it is.
+	unkept string
+
 	// confirmed is the token in Git without which nothing would be deleted.
 	confirmed string
 	// unrecorded is why nothing is written: it could not be recorded.

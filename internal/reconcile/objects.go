@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -123,7 +124,7 @@ func (a *app) overcome(t *target) {
 func (e *Engine) keepNamespace(ctx context.Context, t *target) {
 	a, sp := t.app, &t.def.Spec.Sync
 	ns := belay.ObjectID{Kind: "Namespace", Name: t.def.Spec.Destination.Namespace}
-	if !sp.CreateNamespace || !t.conn.NamespaceDiffers(a.name, ns.Name, sp.NamespaceMetadata) {
+	if e.DryRun || !sp.CreateNamespace || !t.conn.NamespaceDiffers(a.name, ns.Name, sp.NamespaceMetadata) {
 		return
 	}
 	meta, err := json.Marshal(sp.NamespaceMetadata)
@@ -134,7 +135,9 @@ func (e *Engine) keepNamespace(ctx context.Context, t *target) {
 		t.planned, t.failed = time.Now(), map[belay.ObjectID]bool{}
 	}
 	act := belay.Action{Verb: belay.VerbUpdate, ID: ns, Origin: t.def.Origin, Desired: &belay.Object{ID: ns, Digest: belay.Digest(meta)}, Live: &belay.Live{Application: a.name}}
-	if ok, _ := e.allow(t, &act); ok && t.unrecorded == nil {
+	ok, why := e.allow(t, &act)
+	t.unkept = cmp.Or(why, "not recorded")
+	if ok && t.unrecorded == nil {
 		if t.beside, t.unrecorded = e.beginNamespace(ctx, t, &act); t.beside != nil {
 			return
 		}
@@ -149,6 +152,7 @@ func (e *Engine) keepNamespace(ctx context.Context, t *target) {
 			e.allow(t, &act) // which says when it is tried again
 		} else {
 			e.outcome(t, &act, nil)
+			t.unkept = ""
 		}
 	}
 	if f := a.fails[ns]; f != nil {

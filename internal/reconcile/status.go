@@ -71,6 +71,8 @@ func (e *Engine) finish(ctx context.Context, t *target, p *belay.Plan, step plan
 		shown = &belay.Error{Code: belay.CodeUnavailable, Message: early}
 	case step.Waiting != "":
 		shown = &belay.Error{Code: belay.CodeUnavailable, Message: step.Waiting}
+	case t.unkept != "" && suspension(t.def) == "": // a suspension is told by itself
+		shown = &belay.Error{Code: belay.CodeUnavailable, Message: fmt.Sprintf("namespace %s is not given its labels and annotations: %s", t.def.Spec.Destination.Namespace, t.unkept)}
 	}
 	if a.effort.failed != nil && len(pending) > 0 && renderErr == nil {
 		failing, shown = a.effort.failed, a.effort.failed
@@ -122,7 +124,8 @@ func (e *Engine) arrived(ctx context.Context, t *target) {
 	if d == nil {
 		d = e.takePlace(ctx, t)
 	}
-	if !t.uncleared {
+	kept := t.unkept == ""
+	if kept && !t.uncleared {
 		t.retryAt = time.Time{} // nothing is left to try
 	}
 	a.allSynced(t.desired)
@@ -130,7 +133,7 @@ func (e *Engine) arrived(ctx context.Context, t *target) {
 	e.mu.Lock()
 	first := a.synced == ""
 	moved := a.synced != t.desired.digest
-	requested := a.manual && (a.asked == nil || a.asked == t.asked) // else it came meanwhile, and may be for more
+	requested := kept && a.manual && (a.asked == nil || a.asked == t.asked) // else it came meanwhile, and may be for more
 	switch {
 	case !t.uncleared || moved && !requested:
 		a.granted = ""
@@ -142,10 +145,12 @@ func (e *Engine) arrived(ctx context.Context, t *target) {
 	}
 	a.synced = t.desired.digest
 	a.deployed = t.rev.Commit
-	if a.override == t.override {
-		a.override = nil
+	if kept {
+		if a.override == t.override {
+			a.override = nil
+		}
+		e.waitNoMore(a)
 	}
-	e.waitNoMore(a)
 	if first || moved || d != nil {
 		a.syncedAt = time.Now()
 	}
