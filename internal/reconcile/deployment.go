@@ -153,6 +153,20 @@ func (e *Engine) takeUp(a *app, clusterName string) *deployment {
 	return d
 }
 
+// takeUpElsewhere gives an application what an earlier life deployed in other clusters
+// than its own. A deletion is taken up where it goes on.
+func (e *Engine) takeUpElsewhere(a *app, clusterName string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for name := range e.clusters {
+		k := owner{name, a.name}
+		if d := e.unfinished[k]; d != nil && name != clusterName && !d.clears() {
+			delete(e.unfinished, k)
+			a.deploys(name, d)
+		}
+	}
+}
+
 func (a *app) deploys(clusterName string, d *deployment) {
 	if a.running == nil {
 		a.running = map[string]*deployment{}
@@ -177,19 +191,36 @@ func (t *target) actor() string {
 }
 
 // reconsider ends deployments that have nothing to reach any more: of an earlier
-// life for another state than the one desired now, or in a cluster that the
-// application was moved away from.
+// life for another state than the one desired now, in a cluster that the
+// application was moved away from, or a deletion of what Git took back.
 func (e *Engine) reconsider(t *target) {
 	a := t.app
+	e.takeUpElsewhere(a, t.cluster)
 	for name, d := range a.running {
-		if name != t.cluster && !d.clears() {
+		switch {
+		case name == t.cluster:
+		case !d.clears():
 			e.supersedeIn(a, name, d, fmt.Sprintf("it was moved to cluster %q", t.cluster))
+		case !e.declares(name):
+			e.supersedeIn(a, name, d, undeclared(name))
 		}
 	}
 	first := a.running[t.cluster] == nil
-	if d := e.underway(a, t.cluster); d != nil && first && !d.meant(t) {
+	if d := e.underway(a, t.cluster); d != nil && (d.clears() || first && !d.meant(t)) {
 		e.supersedeBy(t, d)
 	}
+}
+
+// declares says whether Git declares a cluster.
+func (e *Engine) declares(clusterName string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.clusters[clusterName] != nil
+}
+
+// undeclared says that nothing is to be reached in a cluster.
+func undeclared(clusterName string) string {
+	return fmt.Sprintf("cluster %q is not declared any more", clusterName)
 }
 
 // meant says whether everything that a deployment was to write is still desired.
@@ -543,7 +574,7 @@ func (e *Engine) findUnfinished(clusterName string) {
 		switch {
 		case c == nil:
 			delete(e.unfinished, k)
-			e.tellEnd(k, d, superseded(d, fmt.Sprintf("cluster %q is not declared any more", k.cluster)))
+			e.tellEnd(k, d, superseded(d, undeclared(k.cluster)))
 		case clusterName != "" && clusterName != k.cluster || c.conn == nil || c.conn.Ready() != nil:
 		case a != nil:
 			if a.def == nil || a.def.Spec.Destination.Cluster != k.cluster {

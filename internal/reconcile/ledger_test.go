@@ -196,6 +196,8 @@ func (l *ledger) check(t *testing.T) {
 			t.Errorf("%s of %s after its end: %s", ev.Type, ev.Deployment, ev.Message)
 		case !open[ev.Deployment]:
 			t.Errorf("%s of %s, which never began: %s", ev.Type, ev.Deployment, ev.Message)
+		case ev.Result == belay.Succeeded && (all[seqOf(ev.Deployment)-1].Revision == "") != ev.Detail.Cleared:
+			t.Errorf("%s began with %q, and ends with %q", ev.Deployment, all[seqOf(ev.Deployment)-1].Message, ev.Message)
 		case ev.Result == belay.Succeeded || ev.Result == belay.Superseded:
 			delete(open, ev.Deployment)
 			closed[ev.Deployment] = true

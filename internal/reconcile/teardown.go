@@ -169,11 +169,7 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 		return len(live) + owed, held
 	}
 	if orphaned(def) { // its objects were never to be deleted; they stay, unmanaged
-		e.mu.Lock()
-		if a.def == nil {
-			e.released[a.name] = true
-		}
-		e.mu.Unlock()
+		e.leaveBehind(a, clusterName)
 		return 0, nil
 	}
 	project, err := e.lastProject(ctx, a, def)
@@ -218,6 +214,19 @@ func (e *Engine) teardownIn(ctx context.Context, a *app, clusterName string, con
 		}
 		a.unrecorded = attempt{}
 		e.execute(ctx, t, step.Run)
+	}
+}
+
+// leaveBehind lets go of the objects of an application that are to stay in a cluster
+// that it left. What was under way there has nothing to reach any more.
+func (e *Engine) leaveBehind(a *app, clusterName string) {
+	e.mu.Lock()
+	if a.def == nil {
+		e.released[a.name] = true
+	}
+	e.mu.Unlock()
+	if d := e.underway(a, clusterName); d != nil {
+		e.supersedeIn(a, clusterName, d, "it has left, and its objects are to stay")
 	}
 }
 
