@@ -32,6 +32,11 @@ func (h *history) differences() []string {
 			out = append(out, fmt.Sprintf("%s is %s %s %s %v", name, st.Sync, st.Health, st.Message, err))
 		}
 	}
+	for name := range holdsOf(h.all()) {
+		if h.want[name] == nil { // it has left Git, and goes on when the hold ends
+			out = append(out, name+" is held")
+		}
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for at, l := range h.objects {
@@ -130,15 +135,9 @@ func (h *history) rest() {
 	h.l.safe, h.l.pending = append(h.l.safe, h.l.pending...), nil
 	h.l.mu.Unlock()
 	h.checkRecord()
+	h.checkLast()
 	h.checkAskers()
-	held := holdsOf(h.all())
 	for _, d := range h.l.Running() {
-		if _, ok := held[d.Application]; ok && h.want[d.Application] == nil {
-			continue // it has left Git, and goes on when the hold ends
-		}
-		if d.Revision == "" && h.untidy[d.Application] {
-			continue // it is not known yet to end where the rest is to stay after all
-		}
 		h.t.Errorf("at rest a deployment is under way: %+v", d)
 	}
 }
@@ -214,8 +213,30 @@ func (h *history) checkRecord() {
 		}
 	}
 	for name, w := range h.want {
-		if of := (owner{w.cluster, name}); !cut[of] && !h.untidy[name] && len(held[of])-lost[of] != len(w.objects) {
+		if of := (owner{w.cluster, name}); !cut[of] && len(held[of])-lost[of] != len(w.objects) {
 			h.t.Errorf("the record has %d objects of %s, which has %d: %s", len(held[of]), name, len(w.objects), h.told(name))
+		}
+	}
+}
+
+// checkLast makes sure that the last deployment of each application reached something:
+// what Git says now, or, in a cluster that it left, that nothing is there any more.
+func (h *history) checkLast() {
+	h.t.Helper()
+	last, cut := map[owner]belay.Event{}, h.interrupted()
+	for _, ev := range h.all() {
+		if ev.Type == belay.EventSyncStarted || ev.Deployment != "" && ev.Result != "" && ev.Type != belay.EventHook {
+			last[owner{ev.Cluster, ev.Application}] = ev
+		}
+	}
+	for of, ev := range last {
+		w := h.want[of.application]
+		stands := w != nil && w.cluster == of.cluster
+		if cut[of] || !stands && h.untidy[of.application] {
+			continue
+		}
+		if gone := ev.Detail != nil && ev.Detail.Cleared; gone == stands || stands && ev.Result != belay.Succeeded {
+			h.t.Errorf("the last of %v is %s: %s: %s", of, ev.Type, ev.Message, h.told(of.application))
 		}
 	}
 }
