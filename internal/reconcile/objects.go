@@ -91,6 +91,14 @@ func (a *app) noteSynced(act *belay.Action) {
 	a.syncedIDs[act.ID] = act.Desired.Digest
 }
 
+// noteDoubt forgets an object that may be deleted although the answer got lost: should
+// it be missing, nobody deleted it by hand.
+func (a *app) noteDoubt(cluster string, act *belay.Action, err error) {
+	if a.cluster == cluster && mayPass(err) && (act.Verb == belay.VerbDelete || act.Manner.Recreate) {
+		delete(a.syncedIDs, act.ID)
+	}
+}
+
 // allSynced remembers all objects of a desired state as found right. Some may have
 // been forgotten since it was reached last: a commit let them go, and another one
 // took them back before they were deleted.

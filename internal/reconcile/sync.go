@@ -474,6 +474,7 @@ func (e *Engine) outcome(t *target, act *belay.Action, err error) {
 		be := asError(err, a.name)
 		be.Object, be.Origin = act.ID.String(), act.Origin
 		f.note(be, now, t.retry())
+		a.noteDoubt(t.cluster, act, err)
 		e.Logger.Warn("object not written", "application", a.name, "cluster", t.cluster, "object", act.ID.String(), "verb", string(act.Verb), "error", be.Error())
 		if be.Code != belay.CodeUnavailable && be.Code != belay.CodeNoNamespace {
 			e.note(t, act.ID, true, "NotApplied", be.Message)
