@@ -64,7 +64,7 @@ func confirmed(in *Input, name string) bool {
 // container says why a namespace or a definition must stay: what is in it is to
 // stay or is still declared, and would go with it.
 func container(in *Input, id belay.ObjectID) *belay.Error {
-	if id.GroupKind() != namespaceKind && id.GroupKind() != definitionKind {
+	if !IsContainer(id) {
 		return nil
 	}
 	held := func(what string, hint string) *belay.Error {
@@ -99,6 +99,12 @@ var (
 	namespaceKind  = belay.Kind{Kind: "Namespace"}
 	definitionKind = belay.Kind{Group: crdGroup, Kind: "CustomResourceDefinition"}
 )
+
+// IsContainer says whether others may be deleted with an object: it is a namespace, or
+// the definition of a kind.
+func IsContainer(id belay.ObjectID) bool {
+	return id.GroupKind() == namespaceKind || id.GroupKind() == definitionKind
+}
 
 // GoesWith says whether an object is deleted with a namespace, or with the
 // definition of its kind. Of a definition that is told from its name, which has the

@@ -334,7 +334,7 @@ func (e *Engine) leftovers(t *target, hooks []belay.Object, gate plan.Gate) []be
 	t.uncleared = len(all) > 0
 	return slices.DeleteFunc(all, func(a belay.Action) bool {
 		ok, _ := gate.Allow(&a)
-		return !ok
+		return !ok || declaredOrClaimed(a.ID) // by one that was read since, it may be
 	})
 }
 

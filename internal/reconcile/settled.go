@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/belaydev/belay"
+	"github.com/belaydev/belay/internal/plan"
 )
 
 // An object that one application no longer declares may be another's by now.
@@ -93,6 +94,27 @@ func (e *Engine) keptFor(clusterName string, id belay.ObjectID, but string) stri
 		e.doubt(clusterName, but)
 	}
 	return first
+}
+
+// claimedSince says why an object is not deleted that nobody else declared when the
+// plan was made: the last of those that may declare it may have been read since, and
+// only then is what the others declare all that there is. The plan is made anew.
+func (e *Engine) claimedSince(t *target, act *belay.Action) string {
+	if act.Hook != "" { // whose it is was asked when it was planned
+		return ""
+	}
+	what := ""
+	if e.claimed(t, act.ID) {
+		what = fmt.Sprintf("%s is declared by another application by now", act.ID)
+	} else if plan.IsContainer(act.ID) {
+		if o, other, ok := e.within(t, act.ID); ok {
+			what = fmt.Sprintf("%s would go with %s, and application %q declares it by now", o, act.ID, other)
+		}
+	}
+	if what != "" {
+		e.wake(t.def.Name)
+	}
+	return what
 }
 
 func (d *desired) reaches(ns string) bool {

@@ -335,6 +335,9 @@ func (e *Engine) allow(t *target, act *belay.Action) (bool, string) {
 		if other := e.keptFor(t.cluster, act.ID, a.name); other != "" {
 			return false, fmt.Sprintf("%s is not deleted while application %q cannot be read: it may declare it", act.ID, other)
 		}
+		if why := e.claimedSince(t, act); why != "" {
+			return false, why
+		}
 	}
 	if f := a.fails[act.ID]; f != nil && f.digest == actionDigest(act) && !e.mayRetry(t, f) {
 		t.failed[act.ID] = true
