@@ -262,12 +262,16 @@ func TestStop(t *testing.T) {
 	s.awaitSynced(names...)
 	done := map[string]int{}
 	for _, r := range w.writes(mark) {
-		if r.Verb == "patch" && r.Code < 300 && r.Resource == "configmaps" {
+		switch {
+		case r.Verb != "patch" || r.Resource != "configmaps":
+		case r.Code < 300:
 			done[r.Name]++
+		case r.Code >= 500:
+			done[r.Name] += 0 // a busy API server gave up on it, and may have done it all the same
 		}
 	}
 	for name, n := range done {
-		if n != 1 {
+		if n > 1 {
 			t.Errorf("%s was written %d times", name, n)
 		}
 	}
