@@ -71,15 +71,18 @@ func (e *Engine) teardown(ctx context.Context, a *app) {
 		return
 	}
 	left, refused := 0, error(nil)
+	var unseen []string
 	e.mu.Lock()
 	conns := maps.Clone(e.clusters)
 	e.mu.Unlock()
 	for _, name := range slices.Sorted(maps.Keys(conns)) {
 		c := conns[name]
 		if c.conn == nil {
+			unseen = append(unseen, name)
 			continue
 		}
 		if err := c.conn.Ready(); err != nil {
+			unseen = append(unseen, name)
 			// What else it may have in clusters that do not answer is found when they do.
 			if a.last != nil && a.last.Spec.Destination.Cluster == name {
 				left, refused = left+1, &belay.Error{Code: belay.CodeUnavailable,
@@ -103,15 +106,23 @@ func (e *Engine) teardown(ctx context.Context, a *app) {
 		e.settle(t, nil, msg)
 		return
 	}
-	e.forget(a)
+	e.forget(a, unseen)
 }
 
-// forget drops an application of which nothing is left.
-func (e *Engine) forget(a *app) {
+// forget drops an application of which nothing is left, but in clusters that could not
+// be looked at: it is found there when they can. One that answers by now, before
+// the application is dropped, would not be asked for it again.
+func (e *Engine) forget(a *app, unseen []string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if a.def != nil {
 		return // declared again meanwhile
+	}
+	for _, name := range unseen {
+		if c := e.clusters[name]; c != nil && c.conn != nil && c.conn.Ready() == nil {
+			e.wake(a.name)
+			return
+		}
 	}
 	e.abandon(a)
 	delete(e.apps, a.name)

@@ -193,7 +193,7 @@ func TestTeardownGoesTheOtherWay(t *testing.T) {
 		}
 	}
 	// Whoever goes wakes those it depended on.
-	e.forget(e.apps["web"])
+	e.forget(e.apps["web"], nil)
 	if !e.queue.queued[key{keyApp, "api"}] || e.queue.queued[key{keyApp, "db"}] {
 		t.Errorf("woken: %v", e.queue.order)
 	}
