@@ -66,3 +66,20 @@ func TestADeletionLooksAtClaimsLast(t *testing.T) {
 		})
 	}
 }
+
+// The same for the object of a hook that is left over: another application may come to
+// declare it.
+func TestALeftoverLooksAtClaimsLast(t *testing.T) {
+	hook := configMap("web", "a", "1")
+	hook.Hook = &belay.LiveHook{Run: "r", Phase: belay.PreSync}
+	for _, name := range []string{"a", "b"} {
+		e, target := movedEngine(t, onShelf(), onShelf(hook))
+		out := e.leftovers(target, nil, plan.Gate{Allow: func(*belay.Action) (bool, string) {
+			e.claims["new"].replace("other", nil, []declared{{id: configMap("", name, "").ID}}) // it is read at last
+			return true, ""
+		}})
+		if deleted := len(out) == 1; deleted != (name != "a") {
+			t.Errorf("%s is declared by another application: %+v", name, out)
+		}
+	}
+}
