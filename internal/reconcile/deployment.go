@@ -113,21 +113,6 @@ func deploymentOf(d *belay.Deployment) *deployment {
 	return out
 }
 
-// recallDeployments reads from the record what was under way when the process ended.
-func (e *Engine) recallDeployments() {
-	if e.Recorder == nil || e.DryRun {
-		return
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.unfinished = map[owner]*deployment{}
-	for _, d := range e.Recorder.Running() {
-		if e.OnlyCluster == "" || d.Cluster == e.OnlyCluster {
-			e.unfinished[owner{d.Cluster, d.Application}] = deploymentOf(&d)
-		}
-	}
-}
-
 // underway is the deployment of an application in a cluster; nil for none.
 func (e *Engine) underway(a *app, clusterName string) *deployment {
 	if d := a.running[clusterName]; d != nil {
@@ -136,35 +121,6 @@ func (e *Engine) underway(a *app, clusterName string) *deployment {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.takeUp(a, clusterName)
-}
-
-// takeUp gives an application its deployment of an earlier life. Called with e.mu.
-func (e *Engine) takeUp(a *app, clusterName string) *deployment {
-	k := owner{clusterName, a.name}
-	d := e.unfinished[k]
-	if d == nil {
-		return nil
-	}
-	delete(e.unfinished, k)
-	a.deploys(clusterName, d)
-	if d.failure != "" && a.told == "" {
-		a.told = d.failure // it is no news
-	}
-	return d
-}
-
-// takeUpElsewhere gives an application what an earlier life deployed in other clusters
-// than its own. A deletion is taken up where it goes on.
-func (e *Engine) takeUpElsewhere(a *app, clusterName string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for name := range e.clusters {
-		k := owner{name, a.name}
-		if d := e.unfinished[k]; d != nil && name != clusterName && !d.clears() {
-			delete(e.unfinished, k)
-			a.deploys(name, d)
-		}
-	}
 }
 
 func (a *app) deploys(clusterName string, d *deployment) {
@@ -550,47 +506,4 @@ func (e *Engine) cleared(ctx context.Context, a *app, clusterName string, conn C
 	}
 	e.ended(a, clusterName, d, belay.Event{Type: belay.EventSynced, Result: belay.Succeeded, Message: msg, Detail: &belay.Detail{Cleared: true}})
 	return 0, nil
-}
-
-// abandon ends what was under way for an application that is forgotten, but where a
-// cluster may still tell. Called with e.mu.
-func (e *Engine) abandon(a *app) {
-	for name, d := range a.running {
-		if c := e.clusters[name]; c != nil && (c.conn == nil || c.conn.Ready() != nil) {
-			delete(a.running, name)
-			e.unfinished[owner{name, a.name}] = d
-			continue
-		}
-		e.supersedeIn(a, name, d, "it was removed from Git")
-	}
-}
-
-// findUnfinished looks for deployments of an earlier life that nobody will take up:
-// in a cluster that is not declared any more, or of an application that left Git
-// with everything that it had. Called with e.mu.
-func (e *Engine) findUnfinished(clusterName string) {
-	for k, d := range e.unfinished {
-		c, a := e.clusters[k.cluster], e.apps[k.application]
-		switch {
-		case c == nil:
-			delete(e.unfinished, k)
-			e.tellEnd(k, d, superseded(d, undeclared(k.cluster)))
-		case clusterName != "" && clusterName != k.cluster || c.conn == nil || c.conn.Ready() != nil:
-		case a != nil:
-			if a.def == nil || a.def.Spec.Destination.Cluster != k.cluster {
-				e.wake(k.application)
-			}
-		case e.released[k.application]:
-			delete(e.unfinished, k)
-			e.tellEnd(k, d, superseded(d, "it was removed from Git"))
-		default:
-			if _, declared := e.catalog.Applications[k.application]; declared {
-				continue // another server's by now
-			}
-			gone := newApp(k.application)
-			gone.read = true
-			e.apps[k.application] = gone
-			e.wake(k.application)
-		}
-	}
 }

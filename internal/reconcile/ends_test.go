@@ -1,8 +1,10 @@
 package reconcile
 
 import (
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/belaydev/belay"
 )
@@ -135,4 +137,37 @@ func TestADeletionEndsWithItsCluster(t *testing.T) {
 	}
 	w.settled("web")
 	w.noneUnderWay()
+}
+
+// What an earlier life began in a cluster that the application was moved away from
+// left nothing there. The record has that once the cluster answers, also where the
+// application goes meanwhile.
+func TestNothingIsOwedOfAClusterThatAnswersLate(t *testing.T) {
+	for _, goes := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := slowWorld(t)
+			w.slow.chance = func(int) bool { return false }
+			w.refuses(true, "a")
+			w.commit(ada, "web", map[string]string{"belay/clusters.yaml": twoClusters, "belay/web.yaml": webIn("local"), "apps/web/a": "1"})
+			w.start()
+			w.says("web", "refused")
+			w.refuses(false, "a")
+			next := w.l.crash(true)
+			w.end()
+			w.connect("local", false)
+			w.commit(ada, "move", map[string]string{"belay/web.yaml": webIn("other")})
+			w.l = next
+			w.start()
+			w.settled("web")
+			if goes {
+				w.commit(ada, "away", map[string]string{"belay/web.yaml": ""})
+				w.says("web", "its objects are deleted when their cluster answers")
+			}
+			w.connect("local", true)
+			w.await("the end in local", func() bool {
+				return slices.ContainsFunc(w.l.events(belay.EventSynced), func(ev belay.Event) bool { return ev.Cluster == "local" && ev.Detail.Cleared })
+			})
+			w.noneUnderWay()
+		})
+	}
 }

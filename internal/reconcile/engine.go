@@ -129,6 +129,9 @@ type Engine struct {
 	seen map[refKey]string
 	// unfinished are deployments of an earlier life that nobody took up yet.
 	unfinished map[owner]*deployment
+	// debtors are applications to wake when a cluster that they left answers: the record
+	// has not what it has of them.
+	debtors map[owner]bool
 	// unreadables are the repositories that cannot be read, and why.
 	unreadables map[string]string
 
@@ -193,6 +196,7 @@ func New(o Options) *Engine {
 		seen:        map[refKey]string{},
 		holds:       map[string]*hold{},
 		unfinished:  map[owner]*deployment{},
+		debtors:     map[owner]bool{},
 		unreadables: map[string]string{},
 	}
 }

@@ -84,7 +84,7 @@ func (e *Engine) teardown(ctx context.Context, a *app) {
 		if err := c.conn.Ready(); err != nil {
 			unseen = append(unseen, name)
 			// What else it may have in clusters that do not answer is found when they do.
-			if a.last != nil && a.last.Spec.Destination.Cluster == name {
+			if a.last != nil && a.last.Spec.Destination.Cluster == name || a.owing[name] {
 				left, refused = left+1, &belay.Error{Code: belay.CodeUnavailable,
 					Message: "removed from Git; its objects are deleted when their cluster answers: " + asError(err, a.name).Message}
 			}
@@ -351,6 +351,20 @@ func (e *Engine) recall(ctx context.Context, a *app, rev belay.Revision) error {
 	return nil
 }
 
+// answers says whether a cluster that an application left does. Where the record owes
+// something of it, the application is woken when it does.
+func (e *Engine) answers(a *app, clusterName string, c *cluster) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c.conn != nil && c.conn.Ready() == nil {
+		return true
+	}
+	if a.owing[clusterName] {
+		e.debtors[owner{clusterName, a.name}] = true
+	}
+	return false
+}
+
 // strays deletes what an application left behind in a cluster it was moved away
 // from, once it stands in the new one. It says how many objects are left there.
 func (e *Engine) strays(ctx context.Context, t *target) (left int, err error) {
@@ -358,7 +372,7 @@ func (e *Engine) strays(ctx context.Context, t *target) (left int, err error) {
 	conns := maps.Clone(e.clusters)
 	e.mu.Unlock()
 	for name, c := range conns {
-		if name == t.cluster || c.conn == nil || c.conn.Ready() != nil {
+		if name == t.cluster || !e.answers(t.app, name, c) {
 			continue
 		}
 		// Two clusters may be one by two names: what stands here is not left there.
