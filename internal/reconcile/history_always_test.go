@@ -37,7 +37,8 @@ func (h *history) judged(at standing, app string, act *belay.Action) {
 		fault("the application is suspended")
 	}
 	if here && !recent && !h.asked[app] {
-		if every(ds, func(d *declaration) bool { return d.manual }) {
+		clears := act == nil && at.Kind == "Job"
+		if every(ds, func(d *declaration) bool { return d.manual && !(clears && d.state() == h.granted[app]) }) {
 			fault("nobody asked for it")
 		}
 	}

@@ -124,6 +124,9 @@ func (h *history) mutate() {
 			h.note("%s broken: %v", name, w.broken)
 		case kind == 3:
 			w.suspended = !w.suspended
+			h.mu.Lock()
+			delete(h.granted, name)
+			h.mu.Unlock()
 			h.note("%s suspended: %v", name, w.suspended)
 		case kind == 4:
 			w.cluster = historyClusters[h.r.IntN(2)]

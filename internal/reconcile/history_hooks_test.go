@@ -28,6 +28,17 @@ func (h *history) hookEnded(at standing, l belay.Live) {
 	}
 }
 
+// hookLeft says whether an object of a hook is left that Git does not declare. Called
+// with mu.
+func (h *history) hookLeft(app string, w *declaration) bool {
+	for at, l := range h.objects {
+		if at.Kind == "Job" && at.cluster == w.cluster && l.Application == app && w.hooks[at.Name] == "" {
+			return true
+		}
+	}
+	return false
+}
+
 // ran is when a hook has run last, and for which run.
 type ran struct {
 	run string

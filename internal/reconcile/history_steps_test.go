@@ -100,6 +100,9 @@ func (h *history) forgetAsked() {
 	for _, name := range slices.Collect(maps.Keys(h.want)) {
 		if st, err := h.e.Application(name); err == nil && st.Sync == belay.Synced && h.e.known(h.e.configKey()).Commit == h.newest() {
 			h.mu.Lock()
+			if w := h.want[name]; h.asked[name] && h.hookLeft(name, w) {
+				h.granted[name] = w.state()
+			}
 			delete(h.asked, name)
 			h.mu.Unlock()
 		}
@@ -170,6 +173,7 @@ func (h *history) die() {
 	h.l, h.since = next, len(next.safe)
 	h.mu.Lock()
 	clear(h.asked) // nobody has heard of it
+	clear(h.granted)
 	h.mu.Unlock()
 	h.start()
 }

@@ -41,6 +41,9 @@ type history struct {
 	asked  map[string]bool      // applications that a person asked to sync, and that were not in sync since
 	wellAt map[string]time.Time // when each was last what Git says, and well
 	ran    map[standing]ran
+	// granted is what the applications were made of that came to be in sync because a
+	// person asked, where objects of hooks were left that go with that.
+	granted map[string]string
 }
 
 const historyApps, historyObjects = 4, 5
@@ -53,7 +56,7 @@ var historyClusters = []string{"local", "other"}
 
 func newHistory(t *testing.T, seed uint64) *history {
 	h := &history{fakeWorld: newFakeWorld(t), r: rand.New(rand.NewPCG(seed, 1)), inner: rand.New(rand.NewPCG(seed, 2)), want: map[string]*declaration{},
-		untidy: map[string]bool{}, asked: map[string]bool{}, wellAt: map[string]time.Time{}, ran: map[standing]ran{}}
+		untidy: map[string]bool{}, asked: map[string]bool{}, wellAt: map[string]time.Time{}, ran: map[standing]ran{}, granted: map[string]string{}}
 	at := h.checkpoint
 	h.last.Store(&at)
 	h.slow = &slowness{pause: h.pause, chance: h.chance, offline: map[string]bool{}}
