@@ -22,6 +22,7 @@ type attempt struct {
 	// refused are the tries that somebody answered.
 	refused int
 	last    time.Time
+	cluster string // of an object that a plan has
 	digest  string // of the manifest that was tried; another one starts anew
 	err     error
 }

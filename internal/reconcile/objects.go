@@ -117,10 +117,17 @@ func (a *app) overcome(t *target) {
 	if len(a.fails) == 0 {
 		return // as a rule
 	}
+	declared := make(map[belay.ObjectID]bool, len(t.desired.objects))
 	for i := range t.desired.objects {
-		delete(a.fails, t.desired.objects[i].id)
+		declared[t.desired.objects[i].id] = true
 	}
 	maps.DeleteFunc(a.fails, func(id belay.ObjectID, f *attempt) bool {
+		if f.cluster != "" && f.cluster != t.cluster {
+			return false // what was left behind there is not right
+		}
+		if declared[id] {
+			return true
+		}
 		_, there := t.conn.Lookup(id)
 		return !there && f.digest == string(belay.VerbDelete)
 	})

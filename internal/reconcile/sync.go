@@ -471,7 +471,7 @@ func (e *Engine) outcome(t *target, act *belay.Action, err error) {
 		e.stats.Failures.Add(1)
 		f := a.fails[act.ID]
 		if f == nil || f.digest != actionDigest(act) {
-			f = &attempt{digest: actionDigest(act)}
+			f = &attempt{digest: actionDigest(act), cluster: t.cluster}
 			a.fails[act.ID] = f
 		}
 		be := asError(err, a.name)
