@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync/atomic"
@@ -43,6 +44,9 @@ func (c *Cluster) home() string {
 	return metav1.NamespaceSystem
 }
 
+// errUnnamed is the answer of a cluster that is being made: it has no kube-system yet.
+var errUnnamed = errors.New("it has no namespace " + metav1.NamespaceSystem + " yet")
+
 // identify asks which cluster it is; "" where that may not be known.
 func (c *Cluster) identify(ctx context.Context) (string, error) {
 	arrived := time.Now()
@@ -60,6 +64,8 @@ func (c *Cluster) identify(ctx context.Context) (string, error) {
 	began := time.Now()
 	ns, err := c.metadata.Resource(namespaces.gvr).Get(ctx, c.home(), metav1.GetOptions{})
 	switch {
+	case apierrors.IsNotFound(err) && c.home() == metav1.NamespaceSystem:
+		return "", errUnnamed
 	case apierrors.IsForbidden(err), apierrors.IsNotFound(err):
 		c.identity.answer = ""
 	case err != nil:
@@ -112,21 +118,23 @@ func (s *streaming) again() {
 	s.broke = s.broke || !s.began.IsZero() && time.Since(s.began) < s.lasts-2*time.Second
 }
 
-// goesOn reports whether a watch that broke goes on in the same cluster, at no
-// earlier time.
-func (c *Cluster) goesOn(ctx context.Context, w *watch, selector string) bool {
-	if !c.sameAsBefore(ctx) {
-		return false
+// goesOn is nil if a watch that broke goes on in the same cluster, at no earlier
+// time.
+func (c *Cluster) goesOn(ctx context.Context, w *watch, selector string) error {
+	if err := c.sameAsBefore(ctx); err != nil {
+		return err
 	}
 	newest := w.newest.Load()
 	ctx, cancel := context.WithTimeout(ctx, identityTimeout)
 	defer cancel()
 	list, err := c.metadata.Resource(w.resource.gvr).Namespace(w.namespace).List(ctx, metav1.ListOptions{LabelSelector: selector, Limit: 1})
 	if err != nil {
-		return true // nothing is known to be different
+		return nil // nothing is known to be different
 	}
-	version, err := strconv.ParseUint(list.ResourceVersion, 10, 64)
-	return err != nil || !c.setBack(newest, version)
+	if version, err := strconv.ParseUint(list.ResourceVersion, 10, 64); err == nil && c.setBack(newest, version) {
+		return c.errMoved()
+	}
+	return nil
 }
 
 // setBack ends the connection if a version is older than one that was seen.
@@ -138,38 +146,44 @@ func (c *Cluster) setBack(newest, version uint64) bool {
 	return true
 }
 
-// continues reports whether a list of a watch goes on from what it brought before.
-func (c *Cluster) continues(w *watch, version uint64) bool {
+// continues is nil if a list of a watch goes on from what it brought before.
+func (c *Cluster) continues(w *watch, version uint64) error {
 	c.mu.Lock()
 	first, ctx := !w.delivered, c.running
 	c.mu.Unlock()
 	if first || ctx == nil {
-		return true
+		return nil
 	}
-	if !c.sameAsBefore(ctx) {
-		return false
+	if err := c.sameAsBefore(ctx); err != nil {
+		return err
 	}
-	return !c.setBack(w.newest.Load(), version)
+	if c.setBack(w.newest.Load(), version) {
+		return c.errMoved()
+	}
+	return nil
 }
 
-// sameAsBefore ends the connection if another cluster answers now.
-func (c *Cluster) sameAsBefore(ctx context.Context) bool {
+// sameAsBefore ends the connection if another cluster answers now. Where it is known
+// which one it was and cannot be told which one it is, that is an error, and whoever
+// wants to know asks again: a cluster that was just made answers lists, with
+// nothing in them, before it has what names it.
+func (c *Cluster) sameAsBefore(ctx context.Context) error {
 	id, err := c.identify(ctx)
-	if err != nil || id == "" {
-		return true // nothing is known to be different
-	}
 	c.mu.Lock()
 	before := c.id
 	if before == "" {
 		c.id = id
 	}
 	c.mu.Unlock()
-	if before == "" || before == id {
-		return true
+	switch {
+	case before == "", err == nil && (id == "" || id == before):
+		return nil // nothing is known to be different
+	case err != nil:
+		return &belay.Error{Code: belay.CodeUnavailable, Message: fmt.Sprintf("cluster %q: cannot be told to be the one that it was: %s", c.name, plainCause(err)), Err: err}
 	}
 	c.log.Warn("another cluster answers at this address now, connecting anew", "host", c.host)
 	c.endAs("another cluster answers at " + c.host + " now, connecting to it")
-	return false
+	return c.errMoved()
 }
 
 // endAs has the connection end, so that another takes its place.
@@ -180,6 +194,15 @@ func (c *Cluster) endAs(why string) {
 		c.mu.Unlock()
 		close(c.moved)
 	})
+}
+
+func (c *Cluster) hasMoved() bool {
+	select {
+	case <-c.moved:
+		return true
+	default:
+		return false
+	}
 }
 
 // errMoved is why a connection ends by itself.

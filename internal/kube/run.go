@@ -199,10 +199,15 @@ func (c *Cluster) followDiscovery(ctx context.Context) {
 		before := c.known
 		c.mu.Unlock()
 		k, err := c.discover(ctx, before)
-		if err == nil {
-			if c.identity.doubted.Swap(false) && !c.sameAsBefore(ctx) {
+		if err == nil && c.identity.doubted.Swap(false) {
+			if err = c.sameAsBefore(ctx); err != nil {
+				c.identity.doubted.Store(true)
+			}
+			if c.hasMoved() {
 				return
 			}
+		}
+		if err == nil {
 			c.learn(k)
 		} else if ctx.Err() == nil {
 			c.log.Debug("read discovery", "error", err)

@@ -234,9 +234,11 @@ func (s *source) WatchWithContext(ctx context.Context, o metav1.ListOptions) (ap
 	if err != nil {
 		return nil, err // not a nil pointer in an interface
 	}
-	if s.stream.broke && !s.cluster.goesOn(ctx, s.watch, s.selector) {
-		stream.Stop()
-		return nil, s.cluster.errMoved()
+	if s.stream.broke {
+		if err := s.cluster.goesOn(ctx, s.watch, s.selector); err != nil {
+			stream.Stop()
+			return nil, err
+		}
 	}
 	s.stream.begin(o.TimeoutSeconds)
 	return stream, nil
@@ -454,8 +456,8 @@ func (s *sink) Replace(list []any, resourceVersion string) error {
 		items = append(items, t)
 	}
 	version, _ := strconv.ParseUint(resourceVersion, 10, 64)
-	if !s.cluster.continues(s.watch, version) {
-		return s.cluster.errMoved()
+	if err := s.cluster.continues(s.watch, version); err != nil {
+		return err
 	}
 	s.saw(version)
 	s.put(func(o *store) []string { return o.replace(s.watch.place(), items, version) })
