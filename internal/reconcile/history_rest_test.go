@@ -32,11 +32,6 @@ func (h *history) differences() []string {
 			out = append(out, fmt.Sprintf("%s is %s %s %s %v", name, st.Sync, st.Health, st.Message, err))
 		}
 	}
-	for name := range holdsOf(h.all()) {
-		if h.want[name] == nil { // it has left Git, and goes on when the hold ends
-			out = append(out, name+" is held")
-		}
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for at, l := range h.objects {
