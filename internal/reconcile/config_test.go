@@ -37,13 +37,19 @@ func TestClustersAreConnectedAtOnce(t *testing.T) {
 		}
 		return onShelf(), nil
 	}
-	e.Connector = connectors{"a": meet, "b": meet, "new": func(context.Context) (Cluster, error) { return nil, errors.New("no kubeconfig") }}
+	e.Connector = connectors{"a": meet, "b": meet, "new": func(context.Context) (Cluster, error) {
+		var none *shelf
+		return none, errors.New("no kubeconfig")
+	}}
 	cat := &catalog.Catalog{Clusters: map[string]belay.Cluster{"a": {Name: "a"}, "b": {Name: "b"}, "new": {Name: "new"}}}
 	e.catalog = cat
 	began := time.Now()
 	e.connectClusters(t.Context(), cat)
 	if e.clusters["a"].err != nil || e.clusters["b"].err != nil {
 		t.Errorf("one waited for the other %v: %v, %v", time.Since(began), e.clusters["a"].err, e.clusters["b"].err)
+	}
+	if e.clusters["new"].conn != nil {
+		t.Error("what could not be connected has a connection")
 	}
 	if !e.queue.queued[key{keyApp, "web"}] {
 		t.Error("its application does not say that the cluster cannot be connected")

@@ -28,10 +28,9 @@ const (
 
 // dial is a connection that is being made, or is made and nobody's yet.
 type dial struct {
-	def         belay.Cluster
-	interactive []string
-	made        *cluster // nil while it is being made; guarded by Engine.mu
-	done        chan struct{}
+	*cluster
+	made bool // before that its connection and its error are not known; guarded by Engine.mu
+	done chan struct{}
 }
 
 // clustersOf are the clusters that definitions declare and this server delivers to.
@@ -59,7 +58,7 @@ func (e *Engine) connectClusters(ctx context.Context, cat *catalog.Catalog) {
 		switch {
 		case c != nil && c.fits(def, interactive) && (c.err == nil || time.Now().Before(c.again)):
 			continue
-		case at == nil || !at.fits(def, interactive) || at.made != nil && at.made.err != nil:
+		case at == nil || !at.fits(def, interactive) || at.made && at.err != nil:
 			at = e.dial(def, interactive)
 		}
 		if c == nil || !reflect.DeepEqual(c.def.Spec, def.Spec) {
@@ -84,51 +83,49 @@ func (c *cluster) fits(def belay.Cluster, interactive []string) bool {
 	return reflect.DeepEqual(c.def.Spec, def.Spec) && slices.Equal(c.interactive, interactive)
 }
 
-func (at *dial) fits(def belay.Cluster, interactive []string) bool {
-	return reflect.DeepEqual(at.def.Spec, def.Spec) && slices.Equal(at.interactive, interactive)
-}
-
 // dial begins to connect a cluster. Called with e.mu.
 func (e *Engine) dial(def belay.Cluster, interactive []string) *dial {
-	at := &dial{def: def, interactive: interactive, done: make(chan struct{})}
+	at := &dial{cluster: &cluster{def: def, interactive: interactive}, done: make(chan struct{})}
 	e.connecting[def.Name] = at
 	e.running.Go(func() {
 		defer close(at.done)
-		e.made(at, e.connect(e.runCtx, def, interactive))
+		e.connect(e.runCtx, at.cluster)
+		e.made(at)
 	})
 	return at
 }
 
 // connect makes the connection of one cluster, which may ask another cluster for
 // a Secret.
-func (e *Engine) connect(ctx context.Context, def belay.Cluster, interactive []string) *cluster {
-	c := &cluster{def: def, interactive: interactive}
+func (e *Engine) connect(ctx context.Context, c *cluster) {
 	bounded, done := context.WithTimeout(ctx, connectTimeout)
 	defer done()
-	c.conn, c.err = e.Connector.Connect(bounded, def, interactive, func(apps []string, all bool) { e.clusterChanged(def.Name, apps, all) })
-	return c
+	c.conn, c.err = e.Connector.Connect(bounded, c.def, c.interactive, func(apps []string, all bool) { e.clusterChanged(c.def.Name, apps, all) })
+	if c.err != nil {
+		c.conn = nil // no nil pointer in an interface
+	}
 }
 
 // made takes a connection in if the definitions in force ask for it. Those that are
 // still to come take it when they are.
-func (e *Engine) made(at *dial, c *cluster) {
-	if c.err != nil {
-		c.again = time.Now().Add(connectTimeout)
+func (e *Engine) made(at *dial) {
+	if at.err != nil {
+		at.again = time.Now().Add(connectTimeout)
 		e.queue.addAfter(key{keyConfig, ""}, connectTimeout)
 	}
 	e.checking.Lock() // no rule comes between this and its being known
 	defer e.checking.Unlock()
-	if c.conn != nil {
-		c.conn.SetHealthRules(e.checks)
+	if at.conn != nil {
+		at.conn.SetHealthRules(e.checks)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	at.made = c
+	at.made = true
 	if e.catalog == nil || e.connecting[at.def.Name] != at {
 		return
 	}
-	if def, ok := e.clustersOf(e.catalog)[at.def.Name]; ok && c.fits(def, interactiveManagers(e.catalog)) {
-		e.takeIn(c)
+	if def, ok := e.clustersOf(e.catalog)[at.def.Name]; ok && at.fits(def, interactiveManagers(e.catalog)) {
+		e.takeIn(at.cluster)
 	}
 }
 
@@ -146,8 +143,8 @@ func (e *Engine) bind(cat *catalog.Catalog) {
 	for name, def := range defs {
 		c, at := e.clusters[name], e.connecting[name]
 		switch {
-		case at != nil && at.made != nil && at.fits(def, interactive):
-			e.takeIn(at.made)
+		case at != nil && at.made && at.fits(def, interactive):
+			e.takeIn(at.cluster)
 		case c == nil || !reflect.DeepEqual(c.def.Spec, def.Spec):
 			e.takeIn(&cluster{def: def, interactive: interactive, pending: true,
 				err: &belay.Error{Code: belay.CodeUnavailable, Message: fmt.Sprintf("cluster %q is being connected", name), Hint: "nothing to do"}})

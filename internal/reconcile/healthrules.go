@@ -37,8 +37,8 @@ func (e *Engine) connections() []Cluster {
 		}
 	}
 	for _, at := range e.connecting {
-		if at.made != nil && at.made.conn != nil {
-			out = append(out, at.made.conn)
+		if at.made && at.conn != nil {
+			out = append(out, at.conn)
 		}
 	}
 	return out
