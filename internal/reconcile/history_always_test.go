@@ -148,16 +148,23 @@ func (h *history) noteWell() {
 		return
 	}
 	for name, d := range h.past[len(h.past)-1].want {
-		well := !d.broken
-		for o, v := range d.objects {
-			at := standing{d.cluster, configMapID(o)}
-			l, ok := h.objects[at]
-			well = well && (h.byHand[at] || ok && l.Health == belay.Healthy && !l.Deleting && valueOf(h.raw[at]) == v)
-		}
-		if well {
+		if h.stands(&d) {
 			h.wellAt[name] = time.Now()
 		}
 	}
+}
+
+// stands says whether a cluster has what is declared, and all of it is well. Called
+// with mu.
+func (h *history) stands(d *declaration) bool {
+	for o, v := range d.objects {
+		at := standing{d.cluster, configMapID(o)}
+		l, ok := h.objects[at]
+		if !h.byHand[at] && (!ok || l.Health != belay.Healthy || l.Deleting || valueOf(h.raw[at]) != v) {
+			return false
+		}
+	}
+	return !d.broken
 }
 
 func configMapID(name string) belay.ObjectID {

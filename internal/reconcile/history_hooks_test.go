@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -51,8 +52,11 @@ func (h *history) judgeHook(at standing, app string, l belay.Live, fault func(st
 		fault("it has run for this state")
 	}
 	_, recent := h.holdOf(app)
-	renders := every(h.recent(app, late), func(d *declaration) bool { return !d.broken }) // or it is what did last
-	if l.Hook.Phase == belay.PostSync && renders && !recent && time.Since(h.wellAt[app]) > late {
+	ds := h.recent(app, late)
+	renders := every(ds, func(d *declaration) bool { return !d.broken }) // or it is what did last
+	// A commit that came just now may not have been seen yet.
+	follows := time.Since(h.wellAt[app]) <= late || slices.ContainsFunc(ds, func(d *declaration) bool { return d != nil && h.stands(d) })
+	if l.Hook.Phase == belay.PostSync && renders && !recent && !follows {
 		fault("what it is to follow is not there, or not well")
 	}
 }
