@@ -131,19 +131,18 @@ func (c *Cluster) goesOn(ctx context.Context, w *watch, selector string) error {
 	if err != nil {
 		return nil // nothing is known to be different
 	}
-	if version, err := strconv.ParseUint(list.ResourceVersion, 10, 64); err == nil && c.setBack(newest, version) {
-		return c.errMoved()
-	}
-	return nil
+	version, _ := strconv.ParseUint(list.ResourceVersion, 10, 64)
+	return c.setBack(newest, version)
 }
 
-// setBack ends the connection if a version is older than one that was seen.
-func (c *Cluster) setBack(newest, version uint64) bool {
+// setBack ends the connection, and says so, if a version is older than one that was
+// seen.
+func (c *Cluster) setBack(newest, version uint64) error {
 	if version == 0 || version >= newest {
-		return false
+		return nil
 	}
 	c.endAs(fmt.Sprintf("its history was set back, from %d to %d; looking at all of it anew", newest, version))
-	return true
+	return c.errMoved()
 }
 
 // continues is nil if a list of a watch goes on from what it brought before.
@@ -157,10 +156,7 @@ func (c *Cluster) continues(w *watch, version uint64) error {
 	if err := c.sameAsBefore(ctx); err != nil {
 		return err
 	}
-	if c.setBack(w.newest.Load(), version) {
-		return c.errMoved()
-	}
-	return nil
+	return c.setBack(w.newest.Load(), version)
 }
 
 // sameAsBefore ends the connection if another cluster answers now. Where it is known

@@ -47,8 +47,8 @@ func TestAHistoryThatWasSetBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := c.setBack(step.newest, step.version); got != step.want {
-			t.Errorf("from %d to %d it is set back: %t", step.newest, step.version, got)
+		if got := c.setBack(step.newest, step.version); (got != nil) != step.want {
+			t.Errorf("from %d to %d it is set back: %v", step.newest, step.version, got)
 		}
 		select {
 		case <-c.moved:

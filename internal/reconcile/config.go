@@ -86,7 +86,6 @@ func (e *Engine) force(cat *catalog.Catalog, rev, considered belay.Revision) {
 	}
 	e.catalog, e.config, e.considered = cat, rev, considered
 	e.places.force(rev.Commit)
-	e.bind(cat)
 }
 
 // carryOn takes in a commit that changed no definition.
@@ -227,6 +226,7 @@ func (e *Engine) enforce(cat *catalog.Catalog, rev, considered belay.Revision) {
 	defer e.mu.Unlock()
 	prev, before := e.catalog, e.config.Commit
 	e.force(cat, rev, considered)
+	e.bind(cat)
 	projectsChanged := prev == nil || !reflect.DeepEqual(specs(prev.Projects), specs(cat.Projects))
 	if projectsChanged {
 		e.compileWindows(cat)

@@ -242,7 +242,7 @@ func (e *Engine) lastGood(ctx context.Context, t *target, facts *belay.ClusterFa
 // application, or one for another cluster or of another source. The project is
 // the one of today, as its limits are.
 func (e *Engine) definedBeside(ctx context.Context, t *target, commit string) *belay.Application {
-	if !e.isConfig(t.ref.plain()) || e.sameFile(ctx, commit, t.rev.Commit, t.def.Origin.File) {
+	if !e.isConfig(t.ref) || e.sameFile(ctx, commit, t.rev.Commit, t.def.Origin.File) {
 		return t.def
 	}
 	was, err := e.definedAt(ctx, commit, t.def.Name)

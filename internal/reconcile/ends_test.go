@@ -44,13 +44,7 @@ func TestWhatStaysAfterAMoveLeavesNoDeploymentOpen(t *testing.T) {
 	keeps := "  sync: {prune: false}\n"
 	t.Run("a deletion", func(t *testing.T) {
 		t.Parallel()
-		w := newFakeWorld(t)
-		w.commit(ada, "web", map[string]string{"belay/clusters.yaml": twoClusters, "belay/web.yaml": webIn("local"), "apps/web/a": "1", "apps/web/b": "1"})
-		w.start()
-		w.settled("web")
-		w.refuses(true, "b")
-		w.commit(ada, "move without b", map[string]string{"belay/web.yaml": webIn("other"), "apps/web/b": ""})
-		w.says("web", "not deleted: ConfigMap x/b: refused")
+		w := movedWithoutB(t)
 		w.commit(ada, "keep", map[string]string{"belay/web.yaml": webIn("other", keeps)})
 		w.await("the end of the deletion", func() bool { return len(w.l.events(belay.EventSuperseded)) == 1 })
 		if end := w.l.events(belay.EventSuperseded)[0]; end.Cluster != "local" || end.Message != "the deletion was not finished; it has left, and its objects are to stay" {
@@ -116,9 +110,10 @@ func TestTakenBackBeforeAnythingIsGone(t *testing.T) {
 	}
 }
 
-// A deletion in a cluster that is not declared any more has nothing to reach either.
-func TestADeletionEndsWithItsCluster(t *testing.T) {
-	t.Parallel()
+// movedWithoutB has web moved away from a cluster that refuses to delete one of its
+// objects.
+func movedWithoutB(t *testing.T) *fakeWorld {
+	t.Helper()
 	w := newFakeWorld(t)
 	w.commit(ada, "web", map[string]string{"belay/clusters.yaml": twoClusters, "belay/web.yaml": webIn("local"), "apps/web/a": "1", "apps/web/b": "1"})
 	w.start()
@@ -126,6 +121,13 @@ func TestADeletionEndsWithItsCluster(t *testing.T) {
 	w.refuses(true, "b")
 	w.commit(ada, "move without b", map[string]string{"belay/web.yaml": webIn("other"), "apps/web/b": ""})
 	w.says("web", "not deleted: ConfigMap x/b: refused")
+	return w
+}
+
+// A deletion in a cluster that is not declared any more has nothing to reach either.
+func TestADeletionEndsWithItsCluster(t *testing.T) {
+	t.Parallel()
+	w := movedWithoutB(t)
 	_, other, _ := strings.Cut(twoClusters, "---\n")
 	w.commit(ada, "local is gone", map[string]string{"belay/clusters.yaml": other})
 	w.await("the end of the deletion", func() bool {

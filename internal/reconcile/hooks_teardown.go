@@ -106,7 +106,7 @@ func (e *Engine) lastMeaning(ctx context.Context, t *target, l *left) ([]belay.O
 	switch {
 	case l.desired != nil:
 		at.rev.Commit, at.at = l.desired.rendered, maps.Clone(l.desired.at)
-	case l.commit == "" && l.ref.url == e.Repo && l.ref.ref == e.Ref:
+	case l.commit == "" && e.isConfig(l.ref):
 		at.rev.Commit = l.parent
 	case l.commit == "":
 		rev, err := e.Sources.Resolve(ctx, l.ref.url, l.ref.ref)

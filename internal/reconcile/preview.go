@@ -79,7 +79,7 @@ func (e *Engine) viewOf(ctx context.Context, revision string) (view, error) {
 
 // at is the commit that an application is rendered from in a view.
 func (e *Engine) at(ctx context.Context, v view, k refKey) (belay.Revision, error) {
-	if v.rev.Commit != "" && k.url == e.Repo && k.ref == e.Ref {
+	if v.rev.Commit != "" && e.isConfig(k) {
 		return v.rev, nil
 	}
 	rev, err := e.revision(ctx, k)
